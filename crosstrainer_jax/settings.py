@@ -1,0 +1,315 @@
+"""Configs of a run: loaded, overridden, checked, written down.
+
+A config is a Python file with `get_config(arg)` that returns an `ml_collections.ConfigDict`. A verb reads it so:
+
+    settings.define_config_flag()
+
+    def main(argv):
+      config = settings.config_from_flags()
+
+    if __name__ == '__main__':
+      settings.run(main)
+
+and its user writes `--config=configs/cross_sport.py:held_out=soccer --config.stage1.epochs=2`.
+"""
+
+import ast
+import importlib.metadata
+import importlib.util
+import inspect
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+from absl import app, flags
+
+from crosstrainer_jax.configs import arguments
+
+PACKAGE = pathlib.Path(__file__).resolve().parent
+
+
+class SettingsError(ValueError):
+  """What the user wrote cannot be: the message names the place and the remedy, and is all that `run` prints."""
+
+
+# --- Loading
+
+
+def load_config(path_with_arg: str, overrides: Sequence[str] = ()) -> ml_collections.ConfigDict:
+  """Loads, overrides and checks a config.
+
+  Args:
+    path_with_arg: `configs/cross_sport.py`, optionally with an argument after a colon. The path is looked for in the
+      working directory first and among the installed configs then.
+    overrides: `a.b=value`, with or without a leading `--config.`; later ones win.
+
+  Returns:
+    The locked config.
+
+  Raises:
+    SettingsError: no such file or argument, an unknown key, a value of the wrong type, or values that do not fit
+      together.
+  """
+  path, _, arg = path_with_arg.partition(':')
+  config = _get_config(_find(path), arg or None)
+  config.lock()
+  for override in overrides:
+    _apply(config, override.removeprefix('--config.'))
+  problems = check(config)
+  if problems:
+    raise SettingsError('\n'.join([f'{path_with_arg} does not fit together:', *(f'  {p}' for p in problems)]))
+  return config
+
+
+def config_name(path_with_arg: str) -> str:
+  """`cross_sport` of `configs/cross_sport.py:smoke`: the run's default folder under `runs/`."""
+  return pathlib.PurePath(path_with_arg.partition(':')[0]).stem
+
+
+def shipped_configs() -> list[str]:
+  """Every config of the package, as `configs/name.py`."""
+  folder = _configs_folder()
+  return [f'configs/{p.name}' for p in sorted(folder.glob('*.py')) if 'def get_config(' in p.read_text()]
+
+
+def _configs_folder() -> pathlib.Path:
+  return pathlib.Path(arguments.__file__).resolve().parent
+
+
+def _find(path: str) -> pathlib.Path:
+  for candidate in (pathlib.Path(path), _configs_folder() / pathlib.PurePath(path).name):
+    if candidate.is_file():
+      return candidate
+  names = [pathlib.PurePath(p).stem for p in shipped_configs()]
+  raise SettingsError(f'there is no config {path}: {arguments.nearest(config_name(path), names)}')
+
+
+def _get_config(path: pathlib.Path, arg: str | None) -> ml_collections.ConfigDict:
+  spec = importlib.util.spec_from_file_location(f'config_{path.stem}', path)
+  if spec is None or spec.loader is None:
+    raise SettingsError(f'{path} is not a Python file')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  get_config = getattr(module, 'get_config', None)
+  if get_config is None:
+    raise SettingsError(f'{path} has no function get_config')
+  takes_arg = bool(inspect.signature(get_config).parameters)
+  if arg and not takes_arg:
+    raise SettingsError(f'{path} takes no argument, but {arg!r} was given')
+  try:
+    return get_config(arg) if takes_arg else get_config()
+  except ValueError as error:
+    raise SettingsError(f'{path}: {error}') from error
+
+
+# --- Overriding
+
+
+def flatten(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """The leaves of a config by their dotted path, sorted."""
+  return dict(sorted(_leaves(config)))
+
+
+def _leaves(config: ml_collections.ConfigDict, prefix: str = '') -> Iterator[tuple[str, Any]]:
+  for key, value in config.items():
+    if isinstance(value, ml_collections.ConfigDict):
+      yield from _leaves(value, f'{prefix}{key}.')
+    else:
+      yield f'{prefix}{key}', value
+
+
+def _apply(config: ml_collections.ConfigDict, override: str) -> None:
+  path, given, text = override.partition('=')
+  known = flatten(config)
+  if path not in known:
+    inside = [k for k in known if k.startswith(f'{path}.')]
+    if inside:
+      raise SettingsError(f'--config.{path} is a group of settings: {", ".join(inside)}')
+    # a forgotten group is the usual mistake, and too far for a measure of spelling
+    same_leaf = [k for k in known if k.rpartition('.')[2] == path.rpartition('.')[2]]
+    hint = f'did you mean {" or ".join(same_leaf)}?' if same_leaf else arguments.nearest(path, known)
+    raise SettingsError(f'unknown setting --config.{path}: {hint}')
+  if not given:
+    raise SettingsError(f'--config.{path} has no value: write --config.{path}={known[path]}')
+  group = config
+  *parents, key = path.split('.')
+  for parent in parents:
+    group = group[parent]
+  group[key] = _parse(path, text, known[path], group.get_type(key))
+
+
+def _parse(path: str, text: str, old: Any, kind: type) -> Any:
+  """The value that `text` stands for, of the type of the value that it replaces."""
+  if text.lower() == 'none' and kind is not str:
+    if old is not None:
+      raise SettingsError(f'--config.{path} is {old!r} and cannot be none')
+    return None
+  try:
+    if kind is bool:
+      return {'true': True, 'false': False}[text.lower()]
+    if kind in (int, float, str):
+      return kind(text)
+    value = ast.literal_eval(text)
+    if kind not in (tuple, list):
+      return value
+    # `3,4` and `(3,4)` are the same; so is a single `3`
+    values = kind(value) if isinstance(value, (tuple, list)) else kind([value])
+    kinds = {type(item) for item in old or ()}
+    if len(kinds) == 1 and not all(isinstance(item, tuple(kinds)) for item in values):
+      raise ValueError
+    return values
+  except (KeyError, ValueError, SyntaxError):
+    raise SettingsError(f'--config.{path} is {_NOUNS.get(kind, kind.__name__)} such as {old!r}, not {text!r}') from None
+
+
+_NOUNS = {bool: 'true or false', int: 'an integer', float: 'a number', tuple: 'a tuple', list: 'a list'}
+
+
+# --- Checking
+
+Rule = Callable[[ml_collections.ConfigDict], str | None]
+RULES: list[Rule] = []
+
+
+def check(config: ml_collections.ConfigDict) -> list[str]:
+  """What does not fit together in a config, one line each; empty when all is well."""
+  return [problem for rule in RULES if (problem := rule(config))]
+
+
+# --- The command line
+
+
+def define_config_flag(default: str | None = None) -> None:
+  """Defines `--config` for a verb; `run` makes `--config.key=value` work beside it."""
+  flags.DEFINE_string('config', default, 'Config file, with an argument after a colon: configs/cross_sport.py:smoke')
+  flags.DEFINE_multi_string('override', [], 'A setting to change, a.b=value; the same as --config.a.b=value')
+
+
+def config_from_flags() -> ml_collections.ConfigDict:
+  """The config that the command line describes."""
+  if not flags.FLAGS.config:
+    raise SettingsError(f'no config was given: write --config=… with one of {", ".join(shipped_configs())}')
+  return load_config(flags.FLAGS.config, flags.FLAGS.override)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """absl's parser, which also takes `--config.a.b=value`; returns the program's name and the positional arguments."""
+  return app.parse_flags_with_usage([re.sub(r'^--?config\.', '--override=', argument) for argument in argv])
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+  """Runs a verb: `absl.app.run` with `--config.a.b=value`, and without a stack trace for what the user can mend.
+
+  A ValueError or FileNotFoundError that this package raised itself is a message for the user; one that comes out of a
+  library below is a bug, and keeps its stack trace.
+  """
+
+  def guarded(argv: list[str]) -> None:
+    try:
+      main(argv)
+    except (ValueError, FileNotFoundError) as error:
+      if not _raised_here(error):
+        raise
+      sys.exit(f'Error: {error}')
+
+  app.run(guarded, flags_parser=parse_flags)
+
+
+def _raised_here(error: BaseException) -> bool:
+  frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+  return bool(frames) and frames[-1].f_globals.get('__name__', '').startswith(
+    ('crosstrainer_jax.', '__main__', 'config_')
+  )
+
+
+# --- Writing down
+
+
+def dump(config: ml_collections.ConfigDict) -> str:
+  """Stable text of a config: sorted lines `a.b.c = value`."""
+  return ''.join(f'{path} = {value!r}\n' for path, value in flatten(config).items())
+
+
+def record_environment(
+  workdir: str | os.PathLike[str], config: ml_collections.ConfigDict, data_fingerprint: str
+) -> None:
+  """Writes `config.json` and `environment.json`: what another person needs to make the same run."""
+  workdir = pathlib.Path(workdir)
+  workdir.mkdir(parents=True, exist_ok=True)
+  devices = jax.devices()
+  environment = {
+    'command': [sys.executable, *sys.argv],
+    **_commit(),
+    'seed': config.get('seed'),
+    'data_fingerprint': data_fingerprint,
+    'python': platform.python_version(),
+    'platform': platform.platform(),
+    'device_kind': devices[0].device_kind,
+    'devices': len(devices),
+    'processes': jax.process_count(),
+    'packages': _package_versions(),
+  }
+  _write_json(workdir / 'config.json', config.to_dict())
+  _write_json(workdir / 'environment.json', environment)
+
+
+def recorded_config(workdir: str | os.PathLike[str]) -> ml_collections.ConfigDict:
+  """The locked config that `record_environment` wrote; lists come back as tuples."""
+  path = pathlib.Path(workdir) / 'config.json'
+  if not path.is_file():
+    raise SettingsError(f'{workdir} is not the folder of a run: it has no config.json')
+  return ml_collections.ConfigDict(_with_tuples(json.loads(path.read_text()))).lock()
+
+
+def _with_tuples(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {k: _with_tuples(v) for k, v in value.items()}
+  return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+  # renamed into place, so that a kill leaves the old file or the new one
+  temporary = path.with_suffix('.partial')
+  temporary.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + '\n')
+  temporary.replace(path)
+
+
+def _commit() -> dict[str, Any]:
+  """Commit of the checkout that the package runs from, and whether tracked files differ from it."""
+  root = PACKAGE.parent
+
+  def git(*command: str) -> str | None:
+    try:
+      done = subprocess.run(['git', '-C', str(root), *command], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+      return None
+    return done.stdout.strip()
+
+  # an installed wheel may lie inside another project's checkout, whose commit says nothing
+  top = git('rev-parse', '--show-toplevel')
+  commit = git('rev-parse', 'HEAD') if top and pathlib.Path(top).resolve() == root else None
+  if commit is None:
+    return {'commit': 'not a checkout', 'dirty': None}
+  return {'commit': commit, 'dirty': bool(git('status', '--porcelain', '--untracked-files=no'))}
+
+
+def _package_versions() -> dict[str, str]:
+  """Versions of the declared dependencies that are installed, and of jaxlib and libtpu, which come with jax."""
+  declared = importlib.metadata.requires('crosstrainer_jax') or []
+  names = {re.split(r'[^\w.-]', requirement, maxsplit=1)[0] for requirement in declared}
+  versions = {}
+  for name in sorted(names | {'crosstrainer_jax', 'jaxlib', 'libtpu'}):
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      continue
+  return versions
