@@ -1,0 +1,337 @@
+"""L, the language model: a scanned decoder of the Llama family (RMSNorm, RoPE, grouped-query attention, SwiGLU).
+
+It takes embeddings, not tokens, since video tokens stand among the words (paper section 3.2), and gives hidden states,
+not logits, since logits are wanted at few positions only:
+
+    x = decoder.embed(tokens)                                # float[B, L, D], to be mixed with video tokens
+    hidden, _ = decoder(x, positions, segment_ids)
+    logits = decoder.logits(hidden[:, -n:])                  # float32[B, n, vocab]
+
+Attention rule, the same with and without cache: a token sees the tokens at or before its own slot that have its own
+segment id; segment 0 is padding and is seen by nobody. Slots give the order and `positions` the rotary angle, so
+padding may stand left, right or in between, and rows may be packed.
+
+Parameters carry the logical axes `LOGICAL_AXES`; all layers share one stacked tensor per parameter with `layers` as
+its first axis. Rotary halves follow the layout of Hugging Face, so that a checkpoint's weights need transposing only.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from flax.core import spmd
+
+# `heads` and `kv_heads` name a projection's flattened width, heads x head_dim: a rule must split it into whole heads.
+LOGICAL_AXES = ('layers', 'vocab', 'embed', 'heads', 'kv_heads', 'mlp')
+
+# What the backward pass keeps of a layer: everything, nothing but its input, or the outputs of its linear layers.
+REMAT_POLICIES: dict[str, Any] = {
+  'none': None,
+  'full': jax.checkpoint_policies.nothing_saveable,
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+  """Shape and numerics of the decoder. Defaults are the tiny preset; Llama-3.1-8B differs in values only.
+
+  Raises:
+    ValueError: a field is not possible; the message names it.
+  """
+
+  vocab_size: int
+  hidden_size: int = 128
+  intermediate_size: int = 384
+  num_layers: int = 3
+  num_heads: int = 4
+  num_kv_heads: int = 2
+  head_dim: int = 32
+  rope_theta: float = 10_000.0
+  rms_norm_eps: float = 1e-5
+  tie_embeddings: bool = True
+  max_position: int = 2048  # longest sequence that is accepted, cache included
+  dropout: float = 0.0  # on the output of attention and of the MLP
+  dtype: str = 'float32'  # of the computation; norms, rotary angles, softmax and logits are float32 in any case
+  param_dtype: str = 'float32'
+  remat: str = 'none'
+
+  def __post_init__(self) -> None:
+    sizes = 'vocab_size hidden_size intermediate_size num_layers num_heads num_kv_heads max_position'
+    for name in sizes.split():
+      if getattr(self, name) < 1:
+        raise ValueError(f'decoder: {name} must be at least 1, not {getattr(self, name)}')
+    if self.num_heads % self.num_kv_heads:
+      raise ValueError(f'decoder: num_heads = {self.num_heads} is no multiple of num_kv_heads = {self.num_kv_heads}')
+    if self.head_dim < 2 or self.head_dim % 2:
+      raise ValueError(f'decoder: head_dim must be even and positive for rotary positions, not {self.head_dim}')
+    if not 0.0 <= self.dropout < 1.0:
+      raise ValueError(f'decoder: dropout must lie in [0, 1), not {self.dropout}')
+    if self.remat not in REMAT_POLICIES:
+      raise ValueError(f'decoder: remat must be one of {", ".join(REMAT_POLICIES)}, not {self.remat!r}')
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class KVCache:
+  """Keys and values of the slots written so far, and who may see them.
+
+  Attributes:
+    keys: dtype[layers, B, S, kv_heads, head_dim], rotated.
+    values: dtype[layers, B, S, kv_heads, head_dim].
+    segment_ids: int32[B, S]; 0 where the slot is empty or holds padding.
+    index: int32[], the next free slot.
+  """
+
+  keys: jax.Array
+  values: jax.Array
+  segment_ids: jax.Array
+  index: jax.Array
+
+  def grow(self, slots: int) -> 'KVCache':
+    """The same cache with `slots` more free slots at its end."""
+    wide = [(0, 0), (0, 0), (0, slots), (0, 0), (0, 0)]
+    keys, values = jnp.pad(self.keys, wide), jnp.pad(self.values, wide)
+    return KVCache(keys, values, jnp.pad(self.segment_ids, wide[1:3]), self.index)
+
+  def repeat(self, times: int) -> 'KVCache':
+    """The cache of a batch in which every row stands `times` times in succession."""
+    keys, values = jnp.repeat(self.keys, times, axis=1), jnp.repeat(self.values, times, axis=1)
+    return KVCache(keys, values, jnp.repeat(self.segment_ids, times, axis=0), self.index)
+
+
+def rotary_angles(positions: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
+  """Cosine and sine of the rotary angles of `positions` int32[B, L] (Su et al. 2021, eq. 34).
+
+  Returns:
+    Two float32[B, L, 1, head_dim / 2].
+  """
+  frequencies = 1.0 / theta ** (jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
+  angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+  return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
+  """Rotates each pair (x[i], x[i + head_dim / 2]) of `x` float[B, L, heads, head_dim] by its angle, in float32."""
+  cos, sin = angles
+  a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
+
+
+def attention_mask(query_segments: jax.Array, key_segments: jax.Array, first_slot: jax.Array | int = 0) -> jax.Array:
+  """bool[B, 1, L, S]: whether the query in slot `first_slot` + l sees the key in slot s.
+
+  Args:
+    query_segments: int32[B, L].
+    key_segments: int32[B, S].
+    first_slot: slot of the first query.
+  """
+  query_slots = first_slot + jnp.arange(query_segments.shape[1])
+  causal = jnp.arange(key_segments.shape[1]) <= query_slots[:, None]
+  same = query_segments[:, :, None] == key_segments[:, None, :]
+  return (causal & same & (key_segments > 0)[:, None, :])[:, None]
+
+
+class RMSNorm(nnx.Module):
+  """x / sqrt(mean(x²) + eps) * scale, computed in float32 (Zhang & Sennrich 2019)."""
+
+  def __init__(self, config: DecoderConfig) -> None:
+    self.eps = config.rms_norm_eps
+    self.scale = nnx.Param(jnp.ones(config.hidden_size, config.param_dtype), out_sharding=('embed',))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x32 = x.astype(jnp.float32)
+    x32 *= jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + self.eps)
+    return x32.astype(x.dtype) * self.scale[...].astype(x.dtype)
+
+
+def _linear(
+  config: DecoderConfig, inputs: int, outputs: int, axes: tuple[str, str], rngs: nnx.Rngs, gain: float = 1.0
+) -> nnx.Linear:
+  return nnx.Linear(
+    inputs,
+    outputs,
+    use_bias=False,
+    dtype=jnp.dtype(config.dtype),
+    param_dtype=jnp.dtype(config.param_dtype),
+    kernel_init=jax.nn.initializers.variance_scaling(gain, 'fan_in', 'normal'),
+    kernel_metadata={'out_sharding': axes},
+    rngs=rngs,
+  )
+
+
+class Attention(nnx.Module):
+  """Grouped-query attention with rotary positions (Ainslie et al. 2023)."""
+
+  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
+    self.config = config
+    width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    self.q_proj = _linear(config, config.hidden_size, width, ('embed', 'heads'), rngs)
+    self.k_proj = _linear(config, config.hidden_size, kv_width, ('embed', 'kv_heads'), rngs)
+    self.v_proj = _linear(config, config.hidden_size, kv_width, ('embed', 'kv_heads'), rngs)
+    self.o_proj = _linear(config, width, config.hidden_size, ('heads', 'embed'), rngs, gain=0.5 / config.num_layers)
+
+  def __call__(
+    self, x: jax.Array, angles: tuple[jax.Array, jax.Array], mask: jax.Array, cache: KVCache | None, layer: jax.Array
+  ) -> tuple[jax.Array, KVCache | None]:
+    def heads(y: jax.Array) -> jax.Array:
+      return y.reshape(*y.shape[:2], -1, self.config.head_dim)
+
+    queries = rotate(heads(self.q_proj(x)), angles)
+    keys = rotate(heads(self.k_proj(x)), angles)
+    values = heads(self.v_proj(x))
+    if cache is not None:
+      start = (layer, 0, cache.index, 0, 0)
+      cache = dataclasses.replace(
+        cache,
+        keys=jax.lax.dynamic_update_slice(cache.keys, keys[None].astype(cache.keys.dtype), start),
+        values=jax.lax.dynamic_update_slice(cache.values, values[None].astype(cache.values.dtype), start),
+      )
+      keys, values = cache.keys[layer], cache.values[layer]
+    mixed = jax.nn.dot_product_attention(queries, keys, values, mask=mask)
+    return self.o_proj(mixed.reshape(*x.shape[:2], -1)), cache
+
+
+class SwiGLU(nnx.Module):
+  """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
+
+  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
+    self.gate_proj = _linear(config, config.hidden_size, config.intermediate_size, ('embed', 'mlp'), rngs)
+    self.up_proj = _linear(config, config.hidden_size, config.intermediate_size, ('embed', 'mlp'), rngs)
+    self.down_proj = _linear(
+      config, config.intermediate_size, config.hidden_size, ('mlp', 'embed'), rngs, gain=0.5 / config.num_layers
+    )
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return self.down_proj(jax.nn.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class DecoderLayer(nnx.Module):
+  """One pre-norm block: attention, then MLP, each added to the residual."""
+
+  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
+    self.input_norm = RMSNorm(config)
+    self.attention = Attention(config, rngs)
+    self.post_attention_norm = RMSNorm(config)
+    self.mlp = SwiGLU(config, rngs)
+    # Without dropout no random stream is made, so that the state holds parameters only.
+    self.dropout = nnx.Dropout(config.dropout, rngs=rngs if config.dropout else None)
+
+  def __call__(
+    self,
+    x: jax.Array,
+    angles: tuple[jax.Array, jax.Array],
+    mask: jax.Array,
+    deterministic: bool = True,
+    cache: KVCache | None = None,
+    layer: jax.Array | int = 0,
+  ) -> tuple[jax.Array, KVCache | None]:
+    mixed, cache = self.attention(self.input_norm(x), angles, mask, cache, jnp.asarray(layer))
+    x = x + self.dropout(mixed, deterministic=deterministic)
+    return x + self.dropout(self.mlp(self.post_attention_norm(x)), deterministic=deterministic), cache
+
+
+class Decoder(nnx.Module):
+  """The decoder; see the module's docstring for its use.
+
+  Made under `jax.set_mesh` and `nnx.logical_axis_rules` its parameters take their place on the mesh at once (jit the
+  creation so that no device ever holds them whole); made without, they lie on the default device and keep their logical
+  axes as metadata.
+
+  Args:
+    config: shape and numerics.
+    rngs: `params`, and `dropout` where dropout is above 0: every layer then draws from a stream of its own.
+  """
+
+  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
+    self.config = config
+    placed = not jax.sharding.get_abstract_mesh().empty and bool(spmd.get_logical_axis_rules())
+    with nnx.use_eager_sharding(placed):
+      self.embedding = nnx.Embed(
+        config.vocab_size,
+        config.hidden_size,
+        dtype=jnp.dtype(config.dtype),
+        param_dtype=jnp.dtype(config.param_dtype),
+        embedding_init=jax.nn.initializers.normal(config.hidden_size**-0.5),
+        embedding_metadata={'out_sharding': ('vocab', 'embed')},
+        rngs=rngs,
+      )
+
+      @nnx.split_rngs(splits=config.num_layers)
+      @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: 'layers'})
+      def stack(rngs: nnx.Rngs) -> DecoderLayer:
+        return DecoderLayer(config, rngs)
+
+      self.layers = stack(rngs)
+      self.final_norm = RMSNorm(config)
+      if not config.tie_embeddings:
+        self.lm_head = _linear(config, config.hidden_size, config.vocab_size, ('embed', 'vocab'), rngs)
+
+  def embed(self, tokens: jax.Array) -> jax.Array:
+    """Word embeddings dtype[B, L, D] of `tokens` int32[B, L]."""
+    return self.embedding(tokens)
+
+  def init_cache(self, batch: int, length: int) -> KVCache:
+    """An empty cache for `batch` rows of at most `length` slots."""
+    config = self.config
+    shape = (config.num_layers, batch, length, config.num_kv_heads, config.head_dim)
+    empty = jnp.zeros(shape, config.dtype)
+    return KVCache(empty, empty, jnp.zeros((batch, length), jnp.int32), jnp.zeros((), jnp.int32))
+
+  def __call__(
+    self,
+    embeddings: jax.Array,
+    positions: jax.Array,
+    segment_ids: jax.Array,
+    deterministic: bool = True,
+    cache: KVCache | None = None,
+  ) -> tuple[jax.Array, KVCache | None]:
+    """Hidden states after the last norm; with a cache, of a continuation of what it holds.
+
+    Args:
+      embeddings: float[B, L, D].
+      positions: int32[B, L], rotary position of each token within its own segment.
+      segment_ids: int32[B, L], 0 for padding, whose states mean nothing; a token attends only within its own segment.
+      deterministic: False switches dropout on.
+      cache: what was computed before; `L` further slots are written. It must have room for them.
+
+    Returns:
+      dtype[B, L, D] and the new cache (None without one).
+
+    Raises:
+      ValueError: the sequence, or the cache, is longer than `max_position`.
+    """
+    config = self.config
+    length = embeddings.shape[1] if cache is None else cache.segment_ids.shape[1]
+    if length > config.max_position:
+      raise ValueError(f'decoder: a sequence of {length} tokens is longer than max_position = {config.max_position}')
+    if cache is None:
+      mask = attention_mask(segment_ids, segment_ids)
+    else:
+      seen = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids, (0, cache.index))
+      mask = attention_mask(segment_ids, seen, cache.index)
+      cache = dataclasses.replace(cache, segment_ids=seen)
+    angles = rotary_angles(positions, config.head_dim, config.rope_theta)
+
+    def block(layer: DecoderLayer, carry: Any, number: jax.Array) -> Any:
+      x, cache = carry
+      return layer(x, angles, mask, deterministic, cache, number)
+
+    if config.remat != 'none':
+      # Inside a scan nothing can be merged across iterations, and the barrier against it would cost speed.
+      block = nnx.remat(block, prevent_cse=False, policy=REMAT_POLICIES[config.remat])
+    scan = nnx.scan(
+      block, in_axes=(0, nnx.Carry, 0), out_axes=nnx.Carry, transform_metadata={nnx.PARTITION_NAME: 'layers'}
+    )
+    x, cache = scan(self.layers, (embeddings.astype(config.dtype), cache), jnp.arange(config.num_layers))
+    if cache is not None:
+      cache = dataclasses.replace(cache, index=cache.index + embeddings.shape[1])
+    return self.final_norm(x), cache
+
+  def logits(self, hidden: jax.Array) -> jax.Array:
+    """Unnormalised log-probabilities float32[..., vocab] of `hidden` float[..., D]."""
+    dtype = jnp.dtype(self.config.dtype)
+    table = self.embedding.embedding[...].T if self.config.tie_embeddings else self.lm_head.kernel[...]
+    return jnp.matmul(hidden.astype(dtype), table.astype(dtype), preferred_element_type=jnp.float32)
