@@ -1,0 +1,164 @@
+"""Text scores of feedback against the commentary: BLEU-4, METEOR and ROUGE-L, 0 … 100.
+
+- BLEU-4 over the corpus by sacrebleu, lower case, 13a tokens, exponential smoothing (`bleu_signature`).
+- METEOR by nltk on the same tokens, mean over clips. It needs WordNet; without its data the synonym step is empty and
+  the column is called METEOR-es (exact and stem).
+- ROUGE-L by rouge-score, F measure without stemming, mean over clips.
+
+One reference for each clip; clips without commentary are not counted. The reference carries no fixed prefix, so the
+figures are not comparable with tables that score one.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import nltk
+import numpy as np
+from nltk.translate.meteor_score import single_meteor_score
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics import BLEU
+
+from crosstrainer_jax.baselines.prediction import Reference
+from crosstrainer_jax.evaluation.bootstrap import Statistic, mean_statistic
+
+PLACEHOLDER = 'sportnoun'
+ORDER = 4
+
+_CORPUS_BLEU = BLEU(lowercase=True, smooth_method='exp')
+# Only its counts are used; sacrebleu asks for the effective order when it is given a single sentence.
+_SENTENCE_BLEU = BLEU(lowercase=True, smooth_method='exp', effective_order=True)
+_ROUGE = RougeScorer(['rougeL'], use_stemmer=False)
+
+
+class NoSynonyms:
+  """A WordNet without entries, so that nltk's METEOR runs its exact and stem steps only."""
+
+  def synsets(self, word: str) -> list[Any]:
+    return []
+
+
+@functools.cache
+def synonyms() -> tuple[str, Any]:
+  """(column name, synonym source): METEOR with WordNet where its data is found, else METEOR-es without synonyms."""
+  try:
+    nltk.data.find('corpora/wordnet')
+  except LookupError:
+    try:
+      nltk.data.find('corpora/wordnet.zip')
+    except LookupError:
+      return 'METEOR-es', NoSynonyms()
+  return 'METEOR', nltk.corpus.wordnet
+
+
+def variants() -> list[str]:
+  """One line for each metric: which variant was computed."""
+  meteor, _ = synonyms()
+  how = (
+    'METEOR: nltk with WordNet, mean over clips'
+    if meteor == 'METEOR'
+    else 'METEOR-es: nltk without WordNet, whose data is not on this machine: exact and stem matches only, no synonyms'
+  )
+  return [
+    f'BLEU-4: sacrebleu, corpus, {bleu_signature()}',
+    how,
+    'ROUGE-L: rouge-score, F measure, no stemming, mean over clips',
+    f'masked: every sport noun is replaced by one placeholder ({PLACEHOLDER}) in feedback and reference',
+  ]
+
+
+def bleu_signature() -> str:
+  """sacrebleu's own description of the settings."""
+  _CORPUS_BLEU.corpus_score(['a'], [['a']])  # the signature counts the references of the last call
+  return str(_CORPUS_BLEU.get_signature())
+
+
+def text_statistics(feedback: Sequence[str | None], references: Sequence[Reference]) -> dict[str, Statistic]:
+  """The three scores by column name. Feedback that could not be read (None) is scored as an empty text."""
+  pairs = [(said or '', reference.commentary) for said, reference in zip(feedback, references, strict=True)]
+  return _score_pairs(pairs)
+
+
+def masked_statistics(
+  feedback: Sequence[str | None], references: Sequence[Reference], nouns: Collection[str]
+) -> dict[str, Statistic]:
+  """As `text_statistics`, with every sport noun replaced by one placeholder on both sides."""
+  pattern = noun_pattern(nouns)
+  pairs = [
+    (mask_nouns(said or '', pattern), mask_nouns(reference.commentary, pattern))
+    for said, reference in zip(feedback, references, strict=True)
+  ]
+  return {f'{column} masked': statistic for column, statistic in _score_pairs(pairs).items()}
+
+
+def noun_pattern(nouns: Collection[str]) -> re.Pattern[str] | None:
+  """Matches any of the nouns as a whole word in any case, singular or plural; the longest noun wins."""
+  forms = {form for noun in nouns for form in _forms(' '.join(noun.lower().split())) if form}
+  if not forms:
+    return None
+  ordered = sorted(forms, key=lambda form: (-len(form), form))
+  words = '|'.join(re.escape(form).replace(r'\ ', r'[\s-]+') for form in ordered)
+  return re.compile(rf'\b(?:{words})\b', re.IGNORECASE)
+
+
+def mask_nouns(text: str, pattern: re.Pattern[str] | None) -> str:
+  return pattern.sub(PLACEHOLDER, text) if pattern else text
+
+
+def _forms(noun: str) -> set[str]:
+  """The noun, and what it may look like in plural."""
+  plurals = {f'{noun}s', f'{noun}es'} if noun else set()
+  if noun.endswith('y'):
+    plurals.add(f'{noun[:-1]}ies')
+  return {noun} | plurals
+
+
+def _score_pairs(pairs: Sequence[tuple[str, str]]) -> dict[str, Statistic]:
+  counted = np.array([bool(reference.strip()) for _, reference in pairs], bool)
+  counts = np.array([_bleu_counts(*pair) for pair in pairs], float).reshape(len(pairs), 2 + 2 * ORDER)
+  return {
+    'BLEU-4': Statistic(counts, counted, bleu),
+    synonyms()[0]: mean_statistic([_meteor(*pair) for pair in pairs], counted),
+    'ROUGE-L': mean_statistic([_rouge(*pair) for pair in pairs], counted),
+  }
+
+
+def bleu(sums: np.ndarray) -> np.ndarray:
+  """Corpus BLEU-4 from summed counts float64[..., 10]: feedback and reference length, 4 matches, 4 totals.
+
+  The formula of sacrebleu's `compute_bleu` with exponential smoothing, over any number of resamples at once. NaN when
+  there is no reference text at all.
+  """
+  said, expected = sums[..., 0], sums[..., 1]
+  matches, totals = sums[..., 2 : 2 + ORDER], sums[..., 2 + ORDER :]
+  brevity = np.exp(np.minimum(0, 1 - expected / np.maximum(said, 1)))
+  # The n-th order without a match counts as 1 / 2^n of a match, n counted from the first such order.
+  smoothed = np.where(matches > 0, matches, 0.5 ** np.cumsum(matches == 0, axis=-1))
+  precisions = smoothed / np.maximum(totals, 1)
+  possible = (matches > 0).any(axis=-1) & (totals > 0).all(axis=-1)
+  score = 100 * brevity * np.exp(np.log(precisions).mean(axis=-1))
+  return np.where(expected > 0, np.where(possible, score, 0.0), np.nan)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _bleu_counts(said: str, reference: str) -> tuple[int, ...]:
+  score = _SENTENCE_BLEU.sentence_score(said, [reference])
+  return (score.sys_len, score.ref_len, *score.counts, *score.totals)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _meteor(said: str, reference: str) -> float:
+  return single_meteor_score(_words(reference), _words(said), wordnet=synonyms()[1])
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _words(text: str) -> tuple[str, ...]:
+  return tuple(_CORPUS_BLEU.tokenizer(text.lower()).split())
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _rouge(said: str, reference: str) -> float:
+  return float(_ROUGE.score(reference, said)['rougeL'].fmeasure)

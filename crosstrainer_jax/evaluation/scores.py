@@ -1,0 +1,224 @@
+"""Every score of one row, by name: `headline/…` on clips that have a fault, `all/…` on all clips.
+
+A headline clip has at least one true fault; where the truth is unknown, at least one discovered attribute.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+
+from crosstrainer_jax.baselines.prediction import Prediction, Reference
+from crosstrainer_jax.evaluation import feedback
+from crosstrainer_jax.evaluation.attributes import (
+  EXACT,
+  LEXICAL,
+  Similarity,
+  attribute_lists,
+  fault_statistics,
+  faults_named,
+  iou_statistic,
+)
+from crosstrainer_jax.evaluation.bootstrap import Interval, Statistic, bootstrap, paired_difference
+from crosstrainer_jax.evaluation.predictions import align
+from crosstrainer_jax.evaluation.proficiency import accuracy_statistic
+
+FAULT_SCORES = ('F1', 'F1 macro', 'precision', 'recall')
+
+# A metric of one row, or the reason why the row lacks it.
+Scored = Statistic | str
+
+
+def score(
+  predictions: Sequence[Prediction],
+  references: Sequence[Reference],
+  *,
+  extract: Callable[[str], list[str]],
+  name_fault: Callable[[str], str | None],
+  nouns: Collection[str],
+  similarity: Similarity = LEXICAL,
+  resamples: int = 1000,
+  seed: int = 0,
+) -> dict[str, Interval]:
+  """Every score of one row with its bootstrap interval.
+
+  Args:
+    predictions: one for each reference, in any order.
+    references: the clips to score.
+    extract: feedback → the incorrect attributes that it names; what read the commentary reads the feedback.
+    name_fault: an attribute phrase → the fault that it names, in the words of `Reference.faults`, or None.
+    nouns: sport nouns, singular, which the masked text scores hide.
+    similarity: of phrases, for IoU below k = 1.
+    resamples: bootstrap resamples.
+    seed: of the bootstrap.
+
+  Returns:
+    Intervals in 0 … 100. One that the row lacks has the value NaN and says why in `note`.
+  """
+  metrics = statistics(
+    predictions, references, extract=extract, name_fault=name_fault, nouns=nouns, similarity=similarity
+  )
+  takes = [reference.take for reference in references]
+  scores = {}
+  for scope, mask in _scopes(references).items():
+    for name, metric in metrics.items():
+      if isinstance(metric, Statistic):
+        scores[f'{scope}/{name}'] = _explained(bootstrap(metric.keep(mask), takes, resamples, seed))
+      else:
+        scores[f'{scope}/{name}'] = Interval(math.nan, math.nan, math.nan, 0, 0, metric)
+  return scores
+
+
+def compare(
+  first: Sequence[Prediction],
+  second: Sequence[Prediction],
+  references: Sequence[Reference],
+  *,
+  extract: Callable[[str], list[str]],
+  name_fault: Callable[[str], str | None],
+  nouns: Collection[str],
+  similarity: Similarity = LEXICAL,
+  resamples: int = 1000,
+  seed: int = 0,
+) -> dict[str, Interval]:
+  """`first` minus `second` for every score that both rows have, by a paired bootstrap. Arguments as in `score`."""
+  one, two = (
+    statistics(row, references, extract=extract, name_fault=name_fault, nouns=nouns, similarity=similarity)
+    for row in (first, second)
+  )
+  takes = [reference.take for reference in references]
+  differences = {}
+  for scope, mask in _scopes(references).items():
+    for name, metric in one.items():
+      other = two.get(name)  # a row without levels has no accuracy of each sport either
+      if isinstance(metric, Statistic) and isinstance(other, Statistic):
+        difference = paired_difference(metric.keep(mask), other.keep(mask), takes, resamples, seed)
+        differences[f'{scope}/{name}'] = _explained(difference)
+  return differences
+
+
+def statistics(
+  predictions: Sequence[Prediction],
+  references: Sequence[Reference],
+  *,
+  extract: Callable[[str], list[str]],
+  name_fault: Callable[[str], str | None],
+  nouns: Collection[str],
+  similarity: Similarity = LEXICAL,
+) -> dict[str, Scored]:
+  """Every metric of one row before it is summed, or the reason why the row lacks it. Arguments as in `score`."""
+  if not references:
+    raise ValueError('There are no clips to score: check the split and its filters.')
+  predictions = align(predictions, references)
+  metrics: dict[str, Scored] = {}
+  metrics |= _attribute_metrics(predictions, references, extract, name_fault, similarity)
+  metrics |= _feedback_metrics(predictions, references, extract, name_fault, nouns)
+  metrics |= _level_metrics(predictions, references)
+  return metrics
+
+
+def headline_mask(references: Sequence[Reference]) -> np.ndarray:
+  """bool[N]: the clips with a true fault, or with a discovered attribute where the truth is unknown."""
+  return np.array([bool(r.attributes if r.faults is None else r.faults) for r in references], bool)
+
+
+def columns(similarity: Similarity = LEXICAL) -> tuple[str, ...]:
+  """Metric names in the order of the table; macro F1, precision, recall and single sports follow as details."""
+  texts = ('BLEU-4', feedback.synonyms()[0], 'ROUGE-L')
+  masked = tuple(f'{text} masked' for text in texts)
+  return ('attribute F1', 'feedback F1', *_thresholds(similarity), 'level accuracy', *texts, *masked)
+
+
+def variants(similarity: Similarity = LEXICAL) -> list[str]:
+  """What exactly each metric is, one line each, for the report."""
+  return [
+    'attribute F1: micro over faults, against the truth; a phrase that names no fault counts as wrong',
+    'feedback F1: the same for faults that the extractor reads in the feedback',
+    f'{similarity.column}@k: {similarity.meaning}; one-to-one matching of pairs with similarity >= k; both empty = 1',
+    f'IoU@1.0: {EXACT.meaning}',
+    *feedback.variants(),
+  ]
+
+
+def _thresholds(similarity: Similarity) -> dict[str, tuple[Similarity, float]]:
+  """The three IoU columns: k = 1 is the exact string, whatever the similarity (paper Table 3)."""
+  return {
+    f'{similarity.column}@0.7': (similarity, 0.7),
+    f'{similarity.column}@0.8': (similarity, 0.8),
+    'IoU@1.0': (EXACT, 1.0),
+  }
+
+
+def _attribute_metrics(
+  predictions: Sequence[Prediction],
+  references: Sequence[Reference],
+  extract: Callable[[str], list[str]],
+  name_fault: Callable[[str], str | None],
+  similarity: Similarity,
+) -> dict[str, Scored]:
+  lists = attribute_lists(predictions, extract)
+  f1 = [f'attribute {name}' for name in FAULT_SCORES]
+  if lists is None:
+    return dict.fromkeys([*f1, *_thresholds(similarity)], 'says neither attributes nor feedback')
+  attributes, note = lists
+  metrics: dict[str, Scored] = {}
+  for name, (alike, threshold) in _thresholds(similarity).items():
+    metrics[name] = iou_statistic(attributes, references, alike, threshold, note)
+  if all(reference.faults is None for reference in references):
+    return metrics | dict.fromkeys(f1, 'the true faults of these clips are unknown')
+  named = [faults_named(phrases, name_fault) for phrases in attributes]
+  return metrics | {f'attribute {k}': v for k, v in fault_statistics(named, references, note).items()}
+
+
+def _feedback_metrics(
+  predictions: Sequence[Prediction],
+  references: Sequence[Reference],
+  extract: Callable[[str], list[str]],
+  name_fault: Callable[[str], str | None],
+  nouns: Collection[str],
+) -> dict[str, Scored]:
+  texts = [prediction.feedback for prediction in predictions]
+  faults = ('feedback F1', 'feedback F1 macro')
+  scores = ('BLEU-4', feedback.synonyms()[0], 'ROUGE-L')
+  every = [*scores, *(f'{name} masked' for name in scores)]
+  if all(text is None for text in texts):
+    return dict.fromkeys([*faults, *every], 'writes no feedback')
+  metrics: dict[str, Scored] = {}
+  if any(reference.commentary.strip() for reference in references):
+    metrics |= feedback.text_statistics(texts, references)
+    metrics |= feedback.masked_statistics(texts, references, nouns)
+  else:
+    metrics |= dict.fromkeys(every, 'these clips have no commentary')
+  if all(reference.faults is None for reference in references):
+    return metrics | dict.fromkeys(faults, 'the true faults of these clips are unknown')
+  named = [faults_named(None if text is None else extract(text), name_fault) for text in texts]
+  found = fault_statistics(named, references)
+  return metrics | {f'feedback {name}': found[name] for name in ('F1', 'F1 macro')}
+
+
+def _level_metrics(predictions: Sequence[Prediction], references: Sequence[Reference]) -> dict[str, Scored]:
+  """Accuracy over all sports, and of each sport when there are several (paper Table 1d)."""
+  if all(prediction.level is None for prediction in predictions):
+    return {'level accuracy': 'rates no level'}
+  if all(reference.level < 0 for reference in references):
+    return {'level accuracy': 'the levels of these clips are unknown'}
+  accuracy = accuracy_statistic(predictions, references)
+  metrics: dict[str, Scored] = {'level accuracy': accuracy}
+  sports = np.array([reference.sport for reference in references])
+  if len(set(sports)) > 1:
+    metrics |= {f'level accuracy, {sport}': accuracy.keep(sports == sport) for sport in sorted(set(sports))}
+  return metrics
+
+
+def _scopes(references: Sequence[Reference]) -> dict[str, np.ndarray]:
+  return {'headline': headline_mask(references), 'all': np.ones(len(references), bool)}
+
+
+def _explained(interval: Interval) -> Interval:
+  """A score that came out undefined says why."""
+  if not math.isnan(interval.value):
+    return interval
+  return dataclasses.replace(interval, note='undefined: nothing to count' if interval.n_clips else 'no such clips')

@@ -1,0 +1,105 @@
+"""A table of scores on a terminal and in Markdown, with numbered footnotes."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import textwrap
+from typing import TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+
+WIDTH = 120
+NAME, HEADING = 23, 12  # characters before a row's name or a column's heading goes to a second line
+GAP = 2  # between columns
+MISSING = '–'
+_SUPERSCRIPTS = str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹')
+
+
+@dataclasses.dataclass
+class Table:
+  """Cells as text: one row name and one cell for each column."""
+
+  title: str
+  columns: list[str]
+  rows: list[tuple[str, list[str]]]
+
+
+class Footnotes:
+  """Numbers notes in order of first use; the same words share a number."""
+
+  def __init__(self) -> None:
+    self.notes: dict[str, int] = {}
+
+  def mark(self, note: str) -> str:
+    """The superscript for a note, "" for an empty one."""
+    if not note:
+      return ''
+    return str(self.notes.setdefault(note, len(self.notes) + 1)).translate(_SUPERSCRIPTS)
+
+  def lines(self) -> list[str]:
+    return [f'{self.mark(note)} {note}' for note in self.notes]
+
+
+def markdown(table: Table) -> str:
+  """A GitHub table under a bold title."""
+  lines = [
+    f'**{table.title}**',
+    '',
+    '| |' + ''.join(f' {_escape(column)} |' for column in table.columns),
+    '|---|' + '---:|' * len(table.columns),
+  ]
+  lines += [f'| {_escape(name)} |' + ''.join(f' {_escape(cell)} |' for cell in cells) for name, cells in table.rows]
+  return '\n'.join(lines) + '\n'
+
+
+def terminal(file: TextIO | None = None) -> Console:
+  """A console no wider than 120 columns: coloured on a terminal, plain text elsewhere."""
+  stream = file or sys.stdout
+  console = Console(file=stream, highlight=False)
+  return Console(file=stream, highlight=False, width=min(WIDTH, console.width) if console.is_terminal else WIDTH)
+
+
+def show(table: Table, console: Console) -> None:
+  """Prints a table; columns that do not fit beside each other follow in further blocks."""
+  for number, columns in enumerate(blocks(table, console.width)):
+    console.print(table.title if number == 0 else f'{table.title}, continued', style='bold', markup=False)
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    drawn.add_column('', no_wrap=True)
+    for index in columns:
+      drawn.add_column(_wrapped(table.columns[index], HEADING), justify='right', no_wrap=True)
+    for name, cells in table.rows:
+      drawn.add_row(_wrapped(name, NAME), *(cells[index] for index in columns))
+    console.print(drawn)
+    console.print()
+
+
+def blocks(table: Table, width: int) -> list[list[int]]:
+  """Column indices in groups that fit into `width` beside the names; at least one column in a group."""
+  names = max((_width(_wrapped(name, NAME)) for name, _ in table.rows), default=0) + GAP
+  groups: list[list[int]] = []
+  used = width
+  for index, column in enumerate(table.columns):
+    cells = [_wrapped(column, HEADING), *(cells[index] for _, cells in table.rows)]
+    need = max(map(_width, cells)) + GAP
+    if used + need > width:
+      groups.append([])
+      used = names
+    groups[-1].append(index)
+    used += need
+  return groups
+
+
+def _wrapped(text: str, width: int) -> str:
+  """`text` on several lines, the further ones indented by one."""
+  return '\n'.join(textwrap.wrap(text, width, subsequent_indent=' ', break_long_words=False, break_on_hyphens=False))
+
+
+def _width(text: str) -> int:
+  return max(map(len, text.split('\n')))
+
+
+def _escape(text: str) -> str:
+  return text.replace('|', '\\|')
