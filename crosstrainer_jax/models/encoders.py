@@ -1,0 +1,115 @@
+"""The registry of video encoders f_v, and how a trained one is written and read.
+
+An encoder is an `nnx.Module` that turns uint8[N, T, H, W, 3] (and optional bool[N, T] validity) into float32[N, S, D], built from a dataclass that
+has `fps`, `image_size`, `tokens_per_second` and `feature_dim`.
+"""
+
+import dataclasses
+import hashlib
+import importlib.resources
+import json
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from crosstrainer_jax.models.video_transformer import VideoTransformer, VideoTransformerConfig
+
+# name -> (config dataclass, module). A new encoder is one file and one line here.
+ENCODERS: dict[str, tuple[type, type]] = {
+  'video_transformer': (VideoTransformerConfig, VideoTransformer),
+}
+
+SHIPPED = 'video_transformer.safetensors'
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+  """A frozen f_v: its graph, its parameters and a fingerprint that names both."""
+
+  name: str
+  config: Any
+  graph: nnx.GraphDef
+  params: nnx.State
+  fingerprint: str
+
+  def apply(self, params: nnx.State, frames: jax.Array, valid: jax.Array | None = None) -> jax.Array:
+    """uint8[N, T, H, W, 3] -> float32[N, S, D]."""
+    return nnx.merge(self.graph, params)(frames, valid)
+
+
+def build(name: str, config: dict[str, Any], seed: int = 0) -> tuple[Any, nnx.Module]:
+  """A freshly initialised encoder and its config dataclass.
+
+  Raises:
+    ValueError: no such encoder, or a setting that it does not have.
+  """
+  if name not in ENCODERS:
+    raise ValueError(f'config.encoder.name={name!r} is not one of {sorted(ENCODERS)}')
+  config_class, module_class = ENCODERS[name]
+  known = {field.name for field in dataclasses.fields(config_class)}
+  if unknown := set(config) - known:
+    raise ValueError(f'encoder {name!r} has no setting {sorted(unknown)}; it has {sorted(known)}')
+  settings = config_class(**config)
+  return settings, module_class(settings, nnx.Rngs(seed))
+
+
+def save(path: str | Path, name: str, config: Any, params: nnx.State, notes: dict[str, str]) -> str:
+  """Writes an encoder in half precision, with its config and `notes` (command, seed, score) in the header; returns the file's SHA-256."""
+  flat = flatten_dict(nnx.to_pure_dict(params), sep='/')
+  tensors = {key: np.asarray(value).astype(np.float16) for key, value in flat.items()}
+  header = {'encoder': name, 'config': json.dumps(dataclasses.asdict(config), sort_keys=True), **notes}
+  Path(path).parent.mkdir(parents=True, exist_ok=True)
+  save_file(tensors, str(path), metadata=header)
+  return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def load(path: str | Path = 'shipped') -> Encoder:
+  """Reads an encoder that `save` wrote; `shipped` is the one that comes with the package.
+
+  Raises:
+    FileNotFoundError, ValueError: no such file, or one that does not fit the encoder it names.
+  """
+  if str(path) == 'shipped':
+    path = Path(str(importlib.resources.files('crosstrainer_jax.models') / 'weights' / SHIPPED))
+  path = Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no encoder weights here. Make them: python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py')
+  with safe_open(str(path), 'numpy') as file:
+    header = file.metadata() or {}
+    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+  if 'encoder' not in header:
+    raise ValueError(f'{path}: not an encoder of this project (its header names none)')
+  config, module = build(header['encoder'], json.loads(header['config']))
+  graph, state = nnx.split(module, nnx.Param)
+  expected = flatten_dict(nnx.to_pure_dict(state), sep='/')
+  if set(expected) != set(tensors):
+    raise ValueError(f'{path}: missing {sorted(set(expected) - set(tensors))}, unknown {sorted(set(tensors) - set(expected))}')
+  wrong = [key for key, value in expected.items() if value.shape != tensors[key].shape]
+  if wrong:
+    raise ValueError(f'{path}: these parameters have another shape than the config in its header: {wrong}')
+  values = {tuple(_number(part) for part in key.split('/')): jnp.asarray(value, jnp.float32) for key, value in tensors.items()}
+  nnx.replace_by_pure_dict(state, unflatten_dict(values))
+  fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+  return Encoder(header['encoder'], config, graph, state, fingerprint)
+
+
+def _number(part: str) -> int | str:
+  return int(part) if part.isdigit() else part
+
+
+def to_float16(features: np.ndarray) -> np.ndarray:
+  """Features as they are cached; what half precision cannot hold is an error rather than an infinity."""
+  if features.dtype == ml_dtypes.bfloat16:
+    features = features.astype(np.float32)
+  half = features.astype(np.float16)
+  if not np.isfinite(half).all():
+    raise ValueError('the encoder produced features that are not finite in half precision: are its weights or the frames corrupt?')
+  return half

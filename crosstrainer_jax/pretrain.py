@@ -1,0 +1,90 @@
+"""python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py: trains the video encoder on generic motion and writes its weights."""
+
+import hashlib
+import json
+from pathlib import Path
+import sys
+
+from absl import flags
+from flax import nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from crosstrainer_jax import settings
+from crosstrainer_jax.datasets.skillsim import generic
+from crosstrainer_jax.models import encoders
+from crosstrainer_jax.training import optimizer, pretraining, sharding
+from crosstrainer_jax.training.checkpoints import Checkpoints
+from crosstrainer_jax.training.loop import fit
+from crosstrainer_jax.training.step import init_state, make_step
+from crosstrainer_jax.training.telemetry import MetricWriter, say
+
+settings.define_config_flag('configs/pretrain_encoder.py')
+_WORKDIR = flags.DEFINE_string('workdir', 'runs/pretrain_encoder', 'Checkpoints, TensorBoard logs and the weights go here.')
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  config = settings.config_from_flags()
+  workdir = Path(_WORKDIR.value)
+  workdir.mkdir(parents=True, exist_ok=True)
+  settings.record_environment(workdir, config, f'generic motion, seed {config.seed}')
+  mesh = sharding.make_mesh(config.mesh)
+
+  encoder_config, encoder = encoders.build(config.encoder.name, config.encoder.model.to_dict(), config.seed)
+  model = pretraining.Pretrainer(encoder, encoder_config.frames_per_token, encoder_config.feature_dim, nnx.Rngs(config.seed + 1))
+  graph, params = nnx.split(model, nnx.Param)
+  params = jax.device_put(params, sharding.replicated(mesh))
+  mean, deviation = pretraining.target_statistics(config.seed + 1)
+  loss = pretraining.make_loss(graph, mean, deviation, config.seconds, encoder_config.fps)
+  tx = optimizer.make_optimizer(config.optimizer, config.steps)
+  say(f'{config.steps} updates of {config.batch_size} clips; every clip of generic motion is seen once')
+  state = fit(
+    'pretrain',
+    make_step(loss, tx, mesh),
+    init_state(params, tx, config.seed),
+    pretraining.batches(config, config.steps * config.batch_size),
+    config.steps,
+    mesh=mesh,
+    checkpoints=Checkpoints(workdir / 'checkpoints'),
+    writer=MetricWriter(workdir / 'tensorboard'),
+    save_every=config.save_every,
+    clips_per_step=config.batch_size,
+    learning_rate=optimizer.schedule(config.optimizer, config.steps),
+  )
+
+  unexplained = _evaluate(graph, state.params, config.seed + 2, mean, deviation, config.test_clips)
+  for name, value in unexplained.items():
+    say(f'  unexplained variance, {name}: {value:.3f}')
+  path = workdir / encoders.SHIPPED
+  log = json.dumps({'updates': config.steps, 'clips': config.steps * config.batch_size, 'unexplained_variance': unexplained}, sort_keys=True)
+  notes = {'command': ' '.join(['python -m crosstrainer_jax.pretrain', *sys.argv[1:]]), 'seed': str(config.seed), 'log': log}
+  digest = encoders.save(path, config.encoder.name, encoder_config, state.params['encoder'], notes)
+  say(f'{path}  {path.stat().st_size / 2**20:.2f} MiB  sha256 {digest}')
+  (workdir / 'sha256.txt').write_text(f'{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n')
+
+
+def _evaluate(graph: nnx.GraphDef, params: nnx.State, seed: int, mean: np.ndarray, deviation: np.ndarray, clips: int) -> dict[str, float]:
+  """Mean squared error of standardised targets on clips of another seed, per group of targets: 0 is perfect, 1 is predicting the mean."""
+
+  @jax.jit
+  def predict(params: nnx.State, frames: jax.Array) -> jax.Array:
+    model = nnx.merge(graph, params)
+    return model.head(model.encoder(frames))
+
+  errors = []
+  for start in range(0, clips, 32):
+    frames, targets = generic.batch(seed, range(start, min(start + 32, clips)))
+    n, v, t = frames.shape[:3]
+    predicted = predict(params, jnp.asarray(frames.reshape(n * v, *frames.shape[2:])))
+    errors.append(((np.asarray(predicted).reshape(n, v, t, -1) - (targets - mean) / deviation) ** 2).mean((0, 1, 2)))
+  error = np.mean(errors, 0)
+  groups: dict[str, list[float]] = {'all': list(error)}
+  for name, value in zip(generic.TARGET_NAMES, error, strict=True):
+    groups.setdefault(name.split()[0], []).append(float(value))
+  return {name: float(np.mean(values)) for name, values in groups.items()}
+
+
+if __name__ == '__main__':
+  settings.run(main)

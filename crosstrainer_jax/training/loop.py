@@ -1,0 +1,130 @@
+"""The one training loop: evaluate → save → next batch → step.
+
+The iterator moves only after the save, so that a checkpoint's iterator state names exactly the batch that comes next.
+"""
+
+from collections.abc import Callable, Iterator
+import math
+import time
+from typing import Any, Protocol
+
+import jax
+from jax.sharding import Mesh
+import numpy as np
+
+from crosstrainer_jax.training import sharding
+from crosstrainer_jax.training.checkpoints import Checkpoints
+from crosstrainer_jax.training.step import TrainState
+from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say
+
+
+class Batches(Protocol):
+  """An endless iterator over host batches whose whole position is `get_state()`."""
+
+  def __iter__(self) -> Iterator[Any]: ...
+  def __next__(self) -> Any: ...
+  def get_state(self) -> Any: ...
+  def set_state(self, state: Any) -> None: ...
+
+
+class NonFiniteLoss(RuntimeError):
+  """The loss is NaN or infinite; the last good checkpoint is kept."""
+
+
+def fit(
+  name: str,
+  step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]],
+  state: TrainState,
+  batches: Batches,
+  steps: int,
+  *,
+  mesh: Mesh,
+  checkpoints: Checkpoints | None = None,
+  writer: MetricWriter | None = None,
+  save_every: int = 200,
+  log_every: int = 20,
+  clips_per_step: int = 1,
+  evaluate: Callable[[Any], dict[str, float]] | None = None,
+  evaluate_every: int = 0,
+  learning_rate: Callable[[int], Any] | None = None,
+) -> TrainState:
+  """Trains from the newest checkpoint (or from `state`) to `steps` updates and returns the last state.
+
+  Args:
+    name: shown in the progress bar and as prefix of the TensorBoard tags.
+    step: from `make_step`.
+    state: freshly initialised, already placed on the mesh.
+    batches: host batches (numpy), leading dimension divisible by the mesh's data axes.
+    steps: total number of updates, counted from 0 over all restarts.
+    evaluate: params -> scalars, called every `evaluate_every` updates when that is positive.
+
+  Raises:
+    NonFiniteLoss: names the steps since the last logged one and the norms.
+  """
+  if checkpoints is not None and checkpoints.latest() is not None:
+    state, position = checkpoints.restore(state)
+    batches.set_state(position)
+    say(f'  {name}: resumed at update {int(state.step)} of {steps}')
+  start = int(state.step)
+  progress = Progress(name, steps, start)
+  iterator = iter(batches)
+  pending: tuple[int, dict[str, jax.Array]] | None = None
+  waited, window = 0.0, time.monotonic()
+  try:
+    for index in range(start, steps):
+      if evaluate is not None and evaluate_every and index and index % evaluate_every == 0 and writer is not None:
+        writer.write_scalars(index, {f'{name}/{key}': value for key, value in evaluate(state.params).items()})
+      if checkpoints is not None and index > start and index % save_every == 0:
+        checkpoints.save(state, batches.get_state())
+      before = time.monotonic()
+      batch = sharding.put_batch(next(iterator), mesh)
+      waited += time.monotonic() - before
+      state, scalars = step(state, batch)
+      if pending is not None:
+        # The metrics of one logged update are read while the next one runs.
+        logged, values = pending
+        host = {key: float(np.asarray(value)) for key, value in jax.device_get(values).items()}
+        _check_finite(name, logged, log_every, host)
+        now = time.monotonic()
+        host |= _rates(host, waited, now - window, min(log_every, logged - start + 1), clips_per_step)
+        if learning_rate is not None:
+          host['learning_rate'] = float(learning_rate(logged))
+        if writer is not None:
+          writer.write_scalars(logged, {f'{name}/{key}': value for key, value in host.items()})
+        progress.update(0, loss=host['loss'])
+        waited, window, pending = 0.0, now, None
+      if (index + 1) % log_every == 0 or index + 1 == steps:
+        pending = (index, scalars)
+      progress.update()
+    if pending is not None:
+      host = {key: float(np.asarray(value)) for key, value in jax.device_get(pending[1]).items()}
+      _check_finite(name, pending[0], log_every, host)
+      if writer is not None:
+        writer.write_scalars(pending[0], {f'{name}/{key}': value for key, value in host.items()})
+    if checkpoints is not None and int(state.step) > start:
+      checkpoints.save(state, batches.get_state())
+  finally:
+    progress.close()
+    if checkpoints is not None:
+      checkpoints.close()
+    if writer is not None:
+      writer.flush()
+  return state
+
+
+def _rates(values: dict[str, float], waited: float, seconds: float, updates: int, clips_per_step: int) -> dict[str, float]:
+  seconds = max(seconds, 1e-9)
+  rates = {'clips_per_second': clips_per_step * updates / seconds, 'data_wait_share': min(waited / seconds, 1.0)}
+  if 'tokens' in values:
+    rates['tokens_per_second'] = values['tokens'] * updates / seconds
+  return rates
+
+
+def _check_finite(name: str, index: int, log_every: int, values: dict[str, float]) -> None:
+  if math.isfinite(values['loss']) and math.isfinite(values['grad_norm']):
+    return
+  norms = ', '.join(f'{key}={values[key]:.3g}' for key in ('loss', 'grad_norm', 'update_norm', 'param_norm'))
+  raise NonFiniteLoss(
+    f'{name}: not finite between updates {max(0, index - log_every + 1)} and {index} ({norms}). '
+    'The last checkpoint is good; lower the learning rate or config.clip_norm and start again to resume from it.'
+  )

@@ -1,0 +1,49 @@
+"""Optimiser and schedule from a config, with learning rates by parameter path."""
+
+from collections.abc import Sequence
+import re
+from typing import Any
+
+import jax
+import ml_collections
+import optax
+
+
+def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
+  """Linear warm-up to `learning_rate`, then cosine decay to `final_fraction` of it, over `steps` updates."""
+  warmup = max(1, round(config.warmup_fraction * steps))
+  return optax.warmup_cosine_decay_schedule(
+    0.0, config.learning_rate, warmup, max(steps, warmup + 1), end_value=config.final_fraction * config.learning_rate
+  )
+
+
+def path_name(path: Sequence[Any]) -> str:
+  """'mapper/up/kernel' for a key path of JAX."""
+  return '/'.join(str(getattr(key, 'key', getattr(key, 'name', getattr(key, 'idx', key)))) for key in path)
+
+
+def scale_of(name: str, rules: Sequence[tuple[str, float]]) -> float:
+  """Multiplier of the learning rate of the parameter `name`: the first rule whose regular expression is found in it, else 1."""
+  return next((factor for pattern, factor in rules if re.search(pattern, name)), 1.0)
+
+
+def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
+  """AdamW with global-norm clipping.
+
+  `config.learning_rate_rules` is a sequence of (regular expression over the parameter path, factor): the paper trains f_m at 2e-3 and L at 2e-4
+  (section 4.1). Matrices decay, vectors (norms, biases) do not.
+  """
+  rules = [(str(pattern), float(factor)) for pattern, factor in config.learning_rate_rules]
+
+  def scale(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+    del params
+    scaled = jax.tree_util.tree_map_with_path(lambda path, u: u * scale_of(path_name(path), rules), updates)
+    return scaled, state
+
+  return optax.chain(
+    optax.clip_by_global_norm(config.clip_norm),
+    optax.scale_by_adam(b1=config.b1, b2=config.b2),
+    optax.add_decayed_weights(config.weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
+    optax.GradientTransformation(lambda params: optax.EmptyState(), scale),
+    optax.scale_by_learning_rate(schedule(config, steps)),
+  )

@@ -1,0 +1,54 @@
+"""One update, for every stage: pytrees in, pytrees out."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+import optax
+
+from crosstrainer_jax.training import sharding
+
+# loss_fn(params, batch, key) -> (sum of weighted losses, sum of weights, {name: (sum, weight)}).
+Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]
+
+
+class TrainState(NamedTuple):
+  """All that an update reads and writes, and all that a checkpoint holds beside the iterator."""
+
+  step: jax.Array
+  params: Any
+  opt_state: Any
+  key: jax.Array
+
+
+def init_state(params: Any, tx: optax.GradientTransformation, seed: int) -> TrainState:
+  return TrainState(jnp.zeros((), jnp.int32), params, jax.jit(tx.init)(params), jax.random.key_data(jax.random.key(seed)))
+
+
+def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
+  """The jitted update. Every mean is Σ(w·x)/Σw; the key of an update depends on the seed and the step alone, so that a resumed run is the same run."""
+
+  def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
+
+    def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]:
+      total, weight, metrics = loss_fn(params, batch, key)
+      return total / jnp.maximum(weight, 1e-6), (weight, metrics)
+
+    (loss, (weight, metrics)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    scalars = {
+      'loss': loss,
+      'weight': weight,
+      'grad_norm': optax.global_norm(grads),
+      'update_norm': optax.global_norm(updates),
+      'param_norm': optax.global_norm(params),
+    }
+    scalars |= {name: total / jnp.maximum(w, 1e-6) for name, (total, w) in metrics.items()}
+    return TrainState(state.step + 1, params, opt_state, state.key), scalars
+
+  # Parameters keep the sharding they came with; batches come split over the data axes.
+  return jax.jit(step, donate_argnums=0, in_shardings=(None, sharding.batch_sharding(mesh)))

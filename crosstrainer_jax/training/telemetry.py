@@ -1,0 +1,73 @@
+"""What a run tells its user: TensorBoard through clu's interface, and progress on the terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+class MetricWriter:
+  """clu's `MetricWriter` methods over tensorboardX: clu's own writers import TensorFlow, 1.3 GB that nothing else here needs."""
+
+  def __init__(self, directory: str | Path):
+    self._writer = SummaryWriter(str(directory), flush_secs=10)
+
+  def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+    for name, value in scalars.items():
+      self._writer.add_scalar(name, float(value), step)
+
+  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+    """Images are uint8[N, H, W, 3]."""
+    for name, value in images.items():
+      self._writer.add_images(name, value, step, dataformats='NHWC')
+
+  def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+    for name, value in texts.items():
+      self._writer.add_text(name, value, step)
+
+  def flush(self) -> None:
+    self._writer.flush()
+
+  def close(self) -> None:
+    self._writer.close()
+
+
+class Progress:
+  """A bar with the time left on a terminal; elsewhere one line about every `seconds`."""
+
+  def __init__(self, name: str, total: int, initial: int = 0, seconds: float = 10.0, unit: str = 'step'):
+    self._name, self._total, self._done, self._seconds = name, total, initial, seconds
+    self._bar = tqdm(total=total, initial=initial, desc=name, unit=unit, leave=False) if sys.stderr.isatty() else None
+    self._start = self._last = time.monotonic()
+    self._first = initial
+
+  def update(self, count: int = 1, **shown: float) -> None:
+    self._done += count
+    if self._bar is not None:
+      if shown:
+        self._bar.set_postfix({name: f'{value:.3g}' for name, value in shown.items()}, refresh=False)
+      self._bar.update(count)
+      return
+    now = time.monotonic()
+    if now - self._last >= self._seconds:
+      self._last = now
+      left = (now - self._start) / max(self._done - self._first, 1) * (self._total - self._done)
+      values = ''.join(f'  {name} {value:.3g}' for name, value in shown.items())
+      print(f'  {self._name}: {self._done}/{self._total}{values}  {left:.0f} s left', flush=True)
+
+  def close(self) -> None:
+    if self._bar is not None:
+      self._bar.close()
+
+
+def say(text: str) -> None:
+  """One plain line for the user, above any progress bar."""
+  if sys.stderr.isatty():
+    tqdm.write(text)
+  else:
+    print(text, flush=True)
