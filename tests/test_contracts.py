@@ -1,4 +1,4 @@
-"""What holds for the whole tree: the direction of imports, what may not be imported, sizes, names, a test for each module."""
+"""What holds for the whole tree: the direction of imports, forbidden imports, sizes, names, a test for each module."""
 
 import ast
 import pathlib
