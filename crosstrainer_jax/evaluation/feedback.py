@@ -43,25 +43,21 @@ class NoSynonyms:
 
 @functools.cache
 def synonyms() -> tuple[str, Any]:
-  """(column name, synonym source): METEOR with WordNet where its data is found, else METEOR-es without synonyms."""
+  """(column name, synonym source): METEOR with WordNet where its data can be read, else METEOR-es without synonyms."""
   try:
-    nltk.data.find('corpora/wordnet')
-  except LookupError:
-    try:
-      nltk.data.find('corpora/wordnet.zip')
-    except LookupError:
-      return 'METEOR-es', NoSynonyms()
+    nltk.corpus.wordnet.synsets('ball')  # loads the data: a folder with a file missing fails here, not midway
+  except (LookupError, OSError):
+    return 'METEOR-es', NoSynonyms()
   return 'METEOR', nltk.corpus.wordnet
 
 
 def variants() -> list[str]:
   """One line for each metric: which variant was computed."""
-  meteor, _ = synonyms()
-  how = (
-    'METEOR: nltk with WordNet, mean over clips'
-    if meteor == 'METEOR'
-    else 'METEOR-es: nltk without WordNet, whose data is not on this machine: exact and stem matches only, no synonyms'
-  )
+  how = 'METEOR: nltk with WordNet, mean over clips'
+  if synonyms()[0] == 'METEOR-es':
+    how = (
+      'METEOR-es: nltk without WordNet (nltk finds no complete corpora/wordnet): exact and stem matches, no synonyms'
+    )
   return [
     f'BLEU-4: sacrebleu, corpus, {bleu_signature()}',
     how,

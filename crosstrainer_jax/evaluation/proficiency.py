@@ -30,3 +30,12 @@ def majority_levels(references: Sequence[Reference]) -> dict[str, tuple[str, flo
       level, count = min(levels.items(), key=lambda item: (-item[1], item[0]))
       rates[sport] = (LEVELS[level], count / levels.total(), levels.total())
   return rates
+
+
+def majority_line(references: Sequence[Reference]) -> str:
+  """The majority rates as one line for the report."""
+  rates = majority_levels(references)
+  if not rates:
+    return 'Levels of these clips are unknown.'
+  each = [f'{sport} {100 * share:.1f} ({level}, {count} clips)' for sport, (level, share, count) in rates.items()]
+  return f'Level accuracy of one constant answer for each sport: {", ".join(each)}.'

@@ -74,7 +74,7 @@ class Report:
 
   def to_json(self) -> str:
     """JSON in which an undefined number is null."""
-    return json.dumps(_without_nan(dataclasses.asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + '\n'
+    return json.dumps(without_nan(dataclasses.asdict(self)), indent=1, ensure_ascii=False, allow_nan=False) + '\n'
 
   def print(self, file: TextIO | None = None) -> None:
     """Prints to a terminal in at most 120 columns, headline first; plain text where there is no terminal."""
@@ -92,7 +92,7 @@ class Report:
     """The lines above the table."""
     where = f'{self.setting}, held out: {self.held_out}' if self.held_out else self.setting
     return [
-      f'{where} · {self.n_clips} clips in {self.n_takes} takes, {self.n_headline} clips with a fault · seed {self.seed}',
+      f'{where} · {self.n_clips} clips, {self.n_headline} with a fault, in {self.n_takes} takes · seed {self.seed}',
       f'Scores are 0–100, [95 % percentile bootstrap by take, {self.resamples} resamples, seed {self.bootstrap_seed}].',
       f'Command: {self.command}',
       f'Hardware: {self.hardware}',
@@ -176,7 +176,7 @@ def cell(interval: Interval | None, footnotes: Footnotes, digits: int, sign: str
   number = format(interval.value, f'{sign}z.1f')
   if math.isnan(interval.low):
     return number + (mark or footnotes.mark('no interval: too few takes'))
-  low, high = (format(bound, f'{sign}z.{digits}f') for bound in (interval.low, interval.high))
+  low, high = (format(bound, f'z.{digits}f') for bound in (interval.low, interval.high))
   return f'{number} [{low}, {high}]{mark}'
 
 
@@ -189,11 +189,12 @@ def _interval(fields: dict[str, Any]) -> Interval:
   return Interval(**bounds, n_clips=fields['n_clips'], n_takes=fields['n_takes'], note=fields['note'])
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
+  """`value` with null, which JSON knows, in the place of NaN, which it does not."""
   if isinstance(value, dict):
-    return {key: _without_nan(item) for key, item in value.items()}
+    return {key: without_nan(item) for key, item in value.items()}
   if isinstance(value, list | tuple):
-    return [_without_nan(item) for item in value]
+    return [without_nan(item) for item in value]
   return None if isinstance(value, float) and math.isnan(value) else value
 
 
