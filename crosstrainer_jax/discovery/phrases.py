@@ -49,6 +49,10 @@ class PhraseTable(Generic[Value]):
     self._prefixes.sort()
     self._classify = functools.lru_cache(maxsize=1 << 16)(self._classes)
 
+  def values(self) -> list[Value]:
+    """The values of all patterns."""
+    return [value for entries in self._by_first.values() for _, value in entries]
+
   def _compile(self, pattern: str, words: Mapping[str, str]) -> list[tuple[int, int]]:
     compiled: list[tuple[int, int]] = []
     gap = 0

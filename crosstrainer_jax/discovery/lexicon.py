@@ -1,0 +1,103 @@
+"""The offline discoverer: a lexicon of skill concepts, and rules of syntax that tell praise from criticism.
+
+`lexicon.toml` lists how coaches speak of each concept; `polarity.py` judges each mention. What is criticised without being
+in the lexicon is kept in its own words if it stands in a clear frame ("the guide hand needs work"), since the vocabulary of
+the paper is open (section 3.3). English only: other languages yield empty lists.
+"""
+
+import functools
+import importlib.resources
+import re
+import tomllib
+
+from crosstrainer_jax.discovery import clauses
+from crosstrainer_jax.discovery.backend import Attributes
+from crosstrainer_jax.discovery.phrases import PhraseTable
+from crosstrainer_jax.discovery.polarity import Judge, Kind, Mention, Verdict
+
+_KINDS: tuple[Kind, ...] = ('name', 'good', 'bad', 'hint', 'part')
+
+_POSSESSIVE = r'(?:the|your|his|her|their|my)'
+_PHRASE = r'(?P<phrase>[a-z]+(?: [a-z]+){0,2})'
+_FAULTY = (
+  r'(?:poor|weak|off|bad|sloppy|lacking|inconsistent|missing|wrong|awkward|messy|terrible|not good|not great|not right|not there|'
+  r'(?:a (?:little )?bit |slightly |too )(?:off|poor|weak|sloppy|flat|messy|loose|rough))'
+)
+_UNKNOWN = [
+  re.compile(
+    rf'\b{_POSSESSIVE} {_PHRASE} (?:is|are|was|were|looks|look|looked|seems|feels) (?:\w+ly |quite |very |rather )?{_FAULTY}\b'
+  ),
+  re.compile(
+    rf'\b{_POSSESSIVE} {_PHRASE} (?:needs|need) (?:\w+ )?(?:work|improvement|attention|improving|fixing|to improve|to be better)\b'
+  ),
+  re.compile(rf'\b{_POSSESSIVE} {_PHRASE} (?:could|should) be (?:better|improved|cleaner|sharper|tighter)\b'),
+  re.compile(rf'\b(?:work|working) on (?:{_POSSESSIVE} )?{_PHRASE}$'),
+  re.compile(rf'\b(?:poor|sloppy|lack of|lacks|lacking) (?:{_POSSESSIVE} )?{_PHRASE}$'),
+]
+# Words that name no aspect of a skill, so that "the shot was poor" yields nothing.
+_UNNAMED = frozenset(
+  'it this that one thing things part bit shot ball attempt rep execution everything all rest way time day result performance overall '
+  'work job run try effort drill exercise player athlete climber he she you they there here something anything is are was were and or '
+  'to of in on at with for not no more'.split()
+)
+
+
+@functools.cache
+def _concepts() -> PhraseTable[tuple[str, Kind]]:
+  text = importlib.resources.files('crosstrainer_jax.discovery').joinpath('lexicon.toml').read_text(encoding='utf-8')
+  lexicon = tomllib.loads(text)
+  return PhraseTable(
+    (
+      (pattern, (concept, kind))
+      for concept, phrasings in lexicon['concepts'].items()
+      for kind in _KINDS
+      for pattern in phrasings.get(kind, ())
+    ),
+    lexicon['words'],
+  )
+
+
+class LexiconDiscoverer:
+  """The `lexicon` backend; stateless, and the same for every sport."""
+
+  def discover(self, commentary: str, sport: str = '') -> Attributes:
+    """Attributes by their canonical names; a concept that is both praised and criticised is incorrect."""
+    judge = Judge()
+    for sentence in clauses.sentences(commentary or ''):
+      for i, stretch in enumerate(clauses.stretches(sentence)):
+        mentions = [Mention(*match.value, match) for match in _concepts().find(stretch.tokens)]
+        if judge.read(stretch, mentions, first=i == 0) <= 0 and not mentions:
+          judge.verdicts += [Verdict(phrase, -1) for phrase in _unknown_phrases(stretch.tokens)]
+    incorrect = dict.fromkeys(verdict.concept for verdict in judge.verdicts if verdict.sign < 0)
+    correct = dict.fromkeys(verdict.concept for verdict in judge.verdicts if verdict.sign > 0)
+    return Attributes([concept for concept in correct if concept not in incorrect], list(incorrect))
+
+
+def faults_in(text: str) -> list[str]:
+  """The concepts that a text calls incorrect; scores generated feedback."""
+  return LexiconDiscoverer().discover(text).incorrect
+
+
+def name_concept(phrase: str) -> str | None:
+  """The canonical concept of a short free phrase ("Foot placement" -> "foot positioning"), None if the lexicon has none."""
+  tokens = [token for sentence in clauses.sentences(phrase) for token in sentence]
+  matches = _concepts().find(tokens)
+  if not matches:
+    return None
+  order: dict[Kind, int] = {'name': 0, 'good': 1, 'bad': 1, 'hint': 2, 'part': 3}
+  return min(matches, key=lambda match: (order[match.value[1]], -len(match.positions), match.start)).value[0]
+
+
+def concept_names() -> list[str]:
+  """Every canonical name of the lexicon."""
+  return list(dict.fromkeys(concept for concept, _ in _concepts().values()))
+
+
+def _unknown_phrases(tokens: list[str]) -> list[str]:
+  text = ' '.join(tokens)
+  phrases = []
+  for pattern in _UNKNOWN:
+    found = pattern.search(text)
+    if found and _UNNAMED.isdisjoint(found['phrase'].split()):
+      phrases.append(found['phrase'])
+  return phrases

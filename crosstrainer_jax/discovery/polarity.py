@@ -1,0 +1,273 @@
+"""Decides whether a mentioned concept is praised or criticised, from the words around it.
+
+Each stretch of speech (`clauses.py`) is judged by itself, and then passes on what its neighbours leave open: a list takes over
+the judgement of its head ("good balance, timing and knee bend"), a bare subject waits for it ("your hands ... way too low").
+The words are in `cues.toml`.
+"""
+
+import dataclasses
+import functools
+import importlib.resources
+import tomllib
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from crosstrainer_jax.discovery.clauses import Stretch
+from crosstrainer_jax.discovery.phrases import Match, PhraseTable
+
+Kind = Literal['name', 'good', 'bad', 'hint', 'part']
+# A mention is dropped if its stretch holds a judged one of a higher rank: "the hands come late" is about timing.
+_RANK = {'name': 3, 'good': 3, 'bad': 3, 'hint': 2, 'part': 1}
+_NEGATION_REACH = 5
+
+_FILLERS = frozenset(
+  'please just now so then maybe perhaps also really always again instead here ok okay guys first well oh hey yes yeah right '
+  'next time simply definitely still ideally again come on lets'.split()
+)
+_FINITE = frozenset(
+  'is are was were has had have does did do looks look looked needs seems seemed feels felt could should would can will gets '
+  'goes went stays stayed comes came keeps kept makes made lets drops dropped stops stopped lands landed moves moved turns'.split()
+)
+_LOCATIONS = frozenset(
+  'over above below under underneath beneath behind past toward towards beside between near outside inside around from across '
+  'against onto at than alongside during after before throughout on in into to through by beyond until'.split()
+)
+_DETERMINERS = frozenset(
+  'the your his her their its my a an this that each both every our front back left right'.split()
+)
+_OF_LOCATIONS = frozenset('front ahead outside top side inside middle line'.split())
+_PRONOUNS = frozenset('it they that those these this them not too only just sometimes occasionally never'.split())
+
+
+class Mention:
+  """A concept in a stretch, as a phrase of some `Kind`."""
+
+  def __init__(self, concept: str, kind: Kind, match: Match[tuple[str, Kind]]):
+    self.concept = concept
+    self.kind = kind
+    self.match = match
+
+
+@dataclasses.dataclass
+class Verdict:
+  """A judged mention: +1 praised, -1 criticised."""
+
+  concept: str
+  sign: int
+
+
+@dataclasses.dataclass
+class _Reading:
+  """What one stretch says: its verdicts, its overall tone, and the mentions that it leaves open."""
+
+  tone: int = 0
+  advice: bool = False
+  fragment: bool = True
+  verdicts: list[Verdict] = dataclasses.field(default_factory=list)
+  open: list[str] = dataclasses.field(default_factory=list)
+
+
+@functools.cache
+def _cue_tables() -> tuple[PhraseTable[str], PhraseTable[str], PhraseTable[str], frozenset[str]]:
+  """Tables of strong cues, weak cues and negators, and the verbs of imperatives."""
+  text = importlib.resources.files('crosstrainer_jax.discovery').joinpath('cues.toml').read_text(encoding='utf-8')
+  cues = tomllib.loads(text)
+
+  def table(kinds: Iterable[str]) -> PhraseTable[str]:
+    return PhraseTable(((pattern, kind) for kind in kinds for pattern in cues[kind]['patterns']), cues['words'])
+
+  return (
+    table(['praise', 'blame', 'advice', 'good', 'bad']),
+    table(['weak_advice', 'weak_good', 'weak_bad']),
+    table(['negators']),
+    frozenset(cues['imperatives']['words'].split()),
+  )
+
+
+class Judge:
+  """Reads the stretches of one commentary in order, and collects verdicts."""
+
+  def __init__(self) -> None:
+    self.verdicts: list[Verdict] = []
+    self._open: list[str] = []
+    self._last: list[str] = []
+    self._before = _Reading()
+    self._before_tokens: Sequence[str] = ()
+
+  def read(self, stretch: Stretch, mentions: list[Mention], first: bool) -> int:
+    """Judges `mentions` of the next `stretch` (`first` of its sentence); returns its tone: +1, -1, or 0 if it has none."""
+    before = self._before
+    if first:
+      before = _Reading()
+      self._before_tokens = ()
+    if self._skipped(stretch, mentions, before):
+      return 0
+    reading = self._reading(stretch, mentions, before)
+    if not mentions and reading.tone:
+      if self._open:
+        reading.verdicts = [Verdict(concept, reading.tone) for concept in self._open]
+      elif stretch.contrast and not first and reading.tone < 0 and stretch.tokens[0] in _PRONOUNS:
+        reading.verdicts = [Verdict(concept, -1) for concept in self._last]
+      self._open = []
+    elif mentions:
+      carried = self._open if not first else []
+      if reading.tone and reading.verdicts and carried and before.fragment:
+        reading.verdicts = [Verdict(concept, reading.tone) for concept in carried] + reading.verdicts
+        carried = []
+      self._open = (carried + reading.open) if not stretch.circumstance else carried
+    if mentions or reading.tone or reading.advice or first:
+      self._before, self._before_tokens = reading, stretch.tokens
+    if reading.verdicts:
+      self._last = [verdict.concept for verdict in reading.verdicts]
+      self.verdicts += reading.verdicts
+    return reading.tone
+
+  def _skipped(self, stretch: Stretch, mentions: list[Mention], before: _Reading) -> bool:
+    """Whether the stretch says what something is good for, after something was judged."""
+    if not mentions or not (before.verdicts or before.open or before.advice):
+      return False
+    return stretch.purpose or (before.advice and 'will' in stretch.tokens[:4])
+
+  def _reading(self, stretch: Stretch, mentions: list[Mention], before: _Reading) -> _Reading:
+    tokens = stretch.tokens
+    strong, weak, negators, _ = _cue_tables()
+    reading = _Reading(fragment=_FINITE.isdisjoint(tokens))
+    negations = [n for n in negators.find(tokens) if n.end >= len(tokens) or tokens[n.end] not in ('only', 'just')]
+    taken = [set(m.match.positions) for m in mentions]
+    cues = [
+      c for c in strong.find(tokens) if not any(t.issuperset(c.positions) for t in taken) and not _also(c, tokens)
+    ]
+    steering = [c for c in cues if c.value in ('praise', 'blame', 'advice')]
+    imperative = self._imperative(stretch, before)
+    inherits = (
+      before.advice and not stretch.contrast and not stretch.circumstance and self._inherits(reading, tokens, cues)
+    )
+    reading.advice = imperative or inherits or stretch.condition or any(c.value == 'advice' for c in steering)
+    if imperative or inherits or stretch.condition or stretch.replaced:
+      steering.append(Match((0,), 'advice'))
+
+    def judge(mention: Mention) -> int:
+      if stretch.exception:
+        return 1 if before.tone < 0 else -1
+      if mention.kind in ('good', 'bad', 'hint'):
+        return _sign_of_statement(mention, steering, cues, negations, mentions)
+      return _sign_of_name(mention, steering, cues, negations, lambda: weak.find(tokens))
+
+    judged = [(mention, judge(mention)) for mention in mentions if not _is_place(mention, mentions, tokens)]
+    if stretch.circumstance:
+      judged = [(m, sign) for m, sign in judged if m.kind in ('bad', 'hint') or (m.kind != 'good' and sign)]
+    rank = max((_RANK[m.kind] for m, sign in judged if sign), default=0)
+    for mention, sign in judged:
+      if sign and _RANK[mention.kind] == rank:
+        reading.verdicts.append(Verdict(mention.concept, sign))
+      elif not sign and not rank:
+        if before.tone and not stretch.contrast and not stretch.circumstance and reading.fragment and not cues:
+          reading.verdicts.append(Verdict(mention.concept, before.tone))
+        else:
+          reading.open.append(mention.concept)
+    reading.tone = _tone(reading.verdicts, steering, cues, negations)
+    return reading
+
+  def _imperative(self, stretch: Stretch, before: _Reading) -> bool:
+    tokens = stretch.tokens
+    i = 0
+    while i < len(tokens) - 1 and tokens[i] in _FILLERS:
+      i += 1
+    if tokens[i] not in _cue_tables()[3] or not _FINITE.isdisjoint(tokens[i + 1 : i + 3]):
+      return tokens[i : i + 2] == ['do', 'not']
+    # "You stay low and keep your head up" tells; "stay low and keep your head up" asks.
+    told = not stretch.contrast and not before.advice and self._before_tokens[:1] in (['you'], ['they'], ['we'])
+    return not (told and before.tone >= 0)
+
+  def _inherits(self, reading: _Reading, tokens: Sequence[str], cues: list[Match[str]]) -> bool:
+    return reading.fragment and not any(c.value in ('praise', 'good') for c in cues)
+
+
+def _also(cue: Match[str], tokens: Sequence[str]) -> bool:
+  return cue.end == len(tokens) and len(cue.positions) == 1 and tokens[cue.start] == 'too'
+
+
+def _negated(match: Match, negations: list[Match[str]], mentions: Iterable[Mention] = ()) -> bool:
+  """Whether an odd number of negators stands shortly before the match, or in its gaps, with no other mention between."""
+  fence = max((m.match.end for m in mentions if m.match.end <= match.start), default=0)
+  first = max(match.start - _NEGATION_REACH, fence)
+  count = 0
+  for negation in negations:
+    p = negation.start
+    if (first <= p and negation.end <= match.start) or (match.start < p < match.end and p not in match.positions):
+      count += 1
+  return count % 2 == 1
+
+
+def _nearest(match: Match, cues: list[Match[str]]) -> Match[str]:
+  """The nearest cue; of equally near ones the cue that comes before."""
+
+  def distance(cue: Match[str]) -> tuple[int, bool]:
+    if cue.end <= match.start:
+      return match.start - cue.end, False
+    return max(cue.start - match.end, 0), True
+
+  return min(cues, key=distance)
+
+
+def _sign_of_statement(
+  mention: Mention,
+  steering: list[Match[str]],
+  cues: list[Match[str]],
+  negations: list[Match[str]],
+  mentions: list[Mention],
+) -> int:
+  """A mention that judges by itself ("wobbles", "stays level")."""
+  if any(cue.value == 'advice' for cue in steering) and _nearest(mention.match, steering).value == 'advice':
+    return -1
+  negated = _negated(mention.match, negations, mentions)
+  if mention.kind != 'good':
+    if mention.kind == 'hint' and any(c.value in ('good', 'praise') for c in cues) and not negated:
+      return 0
+    return 1 if negated else -1
+  if negated or any(cue.value == 'blame' for cue in steering):
+    return -1
+  spoilt = any(c.value == 'bad' and 0 <= c.start - mention.match.end <= 3 and not _negated(c, negations) for c in cues)
+  return -1 if spoilt else 1
+
+
+def _sign_of_name(mention, steering, cues, negations, find_weak) -> int:  # type: ignore[no-untyped-def]
+  """A mention that only names a concept: the cues decide, 0 if there are none."""
+  match = mention.match
+  if steering:
+    return 1 if _nearest(match, steering).value == 'praise' else -1
+  if cues:
+    cue = _nearest(match, cues)
+    return (1 if cue.value == 'good' else -1) * (-1 if _negated(cue, negations) else 1)
+  if _negated(match, negations):
+    return -1
+  weak = [c for c in find_weak() if c.start not in match.positions]
+  if not weak:
+    return 0
+  cue = _nearest(match, weak)
+  return (1 if cue.value == 'weak_good' else -1) * (-1 if _negated(cue, negations) else 1)
+
+
+def _is_place(mention: Mention, mentions: list[Mention], tokens: Sequence[str]) -> bool:
+  """Whether the mention only tells where or when, as in "hands below the knees", "on the follow-through your head drops"."""
+  if len(mentions) < 2 or mention.kind in ('bad', 'hint'):
+    return False
+  i = mention.match.start - 1
+  while i >= 0 and tokens[i] in _DETERMINERS:
+    i -= 1
+  if i < 0:
+    return False
+  placed = tokens[i] in _LOCATIONS or (tokens[i] == 'of' and i > 0 and tokens[i - 1] in _OF_LOCATIONS)
+  return placed and tokens[i - 1 : i] not in (['work'], ['working'], ['focus'], ['concentrate'], ['keyed'])
+
+
+def _tone(
+  verdicts: list[Verdict], steering: list[Match[str]], cues: list[Match[str]], negations: list[Match[str]]
+) -> int:
+  if verdicts:
+    return verdicts[-1].sign
+  if steering:
+    return 1 if steering[-1].value == 'praise' else -1
+  if cues:
+    return (1 if cues[-1].value == 'good' else -1) * (-1 if _negated(cues[-1], negations) else 1)
+  return 0
