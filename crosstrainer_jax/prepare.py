@@ -1,0 +1,97 @@
+"""Prepares a dataset as records.
+
+- the embedded world: `python -m crosstrainer_jax.prepare skillsim`
+- your own videos (docs/own_videos.md): `python -m crosstrainer_jax.prepare manifest.jsonl --name my_videos`
+- clips, gigabytes and time of an import, nothing written: the same with `--estimate`
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from crosstrainer_jax.datasets.manifest import builder as manifest
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """The verb. Exits with status 1 and a message where the input is at fault."""
+  options = _parser().parse_args(arguments)
+  if options.source == 'skillsim':
+    # Rendering is of no concern to who imports videos.
+    from crosstrainer_jax.datasets.skillsim import builder as skillsim
+
+    skillsim.prepare(options.data_dir)
+    return
+  try:
+    _import(options)
+  except (ValueError, OSError) as error:
+    sys.exit(f'error: {error}')
+  except KeyboardInterrupt:
+    sys.exit('\ninterrupted; run the same command again to go on')
+
+
+def _import(options: argparse.Namespace) -> None:
+  if not options.name:
+    raise ValueError('--name is missing: a name for the dataset, for example --name my_videos')
+  settings = {
+    name: getattr(options, name)
+    for name in ('root', 'mu1', 'mu2', 'fps', 'size', 'fit', 'stride', 'test_fraction', 'seed', 'workers')
+  }
+  if not (options.dry_run or options.estimate):
+    manifest.prepare(options.source, options.data_dir, options.name, overwrite=options.overwrite, **settings)
+    return
+  config = manifest.ManifestConfig(name=options.name, manifest=options.source, **settings)
+  plan = manifest.make_plan(config)
+  print(plan.describe())
+  print(manifest.describe_skips(plan.skips) or 'nothing to skip')
+  if options.estimate:
+    print(manifest.estimate(plan, config).describe())
+  if not plan.segments:
+    raise ValueError(f'{options.source}: no clip can be made of it')
+
+
+def _parser() -> argparse.ArgumentParser:
+  defaults = manifest.ManifestConfig(name='defaults')
+  parser = argparse.ArgumentParser(
+    prog='python -m crosstrainer_jax.prepare',
+    description='Makes records (ArrayRecord, by TFDS) of the embedded world or of your own videos.',
+    epilog='The fields of a manifest are in docs/own_videos.md. A killed import goes on when the command is run again.',
+  )
+  add = parser.add_argument
+  add('source', help="'skillsim', or a manifest: .jsonl or .csv")
+  add('--data_dir', default='runs/datasets', help='where datasets lie (default: %(default)s)')
+  own = parser.add_argument_group('own videos')
+  add = own.add_argument
+  add('--name', help='name of the dataset; it is written to DATA_DIR/manifest/NAME')
+  add('--root', default='', help="folder that the manifest's paths start from (default: the manifest's own)")
+  add('--mu1', type=float, default=defaults.mu1, help='seconds of a clip before its comment (default: %(default)s)')
+  add('--mu2', type=float, default=defaults.mu2, help='seconds of a clip after its comment (default: %(default)s)')
+  add('--fps', type=float, default=defaults.fps, help='frames per second (default: %(default)s)')
+  add('--size', type=int, default=defaults.size, help='pixels of the square frames (default: %(default)s)')
+  add(
+    '--fit',
+    choices=('letterbox', 'crop'),
+    default=defaults.fit,
+    help='the whole picture between black bars, or its middle square (default: %(default)s)',
+  )
+  add(
+    '--stride',
+    type=float,
+    default=0.0,
+    help='seconds from window to window of rows without commentary (default: no overlap)',
+  )
+  add(
+    '--test_fraction',
+    type=float,
+    default=defaults.test_fraction,
+    help='part of the participants without a split that goes to the test split (default: %(default)s)',
+  )
+  add('--seed', type=int, default=0, help='decides which participants those are (default: %(default)s)')
+  add('--workers', type=int, default=0, help='videos decoded at a time (default: one per core)')
+  add('--dry-run', action='store_true', help='check the manifest and open every video; write nothing')
+  add('--estimate', action='store_true', help='print clips, gigabytes and time, from a short sample; write nothing')
+  add('--overwrite', action='store_true', help='replace a dataset of this name that was made otherwise')
+  return parser
+
+
+if __name__ == '__main__':
+  main()

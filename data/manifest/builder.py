@@ -1,0 +1,359 @@
+"""The TFDS builder `manifest`: one config per set of own videos, records in ArrayRecord.
+
+```python
+builder = prepare('manifest.jsonl', 'runs/datasets', 'my_videos', mu1=2, mu2=2)
+source = builder.as_data_source('train')  # or, later: tfds.data_source('manifest/my_videos', data_dir=…)['train']
+clip = record.Clip.from_example(source[0])
+```
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import re
+import shutil
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+from etils import epath
+
+from crosstrainer_jax.datasets.manifest import decoding, windows
+from crosstrainer_jax.datasets.manifest import rows as manifest_rows
+from crosstrainer_jax.input import record, video
+
+ManifestError = manifest_rows.ManifestError
+NO_FRAMES = 'no frame in the window'
+
+
+@dataclasses.dataclass
+class ManifestConfig(tfds.core.BuilderConfig):
+  """`name` names the dataset; `root` '' is the manifest's folder; the rest is `windows.Sampling` and the split rule."""
+
+  manifest: str = ''
+  root: str = ''
+  mu1: float = 5.0
+  mu2: float = 5.0
+  fps: float = 4.0
+  size: int = 64
+  fit: video.Fit = 'letterbox'
+  stride: float = 0.0
+  test_fraction: float = 0.2
+  seed: int = 0
+  workers: int = 0  # 0: one per core
+
+  def __post_init__(self) -> None:
+    if not re.fullmatch(r'[A-Za-z][A-Za-z0-9_]*', self.name):
+      raise ValueError(f'name {self.name!r} must be letters, digits and _, a letter first')
+    self.sampling  # noqa: B018  (raises on bad values)
+
+  @property
+  def sampling(self) -> windows.Sampling:
+    return windows.Sampling(self.mu1, self.mu2, self.fps, self.size, self.fit, self.stride)
+
+  @property
+  def video_root(self) -> pathlib.Path:
+    return pathlib.Path(self.root) if self.root else pathlib.Path(self.manifest).parent
+
+  def content(self) -> dict[str, Any]:
+    """The settings that decide what the records hold."""
+    return {f.name: getattr(self, f.name) for f in dataclasses.fields(ManifestConfig)[-10:-1]}
+
+
+@dataclasses.dataclass
+class Plan:
+  """What an import will do: rows, segments in order, one decoding job per video path, split of each participant, skips.
+
+  `places[clip_id, path]` is the number of a segment's window within the job of a view.
+  """
+
+  rows: list[manifest_rows.Row]
+  segments: list[windows.Segment]
+  jobs: dict[str, decoding.Job]
+  places: dict[tuple[str, str], int]
+  splits: dict[str, str]
+  skips: list[windows.Skip]
+  notes: Counter[str]
+
+  def describe(self) -> str:
+    """A few lines for the terminal: how much there is, and in which split."""
+    takes = {(s.row.participant, s.row.take) for s in self.segments}
+    people = {s.row.participant for s in self.segments}
+    spoken = sum(bool(s.commentary) for s in self.segments)
+    counts = Counter(self.splits[s.row.participant] for s in self.segments)
+    lines = [
+      f'{len(self.rows)} rows, {len(self.jobs)} videos → {len(self.segments)} clips ({spoken} with commentary) '
+      f'of {len(takes)} takes by {len(people)} participants',
+      'splits: ' + (', '.join(f'{name} {counts[name]}' for name in manifest_rows.SPLITS if counts[name]) or 'none'),
+    ]
+    return '\n'.join(lines + [f'{name}: {count}' for name, count in self.notes.items() if count])
+
+
+def make_plan(config: ManifestConfig) -> Plan:
+  """Reads the manifest and opens every video. Raises FileNotFoundError and ManifestError."""
+  root = config.video_root
+  rows = manifest_rows.read_manifest(config.manifest, root)
+  durations, skips = decoding.probe_all(rows, root, config.workers or decoding.default_workers())
+  try:
+    segments, outside, notes = windows.cut(rows, durations, config.sampling, root)
+  except ManifestError as error:
+    raise ManifestError('\n'.join(f'{config.manifest} {line}' for line in str(error).splitlines())) from error
+  times: dict[str, list[tuple[float, ...]]] = {}
+  places = {}
+  segments.sort(key=lambda s: s.row.videos)  # so that one recording's segments follow each other
+  for segment in segments:
+    for path in segment.row.videos:
+      wanted = times.setdefault(path, [])
+      places[segment.clip_id, path] = len(wanted)
+      wanted.append(tuple(segment.times(config.sampling)))
+  jobs = {path: decoding.Job(manifest_rows.resolve(root, path), tuple(wanted)) for path, wanted in times.items()}
+  splits = windows.assign_splits([s.row for s in segments], config.test_fraction, config.seed)
+  return Plan(rows, segments, jobs, places, splits, skips + outside, notes)
+
+
+class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+  """Own videos. Not registered with TFDS, so that `tfds.builder('manifest/<name>')` reads what `prepare` wrote."""
+
+  name = 'manifest'
+  # TFDS would look for the package below crosstrainer_jax/, where an editable install has no datasets folder.
+  pkg_dir_path = epath.Path(__file__).parent
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return self.dataset_info_from_configs(
+      features=record.features_dict(), description=f'Own videos from the manifest {self.builder_config.manifest}.'
+    )
+
+  def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[str, Any]]]:
+    del dl_manager  # nothing is downloaded
+    config = self.builder_config
+    plan = make_plan(config)
+    print(plan.describe())
+    workers = config.workers or decoding.default_workers()
+    decoding.decode_all(list(plan.jobs.values()), config.sampling, self.cache, workers)
+    segments = _usable(plan, config.sampling, self.cache)
+    _report(plan, len(segments), self)
+    if not segments:
+      raise ManifestError(f'{config.manifest}: no clip can be made of it; the reasons are in {self.report}')
+    by_split: dict[str, list[windows.Segment]] = {}
+    for segment in segments:
+      by_split.setdefault(plan.splits[segment.row.participant], []).append(segment)
+    return {split: self._generate_examples(plan, members) for split, members in sorted(by_split.items())}
+
+  def _generate_examples(self, plan: Plan, segments: list[windows.Segment]) -> Iterator[tuple[str, Any]]:
+    videos: tuple[str, ...] = ()
+    views: list[decoding.Decoded] = []
+    with decoding.Progress('writing', len(segments), 'clips') as progress:
+      for segment in segments:
+        if segment.row.videos != videos:  # segments of one recording follow each other
+          videos = segment.row.videos
+          views = [decoding.load(plan.jobs[path], self.builder_config.sampling, self.cache) for path in videos]
+        numbers = [plan.places[segment.clip_id, path] for path in videos]
+        clip = _clip(segment, self.builder_config.name)
+        clip.frames = np.stack([view.frames[n] for view, n in zip(views, numbers, strict=True)])
+        clip.frame_times = np.stack([view.times[n] for view, n in zip(views, numbers, strict=True)])
+        yield segment.clip_id, clip.to_example()
+        progress.advance()
+
+  def _log_download_bytes(self) -> None:
+    """Nothing: TFDS would speak of a download."""
+
+  def _log_download_done(self) -> None:
+    """Nothing: `prepare` says where the records are."""
+
+  @property
+  def folder(self) -> pathlib.Path:
+    """Holds the versions, the report and, during an import, the cache."""
+    return pathlib.Path(self.data_dir).parent
+
+  @property
+  def report(self) -> pathlib.Path:
+    return self.folder / 'import.json'
+
+  @property
+  def cache(self) -> pathlib.Path:
+    return self.folder / '.decoded'
+
+
+def prepare(
+  manifest_path: str | os.PathLike[str],
+  data_dir: str | os.PathLike[str],
+  name: str,
+  *,
+  overwrite: bool = False,
+  **config: Any,
+) -> Manifest:
+  """Imports a manifest as the dataset `manifest/<name>` below `data_dir`; returns the builder, ready to read.
+
+  `config`: fields of `ManifestConfig`. The same manifest, videos and settings again return at once; others under the
+  same name need `overwrite`. Raises ManifestError, FileNotFoundError, and ValueError for a bad setting.
+  """
+  settings = ManifestConfig(name=name, manifest=os.fspath(manifest_path), **config)
+  builder = _builder(settings, data_dir)
+  mark = fingerprint(settings)
+  if pathlib.Path(builder.data_dir).exists():
+    before = json.loads(builder.report.read_text()) if builder.report.exists() else {}
+    if before.get('fingerprint') == mark:
+      print(f'{builder.data_dir}: prepared already')
+      return builder
+    if not overwrite:
+      changes = _changes(before.get('settings', {}), settings.content()) or 'the manifest or its files'
+      raise ManifestError(f'{builder.data_dir} was made otherwise ({changes}); choose another name, or overwrite')
+    shutil.rmtree(builder.data_dir)
+    builder = _builder(settings, data_dir)
+  with _quiet_tfds():
+    builder.download_and_prepare(download_dir=builder.cache)  # a folder that TFDS makes and nothing needs
+  shutil.rmtree(builder.cache)
+  print(f'{builder.data_dir}: {sum(s.num_examples for s in builder.info.splits.values())} clips, {_gigabytes(builder)}')
+  return builder
+
+
+@dataclasses.dataclass
+class Estimate:
+  """Clips, bytes of the dataset, bytes of the cache that exists during the import only, and seconds of decoding."""
+
+  clips: int
+  dataset_bytes: float
+  cache_bytes: float
+  seconds: float
+  workers: int
+
+  def describe(self) -> str:
+    return (
+      f'{self.clips} clips: about {self.dataset_bytes / 1e9:.3g} GB, {self.cache_bytes / 1e9:.3g} GB more during the '
+      f'import, and {self.seconds:.0f} s of decoding on {self.workers} workers (from a sample)'
+    )
+
+
+def estimate(plan: Plan, config: ManifestConfig) -> Estimate:
+  """Size and time of an import, from decoding a few windows."""
+  workers = config.workers or decoding.default_workers()
+  jobs = list(plan.jobs.values())
+  per_view = config.sampling.frames * config.sampling.size**2 * 3
+  views = sum(len(job.times) for job in jobs)
+  if not jobs:
+    return Estimate(0, 0, 0, 0, workers)
+  seconds, sample = decoding.measure(jobs, config.sampling)
+  packed = [len(zlib.compress(clip.tobytes())) / clip.nbytes for clip in sample] or [1.0]
+  return Estimate(
+    len(plan.segments), views * per_view * float(np.mean(packed)), views * per_view, views * seconds / workers, workers
+  )
+
+
+def fingerprint(config: ManifestConfig) -> str:
+  """Of all that decides the records: the manifest, its videos and captions by size and date, and the settings."""
+  rows = manifest_rows.read_manifest(config.manifest, config.video_root)
+  paths = {path for row in rows for path in (*row.videos, *([row.captions] if row.captions else ()))}
+  files = [manifest_rows.resolve(config.video_root, path) for path in sorted(paths)]
+  rows_mark = hashlib.sha256(repr(rows).encode()).hexdigest()
+  return decoding.fingerprint(files, {'rows': rows_mark, **config.content()})
+
+
+def describe_skips(skips: list[windows.Skip]) -> str:
+  """One line per reason, with its count and first case; '' for none."""
+  lines = []
+  for reason, count in Counter(s.reason for s in skips).most_common():
+    first = next(s for s in skips if s.reason == reason)
+    detail = f': {first.detail}' if first.detail else ''
+    lines.append(f'  {count} × {reason} (first: line {first.line}, {first.path}{detail})')
+  return '\n'.join(['skipped:'] + lines) if lines else ''
+
+
+def _builder(config: ManifestConfig, data_dir: str | os.PathLike[str]) -> Manifest:
+  with _quiet_tfds():
+    return Manifest(config=config, data_dir=os.fspath(data_dir), file_format='array_record')
+
+
+def _usable(plan: Plan, sampling: windows.Sampling, cache: pathlib.Path) -> list[windows.Segment]:
+  """The segments whose frames are all there; the others are added to the plan's skips."""
+  usable = []
+  for videos, group in itertools.groupby(plan.segments, key=lambda s: s.row.videos):
+    members = list(group)
+    try:
+      views = {path: decoding.load(plan.jobs[path], sampling, cache) for path in videos}
+    except video.VideoError as error:
+      path = next(p for p in videos if os.fspath(plan.jobs[p].file) == error.path)
+      plan.skips += [windows.Skip(s.row.line, path, error.reason, error.detail) for s in members]
+      continue
+    for segment in members:
+      numbers = {path: plan.places[segment.clip_id, path] for path in videos}
+      missing = {path: int(view.missing[numbers[path]]) for path, view in views.items()}
+      worst = max(missing, key=lambda path: missing[path])
+      if missing[worst]:
+        detail = f'{missing[worst]} frames missing at {segment.start:.2f}–{segment.end:.2f} s'
+        plan.skips.append(windows.Skip(segment.row.line, worst, video.TRUNCATED, detail))
+      elif all(np.isnan(view.times[numbers[path]]).all() for path, view in views.items()):
+        detail = f'{segment.start:.2f}–{segment.end:.2f} s'
+        plan.skips.append(windows.Skip(segment.row.line, videos[0], NO_FRAMES, detail))
+      else:
+        usable.append(segment)
+  return usable
+
+
+def _clip(segment: windows.Segment, dataset: str) -> record.Clip:
+  """The record without its frames."""
+  row = segment.row
+  return record.Clip(
+    clip_id=segment.clip_id,
+    dataset=dataset,
+    sport=row.sport,
+    skill=row.skill,
+    participant=row.participant,
+    take=row.take,
+    views=list(row.views),
+    commentary=segment.commentary,
+    commentary_time=segment.time,
+    window=np.array([segment.start, segment.end], np.float32),
+    faults=list(row.faults or ()),
+    has_faults=row.faults is not None,
+    proficiency=row.proficiency,
+    provenance=windows.provenance(row),
+    licence=row.licence,
+  )
+
+
+def _report(plan: Plan, clips: int, builder: Manifest) -> None:
+  """Prints what was skipped and why, and writes it beside the dataset."""
+  content = {
+    'fingerprint': fingerprint(builder.builder_config),
+    'settings': builder.builder_config.content(),
+    'rows': len(plan.rows),
+    'videos': len(plan.jobs),
+    'clips': clips,
+    'notes': dict(plan.notes),
+    'skipped': dict(Counter(s.reason for s in plan.skips)),
+    'skips': [dataclasses.asdict(s) for s in plan.skips],
+  }
+  builder.folder.mkdir(parents=True, exist_ok=True)
+  builder.report.write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n')
+  print(describe_skips(plan.skips) or 'nothing was skipped')
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+  return ', '.join(f'{k} {before[k]} → {after[k]}' for k in after if k in before and before[k] != after[k])
+
+
+def _gigabytes(builder: Manifest) -> str:
+  size = sum(s.num_bytes for s in builder.info.splits.values())
+  return f'{size / 1e9:.3g} GB'
+
+
+@contextlib.contextmanager
+def _quiet_tfds() -> Iterator[None]:
+  """TFDS' bars would write over ours, and it warns of every config that is made at run time, as ours all are."""
+  verbosity = logging.get_verbosity()
+  logging.set_verbosity(logging.ERROR)
+  tfds.disable_progress_bar()
+  try:
+    yield
+  finally:
+    tfds.enable_progress_bar()
+    logging.set_verbosity(verbosity)
