@@ -74,10 +74,19 @@ fingerprint() {
   "$venv/bin/python" -c 'import sys; print("python", sys.version)'
 }
 
-# True when .venv works and holds the extras $1 (comma-separated, may be empty) of this very setup.cfg.
+# True when .venv is finished and holds the extras $1 (comma-separated, may be empty) of this very setup.cfg.
 environment_ready() {
-  local stamp=$venv/installed-${1:-plain}
-  [ ! -e "$venv/unfinished" ] && [ -f "$stamp" ] && [ "$(fingerprint 2>/dev/null)" = "$(cat "$stamp")" ]
+  local now stamp extra missing
+  [ ! -e "$venv/unfinished" ] && now=$(fingerprint 2>/dev/null) || return 1
+  for stamp in "$venv"/installed-*; do
+    [ "$now" = "$(cat "$stamp" 2>/dev/null)" ] || continue
+    missing=
+    for extra in ${1//,/ }; do
+      case ,${stamp##*/installed-}, in *",$extra,"*) ;; *) missing=$extra ;; esac
+    done
+    [ -n "$missing" ] || return 0
+  done
+  return 1
 }
 
 # Makes .venv hold the package, editable, with the extras $1; does nothing when it already does.
@@ -109,7 +118,7 @@ $python could not make a virtual environment; the log is $log"
     "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
       fail "$venv holds $("$venv/bin/python" --version), this project needs 3.11 or newer: remove the folder and run this again"
     touch "$venv/unfinished"
-    echo "Installing the package${extras:+ with [$extras]}: about 1 GB on a CPU, some minutes; log in $log"
+    echo "Installing the package${extras:+ with [$extras]}: about 1.6 GB on a CPU, a minute or more; log in $log"
     install_quietly "$extras" "$log"
     fingerprint >"$venv/installed-${extras:-plain}"
     rm "$venv/unfinished"
@@ -126,7 +135,7 @@ install_quietly() {
   # a kill of this script must not leave pip writing behind its back
   trap 'kill "$pip" 2>/dev/null' EXIT
   while kill -0 "$pip" 2>/dev/null; do
-    sleep 0.5
+    sleep 0.2
     if [ $((SECONDS - started)) -ge $next ]; then
       echo "  … $((SECONDS - started)) s, $(du -sm "$venv" 2>/dev/null | cut -f1) MB"
       next=$((next + 30))

@@ -85,7 +85,7 @@ if [ -n "$dry_run" ] && ! environment_ready "$extra"; then
   else
     python=$(find_python)
     echo "Would make the environment $venv with $("$python" --version) ($python)"
-    echo "Would install the package${extra:+ with [$extra]} into it: about 1 GB on a CPU, some minutes"
+    echo "Would install the package${extra:+ with [$extra]} into it: about 1.6 GB on a CPU, a minute or more"
   fi
   echo "Would run  python -m crosstrainer_jax.train --config $config${arguments[*]:+ ${arguments[*]}}"
   echo 'With the environment in place, --dry-run prints the plan of the run itself.'

@@ -304,7 +304,9 @@ def _commit() -> dict[str, Any]:
 
 def _package_versions() -> dict[str, str]:
   """Versions of the declared dependencies that are installed, and of jaxlib and libtpu, which come with jax."""
-  declared = importlib.metadata.requires('crosstrainer_jax') or []
+  # a checkout that was built in holds a second description of the package, perhaps an old one
+  found = importlib.metadata.distributions(name='crosstrainer_jax')
+  declared = [requirement for distribution in found for requirement in distribution.requires or ()]
   names = {re.split(r'[^\w.-]', requirement, maxsplit=1)[0] for requirement in declared}
   versions = {}
   for name in sorted(names | {'crosstrainer_jax', 'jaxlib', 'libtpu'}):

@@ -1,0 +1,152 @@
+"""The wheel carries every module and data file, and works from another folder; what is imported is declared."""
+
+import ast
+import configparser
+import pathlib
+import re
+import subprocess
+import sys
+import sysconfig
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FOLDERS = {
+  'crosstrainer_jax': 'crosstrainer_jax',
+  'configs': 'crosstrainer_jax/configs',
+  'data': 'crosstrainer_jax/datasets',
+}
+# Pictures of the pages in the repository; nothing reads them at run time.
+NOT_SHIPPED = {'.png', '.jpg', '.svg', '.log'}
+
+# Import names that differ from the name on the package index.
+DISTRIBUTIONS = {
+  'PIL': 'pillow',
+  'absl': 'absl-py',
+  'cv2': 'opencv-python-headless',
+  'orbax': 'orbax-checkpoint',
+  'rouge_score': 'rouge-score',
+  'sklearn': 'scikit-learn',
+  'tensorflow_datasets': 'tensorflow-datasets',
+  'webvtt': 'webvtt-py',
+}
+# Declared although nothing here imports them, each with the reason.
+NOT_IMPORTED = {
+  'array-record': 'tensorflow-datasets writes and reads ArrayRecord with it',
+  'importlib-resources': 'tensorflow-datasets imports it and does not declare it',
+  'jinja2': 'chat templates of transformers',
+  'tensorboard': 'the command that shows the curves',
+}
+
+
+def _requirement_names(lines: str) -> set[str]:
+  return {_normal(re.split(r'[^\w.-]', line.strip(), maxsplit=1)[0]) for line in lines.splitlines() if line.strip()}
+
+
+def _normal(name: str) -> str:
+  return re.sub(r'[-_.]+', '-', name).lower()
+
+
+def _setup() -> configparser.ConfigParser:
+  setup = configparser.ConfigParser()
+  setup.read(ROOT / 'setup.cfg')
+  return setup
+
+
+def _sources(patterns: str = '*') -> dict[str, pathlib.Path]:
+  """Files of the product by their place in the wheel."""
+  found = {}
+  for folder, inside in FOLDERS.items():
+    for path in (ROOT / folder).rglob(patterns):
+      if path.is_file() and '__pycache__' not in path.parts and path.suffix not in NOT_SHIPPED:
+        found[f'{inside}/{path.relative_to(ROOT / folder).as_posix()}'] = path
+  return found
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+  """The wheel, built from a copy, which leaves the checkout clean, with what is installed, which needs no network."""
+  folder = tmp_path_factory.mktemp('wheel')
+  source = folder / 'source'
+  for path in [*_sources().values(), *(ROOT / n for n in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'))]:
+    if path.is_file():
+      copy = source / path.relative_to(ROOT)
+      copy.parent.mkdir(parents=True, exist_ok=True)
+      copy.write_bytes(path.read_bytes())
+  command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-build-isolation', '--no-deps', '--no-index']
+  done = subprocess.run([*command, '--wheel-dir', folder, source], capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  [path] = folder.glob('*.whl')
+  return path
+
+
+def test_wheel_holds_every_file(wheel):
+  with zipfile.ZipFile(wheel) as archive:
+    held = {name for name in archive.namelist() if '.dist-info/' not in name}
+  assert held == set(_sources())
+
+
+def test_wheel_is_small(wheel):
+  assert wheel.stat().st_size < 10e6
+
+
+def test_wheel_works_from_another_folder(wheel, tmp_path):
+  """Imported from the unpacked wheel, not from the checkout, the package finds its configs, datasets and files."""
+  with zipfile.ZipFile(wheel) as archive:
+    archive.extractall(tmp_path / 'installed')
+  program = """
+import importlib.resources, sys
+import crosstrainer_jax
+from crosstrainer_jax import settings
+import crosstrainer_jax.datasets.skillsim, crosstrainer_jax.datasets.manifest
+assert crosstrainer_jax.__file__.startswith(sys.argv[1]), crosstrainer_jax.__file__
+assert crosstrainer_jax.datasets.__file__.startswith(sys.argv[1]), crosstrainer_jax.datasets.__file__
+configs = settings.shipped_configs()
+for config in configs:
+  settings.load_config(config)
+assert settings.record_environment(sys.argv[2], settings.load_config(configs[0]), '') is None
+print(len(configs), importlib.resources.files('crosstrainer_jax.input').joinpath('prompts.toml').is_file())
+"""
+  # -S leaves out site-packages and with it the editable install; the libraries come back after the wheel
+  environment = {
+    'PYTHONPATH': f'{tmp_path / "installed"}:{sysconfig.get_paths()["purelib"]}',
+    'JAX_PLATFORMS': 'cpu',
+    'PATH': '',
+  }
+  elsewhere = tmp_path / 'elsewhere'
+  elsewhere.mkdir()
+  command = [sys.executable, '-S', '-c', program, str(tmp_path / 'installed'), str(elsewhere / 'run')]
+  done = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
+  assert done.returncode == 0, done.stderr
+  shipped = sum('def get_config(' in p.read_text() for p in (ROOT / 'configs').glob('*.py'))
+  assert done.stdout.split() == [str(shipped), 'True']
+
+
+def test_what_is_imported_is_declared():
+  declared = _requirement_names(_setup()['options']['install_requires'])
+  imported = set()
+  for path in _sources('*.py').values():
+    imported |= _imports(path)
+  needed = {
+    _normal(DISTRIBUTIONS.get(name, name)) for name in imported - {'crosstrainer_jax', *sys.stdlib_module_names}
+  }
+  undeclared, unused = sorted(needed - declared), sorted(declared - needed - set(NOT_IMPORTED))
+  assert not undeclared, f'imported, but not in setup.cfg: {undeclared}'
+  assert not unused, f'in setup.cfg, but not imported: {unused}'
+  assert set(NOT_IMPORTED) <= declared
+
+
+def _imports(path: pathlib.Path) -> set[str]:
+  found = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      found.update(alias.name.split('.')[0] for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+      found.add(node.module.split('.')[0])
+  return found
+
+
+def test_every_folder_with_code_is_a_package():
+  packages = {line.strip() for line in _setup()['options']['packages'].splitlines() if line.strip()}
+  assert packages == {pathlib.PurePosixPath(name).parent.as_posix().replace('/', '.') for name in _sources('*.py')}
