@@ -1,8 +1,12 @@
 """Settings of the whole suite: eight fake CPU devices, one compile cache, markers."""
 
+import datetime
 import getpass
+import importlib.metadata
 import os
 import pathlib
+import platform
+import subprocess
 import tempfile
 
 # before jax is imported anywhere
@@ -22,9 +26,50 @@ REAL_DATA = ROOT.parent / 'shared' / 'data'
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-  parser.addoption(
-    '--update-goldens', action='store_true', help='rewrite the files of tests/golden instead of comparing'
-  )
+  parser.addoption('--update-goldens', action='store_true', help='rewrite tests/golden instead of comparing with it')
+  parser.addoption('--record', metavar='FILE', help='write a table of what ran, for the drills')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  if config.getoption('--record'):
+    config.pluginmanager.register(Record(pathlib.Path(config.getoption('--record'))))
+
+
+class Record:
+  """Writes the outcome, the seconds and the recorded properties (`record_property`) of every test to a Markdown page."""
+
+  def __init__(self, path: pathlib.Path):
+    self.path = path
+    self.titles: dict[str, str] = {}
+    self.rows: list[str] = []
+
+  def pytest_collection_finish(self, session: pytest.Session) -> None:
+    for item in session.items:
+      doc = getattr(getattr(item, 'function', None), '__doc__', None) or ''
+      self.titles[item.nodeid] = doc.strip().split('\n')[0]
+
+  def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+    if report.when == 'call' or (report.when == 'setup' and not report.passed):
+      figures = ' · '.join(f'{name} {value}' for name, value in report.user_properties)
+      title = self.titles.get(report.nodeid, '')
+      self.rows.append(f'| `{report.nodeid}` | {title} | {report.outcome} | {report.duration:.0f} | {figures} |')
+
+  def pytest_sessionfinish(self) -> None:
+    if not self.rows:
+      return
+    git = ['git', '-C', str(ROOT), 'describe', '--always', '--dirty', '--abbrev=12']
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip() or 'not a checkout'
+    machine = f'{os.cpu_count()} CPU cores, Python {platform.python_version()}, jax {importlib.metadata.version("jax")}'
+    head = [
+      '# Drills',
+      '',
+      f'The last result of `./run_tests.sh --slow`, which writes this page. {datetime.date.today()}, commit {commit},',
+      f'{machine}.',
+      '',
+      '| drill | what it shows | outcome | seconds | measured |',
+      '|---|---|---|---|---|',
+    ]
+    self.path.write_text('\n'.join([*head, *self.rows]) + '\n')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

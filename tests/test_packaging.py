@@ -2,11 +2,13 @@
 
 import ast
 import configparser
+import os
 import pathlib
 import re
 import subprocess
 import sys
 import sysconfig
+import time
 import zipfile
 
 import pytest
@@ -150,3 +152,33 @@ def _imports(path: pathlib.Path) -> set[str]:
 def test_every_folder_with_code_is_a_package():
   packages = {line.strip() for line in _setup()['options']['packages'].splitlines() if line.strip()}
   assert packages == {pathlib.PurePosixPath(name).parent.as_posix().replace('/', '.') for name in _sources('*.py')}
+
+
+@pytest.mark.slow
+def test_wheel_in_an_empty_environment(wheel, tmp_path, record_property):
+  """The wheel, installed into an empty environment, runs every verb and the main job from another folder."""
+  python = tmp_path / 'environment' / 'bin' / 'python'
+  subprocess.run([sys.executable, '-m', 'venv', tmp_path / 'environment'], check=True)
+  start = time.monotonic()
+  subprocess.run([python, '-m', 'pip', 'install', '--quiet', wheel], check=True)
+  record_property('installation, s', round(time.monotonic() - start))
+  elsewhere = tmp_path / 'elsewhere'
+  elsewhere.mkdir()
+  environment = {name: value for name, value in os.environ.items() if name not in ('PYTHONPATH', 'XLA_FLAGS')}
+
+  def run(verb: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [python, '-m', f'crosstrainer_jax.{verb}', *arguments]
+    return subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
+
+  verbs = [p.stem for p in (ROOT / 'crosstrainer_jax').glob('*.py') if "if __name__ == '__main__'" in p.read_text()]
+  assert {'train', 'eval'} <= set(verbs)
+  for verb in verbs:
+    done = run(verb, '--help')
+    assert f'crosstrainer_jax.{verb}' in done.stdout, done.stderr
+    assert 'Traceback' not in done.stderr, done.stderr
+  start = time.monotonic()
+  done = run('train', '--config=configs/cross_sport.py:smoke')
+  assert done.returncode == 0, done.stderr
+  record_property('smoke, s', round(time.monotonic() - start))
+  done = run('eval')
+  assert done.returncode == 0, done.stderr
