@@ -1,7 +1,8 @@
 """The interface of attribute discovery, and the registry of what can stand behind it (paper, section 3.3).
 
-A backend reads one commentary and answers with the two lists that the paper asks a language model for: the concepts that
-the expert calls correct and those that the expert calls incorrect. A new backend is one file and one line in `BACKENDS`.
+A backend reads one commentary and answers with the two lists that the paper asks a language model for: the concepts
+that the expert calls correct and those that the expert calls incorrect. A new backend is one file and one line in
+`BACKENDS`.
 """
 
 import dataclasses
@@ -18,14 +19,20 @@ class Attributes:
 
 
 class Discoverer(Protocol):
-  """Turns commentary into attributes."""
+  """Turns commentary into attributes.
+
+  `fingerprint` names the backend and everything that decides its answers (rules, model, prompt): stored answers are
+  used again only where it is the same.
+  """
+
+  fingerprint: str
 
   def discover(self, commentary: str, sport: str) -> Attributes:
     """Attributes of one `commentary` on a drill of `sport`; both lists are empty if it names none."""
     ...
 
 
-# Name -> 'module:constructor'. Imported on first use, so that a backend with heavy dependencies costs nothing to others.
+# Name -> 'module:constructor'. Imported on first use, so that nobody pays for the dependencies of other backends.
 BACKENDS = {
   'lexicon': 'crosstrainer_jax.discovery.lexicon:LexiconDiscoverer',
 }

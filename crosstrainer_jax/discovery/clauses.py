@@ -4,6 +4,8 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
+from crosstrainer_jax.discovery import rules
+
 _CONTRACTIONS = [
   (re.compile(pattern), words)
   for pattern, words in [
@@ -34,9 +36,7 @@ _SENTENCE_ENDS = frozenset('.!?;\n\u2026')
 _PAUSES = frozenset([',', ':', '(', ')', '\u2013', '\u2014'])
 
 # Words that turn from praise to criticism or back.
-CONTRASTS = frozenset(
-  'but although though however yet whereas nevertheless nonetheless otherwise unfortunately'.split()
-)
+CONTRASTS = rules.word_set('contrasts')
 _EXCEPTIONS = frozenset([('apart', 'from'), ('aside', 'from'), ('other', 'than')])
 _PURPOSES = frozenset(
   [
@@ -53,30 +53,13 @@ _EFFECTS = frozenset(['will', 'would', 'lets', 'allows', 'helps', 'gives', 'make
 _CIRCUMSTANCES = frozenset(['when', 'whenever', 'while', 'whilst', 'once', 'until'])
 _PRONOUNS = frozenset(['you', 'he', 'she', 'they', 'it', 'we'])
 _INSTEADS = frozenset([('instead', 'of'), ('rather', 'than')])
-_JOINS = frozenset(
-  'and because while when whenever since which then if once whilst unless until plus or where whose'.split()
-)
-_SUBJECTS = frozenset(
-  'i you he she it they we the your his her their its this that these those there my our each both every'.split()
-)
+_JOINS = rules.word_set('joins')
+_SUBJECTS = rules.word_set('subjects')
 # These join only in front of a subject: "so your balance goes", never "so late".
 _JOINS_BEFORE_SUBJECT = frozenset(['as', 'so'])
-_KEEPS_WITH = frozenset(
-  'problem problems issue issues trouble happy pleased careful work do wrong struggle struggles struggling struggled '
-  'difficulty impressed satisfied comfortable better concern concerns deal start begin along'.split()
-)
-_PURPOSE_VERBS = frozenset(
-  'keep get generate help improve maintain stay create give allow add gain hold make avoid prevent stop increase build '
-  'produce protect absorb be let have find control feel ensure regain recover support power transfer stabilise stabilize '
-  'balance save steady hit reach land finish drive'.split()
-)
-_TAKES_TO = frozenset(
-  'need needs needed try trying tries tried want wants wanted like love has have had ought remember sure prefer able look '
-  'looking aim aiming start starting continue learn used supposed important better best helpful crucial vital essential '
-  'key going got you him her them us me ready fail fails failed forget forgets forgot tend tends tended seem seems '
-  'struggle struggles struggling beginning begin work working allow allows careful hard easy nice good great manage manages '
-  'managed not room lot nothing something thing things priority is was goal idea'.split()
-)
+_KEEPS_WITH = rules.word_set('keeps_with')
+_PURPOSE_VERBS = rules.word_set('purpose_verbs')
+_TAKES_TO = rules.word_set('takes_to')
 
 
 @dataclasses.dataclass

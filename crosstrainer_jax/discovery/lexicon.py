@@ -1,51 +1,46 @@
 """The offline discoverer: a lexicon of skill concepts, and rules of syntax that tell praise from criticism.
 
-`lexicon.toml` lists how coaches speak of each concept; `polarity.py` judges each mention. What is criticised without being
-in the lexicon is kept in its own words if it stands in a clear frame ("the guide hand needs work"), since the vocabulary of
-the paper is open (section 3.3). English only: other languages yield empty lists.
+`lexicon.toml` lists how coaches speak of each concept; `polarity.py` judges each mention. What is criticised without
+being in the lexicon is kept in its own words if it stands in a clear frame ("the shot selection needs work"), since the
+vocabulary of the paper is open (section 3.3). English only: other languages yield empty lists.
 """
 
 import functools
-import importlib.resources
 import re
-import tomllib
 
-from crosstrainer_jax.discovery import clauses
+from crosstrainer_jax.discovery import clauses, rules
 from crosstrainer_jax.discovery.backend import Attributes
 from crosstrainer_jax.discovery.phrases import PhraseTable
 from crosstrainer_jax.discovery.polarity import Judge, Kind, Mention, Verdict
 
 _KINDS: tuple[Kind, ...] = ('name', 'good', 'bad', 'hint', 'part')
 
-_POSSESSIVE = r'(?:the|your|his|her|their|my)'
 _PHRASE = r'(?P<phrase>[a-z]+(?: [a-z]+){0,2})'
+_THE = r'(?:the|your|his|her|their|my) '
+_IS = (
+  r'(?:is|are|was|were|looks|look|looked|seems|feels) (?:\w+ly |quite |very |rather |too |a bit |a little |a touch )?'
+)
 _FAULTY = (
-  r'(?:poor|weak|off|bad|sloppy|lacking|inconsistent|missing|wrong|awkward|messy|terrible|not good|not great|not right|not there|'
-  r'(?:a (?:little )?bit |slightly |too )(?:off|poor|weak|sloppy|flat|messy|loose|rough))'
+  r'(?:poor|weak|off|bad|sloppy|lacking|inconsistent|missing|wrong|awkward|messy|terrible|flat|loose|rough|'
+  r'not (?:good|great|right|there|enough))'
 )
+_WORK = r'(?:\w+ )?(?:work|improvement|attention|improving|fixing|to improve|to be better)'
 _UNKNOWN = [
-  re.compile(
-    rf'\b{_POSSESSIVE} {_PHRASE} (?:is|are|was|were|looks|look|looked|seems|feels) (?:\w+ly |quite |very |rather )?{_FAULTY}\b'
-  ),
-  re.compile(
-    rf'\b{_POSSESSIVE} {_PHRASE} (?:needs|need) (?:\w+ )?(?:work|improvement|attention|improving|fixing|to improve|to be better)\b'
-  ),
-  re.compile(rf'\b{_POSSESSIVE} {_PHRASE} (?:could|should) be (?:better|improved|cleaner|sharper|tighter)\b'),
-  re.compile(rf'\b(?:work|working) on (?:{_POSSESSIVE} )?{_PHRASE}$'),
-  re.compile(rf'\b(?:poor|sloppy|lack of|lacks|lacking) (?:{_POSSESSIVE} )?{_PHRASE}$'),
+  re.compile(pattern)
+  for pattern in (
+    rf'\b{_THE}{_PHRASE} {_IS}{_FAULTY}\b',
+    rf'\b{_THE}{_PHRASE} needs? {_WORK}\b',
+    rf'\b{_THE}{_PHRASE} (?:could|should) be (?:better|improved|cleaner|sharper|tighter)\b',
+    rf'\bwork(?:ing)? on (?:{_THE})?{_PHRASE}$',
+    rf'\b(?:poor|sloppy|lack of|lacks|lacking) (?:{_THE})?{_PHRASE}$',
+  )
 ]
-# Words that name no aspect of a skill, so that "the shot was poor" yields nothing.
-_UNNAMED = frozenset(
-  'it this that one thing things part bit shot ball attempt rep execution everything all rest way time day result performance overall '
-  'work job run try effort drill exercise player athlete climber he she you they there here something anything is are was were and or '
-  'to of in on at with for not no more'.split()
-)
+_UNNAMED = rules.word_set('unnamed')
 
 
 @functools.cache
 def _concepts() -> PhraseTable[tuple[str, Kind]]:
-  text = importlib.resources.files('crosstrainer_jax.discovery').joinpath('lexicon.toml').read_text(encoding='utf-8')
-  lexicon = tomllib.loads(text)
+  lexicon = rules.load('lexicon.toml')
   return PhraseTable(
     (
       (pattern, (concept, kind))
@@ -59,6 +54,9 @@ def _concepts() -> PhraseTable[tuple[str, Kind]]:
 
 class LexiconDiscoverer:
   """The `lexicon` backend; stateless, and the same for every sport."""
+
+  def __init__(self) -> None:
+    self.fingerprint = f'lexicon-{rules.fingerprint()}'
 
   def discover(self, commentary: str, sport: str = '') -> Attributes:
     """Attributes by their canonical names; a concept that is both praised and criticised is incorrect."""
@@ -79,7 +77,7 @@ def faults_in(text: str) -> list[str]:
 
 
 def name_concept(phrase: str) -> str | None:
-  """The canonical concept of a short free phrase ("Foot placement" -> "foot positioning"), None if the lexicon has none."""
+  """Canonical concept of a short free phrase ("Foot placement": "foot positioning"), None if the lexicon has none."""
   tokens = [token for sentence in clauses.sentences(phrase) for token in sentence]
   matches = _concepts().find(tokens)
   if not matches:

@@ -13,14 +13,14 @@ A pattern is a row of elements separated by spaces:
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 MAX_GAP = 4
 Value = TypeVar('Value')
 
 
 class Match(NamedTuple, Generic[Value]):
-  """An occurrence of a pattern: the token positions of its elements (gaps are not among them) and the pattern's value."""
+  """An occurrence of a pattern: the token positions of its elements, gaps not among them, and its value."""
 
   positions: tuple[int, ...]
   value: Value
@@ -34,20 +34,27 @@ class Match(NamedTuple, Generic[Value]):
     return self.positions[-1] + 1
 
 
+class _Token(NamedTuple):
+  """What a table knows of a word: the elements that it matches, and (rest, value) of the patterns that it may open."""
+
+  elements: frozenset[int]
+  openings: list[tuple[tuple[tuple[int, int], ...], Any]]
+
+
 class PhraseTable(Generic[Value]):
   """Patterns with values; `find` returns the occurrences that do not overlap, longer patterns first."""
 
   def __init__(self, patterns: Iterable[tuple[str, Value]], words: Mapping[str, str] | None = None):
     self._elements: dict[str, int] = {}
     self._exact: dict[str, set[int]] = {}
-    self._prefixes: list[tuple[str, int]] = []
+    self._prefixes: dict[str, set[int]] = {}
     # First element -> [(rest as (element, largest gap before it), value)]
     self._by_first: dict[int, list[tuple[tuple[tuple[int, int], ...], Value]]] = {}
     for pattern, value in patterns:
       first, *rest = self._compile(pattern, words or {})
       self._by_first.setdefault(first[0], []).append((tuple(rest), value))
-    self._prefixes.sort()
-    self._classify = functools.lru_cache(maxsize=1 << 16)(self._classes)
+    self._prefix_lengths = sorted({len(prefix) for prefix in self._prefixes})
+    self._token = functools.lru_cache(maxsize=1 << 16)(self._look_up)
 
   def values(self) -> list[Value]:
     """The values of all patterns."""
@@ -74,27 +81,28 @@ class PhraseTable(Generic[Value]):
     number = self._elements[element] = len(self._elements)
     for word in _alternatives(element, pattern, words):
       if word.endswith('*'):
-        self._prefixes.append((word[:-1], number))
+        self._prefixes.setdefault(word[:-1], set()).add(number)
       else:
         self._exact.setdefault(word, set()).add(number)
     return number
 
-  def _classes(self, token: str) -> frozenset[int]:
-    return frozenset(self._exact.get(token, ())) | {n for prefix, n in self._prefixes if token.startswith(prefix)}
+  def _look_up(self, word: str) -> _Token:
+    elements = set(self._exact.get(word, ()))
+    for length in self._prefix_lengths:
+      elements |= self._prefixes.get(word[:length], set())
+    return _Token(frozenset(elements), [entry for n in sorted(elements) for entry in self._by_first.get(n, ())])
 
   def find(self, tokens: Sequence[str]) -> list[Match[Value]]:
     """Occurrences in `tokens`, sorted by position; of two that share a token the one with more elements stays."""
-    classes = [self._classify(token) for token in tokens]
+    known = [self._token(token) for token in tokens]
     found: list[Match[Value]] = []
-    for i, numbers in enumerate(classes):
-      for number in numbers:
-        for rest, value in self._by_first.get(number, ()):
-          positions = _follow(classes, rest, i)
-          if positions is not None:
-            found.append(Match(positions, value))
-    if len(found) > 1:
-      found = _without_overlaps(found)
-    return found
+    for i, token in enumerate(known):
+      for rest, value in token.openings:
+        if not rest:
+          found.append(Match((i,), value))
+        elif positions := _follow(known, rest, i):
+          found.append(Match(positions, value))
+    return _without_overlaps(found) if len(found) > 1 else found
 
 
 def _alternatives(element: str, pattern: str, words: Mapping[str, str]) -> Iterable[str]:
@@ -107,18 +115,18 @@ def _alternatives(element: str, pattern: str, words: Mapping[str, str]) -> Itera
       raise ValueError(f'pattern {pattern!r}: no word class {word}')
 
 
-def _follow(classes: list[frozenset[int]], rest: tuple[tuple[int, int], ...], start: int) -> tuple[int, ...] | None:
-  """Positions of all elements if `rest` follows the element at `start`; every gap is taken as short as possible."""
+def _follow(known: list[_Token], rest: tuple[tuple[int, int], ...], start: int) -> tuple[int, ...]:
+  """Positions of all elements if `rest` follows the one at `start`, else (); every gap is taken as short as possible."""
   positions = [start]
   at = start + 1
-  for number, gap in rest:
-    for i in range(at, min(at + gap + 1, len(classes))):
-      if number in classes[i]:
+  for element, gap in rest:
+    for i in range(at, min(at + gap + 1, len(known))):
+      if element in known[i].elements:
         positions.append(i)
         at = i + 1
         break
     else:
-      return None
+      return ()
   return tuple(positions)
 
 

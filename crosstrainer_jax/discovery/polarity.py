@@ -1,17 +1,16 @@
 """Decides whether a mentioned concept is praised or criticised, from the words around it.
 
-Each stretch of speech (`clauses.py`) is judged by itself, and then passes on what its neighbours leave open: a list takes over
-the judgement of its head ("good balance, timing and knee bend"), a bare subject waits for it ("your hands ... way too low").
-The words are in `cues.toml`.
+Each stretch of speech (`clauses.py`) is judged by itself, and then passes on what its neighbours leave open: a list
+takes over the judgement of its head ("good balance, timing and knee bend"), a bare subject waits for it ("your hands:
+way too low"). The words are in `cues.toml`.
 """
 
 import dataclasses
 import functools
-import importlib.resources
-import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from crosstrainer_jax.discovery import rules
 from crosstrainer_jax.discovery.clauses import Stretch
 from crosstrainer_jax.discovery.phrases import Match, PhraseTable
 
@@ -20,23 +19,12 @@ Kind = Literal['name', 'good', 'bad', 'hint', 'part']
 _RANK = {'name': 3, 'good': 3, 'bad': 3, 'hint': 2, 'part': 1}
 _NEGATION_REACH = 5
 
-_FILLERS = frozenset(
-  'please just now so then maybe perhaps also really always again instead here ok okay guys first well oh hey yes yeah right '
-  'next time simply definitely still ideally again come on lets'.split()
-)
-_FINITE = frozenset(
-  'is are was were has had have does did do looks look looked needs seems seemed feels felt could should would can will gets '
-  'goes went stays stayed comes came keeps kept makes made lets drops dropped stops stopped lands landed moves moved turns'.split()
-)
-_LOCATIONS = frozenset(
-  'over above below under underneath beneath behind past toward towards beside between near outside inside around from across '
-  'against onto at than alongside during after before throughout on in into to through by beyond until'.split()
-)
-_DETERMINERS = frozenset(
-  'the your his her their its my a an this that each both every our front back left right'.split()
-)
-_OF_LOCATIONS = frozenset('front ahead outside top side inside middle line'.split())
-_PRONOUNS = frozenset('it they that those these this them not too only just sometimes occasionally never'.split())
+_FILLERS = rules.word_set('fillers')
+_FINITE = rules.word_set('finite')
+_LOCATIONS = rules.word_set('locations')
+_DETERMINERS = rules.word_set('determiners')
+_OF_LOCATIONS = rules.word_set('of_locations')
+_PRONOUNS = rules.word_set('pronouns')
 
 
 class Mention:
@@ -70,8 +58,7 @@ class _Reading:
 @functools.cache
 def _cue_tables() -> tuple[PhraseTable[str], PhraseTable[str], PhraseTable[str], frozenset[str]]:
   """Tables of strong cues, weak cues and negators, and the verbs of imperatives."""
-  text = importlib.resources.files('crosstrainer_jax.discovery').joinpath('cues.toml').read_text(encoding='utf-8')
-  cues = tomllib.loads(text)
+  cues = rules.load('cues.toml')
 
   def table(kinds: Iterable[str]) -> PhraseTable[str]:
     return PhraseTable(((pattern, kind) for kind in kinds for pattern in cues[kind]['patterns']), cues['words'])
@@ -95,7 +82,7 @@ class Judge:
     self._before_tokens: Sequence[str] = ()
 
   def read(self, stretch: Stretch, mentions: list[Mention], first: bool) -> int:
-    """Judges `mentions` of the next `stretch` (`first` of its sentence); returns its tone: +1, -1, or 0 if it has none."""
+    """Judges `mentions` of the next `stretch` (`first` of its sentence); returns its tone: +1, -1, or 0 for none."""
     before = self._before
     if first:
       before = _Reading()
@@ -188,7 +175,7 @@ def _also(cue: Match[str], tokens: Sequence[str]) -> bool:
 
 
 def _negated(match: Match, negations: list[Match[str]], mentions: Iterable[Mention] = ()) -> bool:
-  """Whether an odd number of negators stands shortly before the match, or in its gaps, with no other mention between."""
+  """Whether an odd number of negators stands shortly before the match or in its gaps, and no mention between."""
   fence = max((m.match.end for m in mentions if m.match.end <= match.start), default=0)
   first = max(match.start - _NEGATION_REACH, fence)
   count = 0
@@ -231,7 +218,13 @@ def _sign_of_statement(
   return -1 if spoilt else 1
 
 
-def _sign_of_name(mention, steering, cues, negations, find_weak) -> int:  # type: ignore[no-untyped-def]
+def _sign_of_name(
+  mention: Mention,
+  steering: list[Match[str]],
+  cues: list[Match[str]],
+  negations: list[Match[str]],
+  find_weak: Callable[[], list[Match[str]]],
+) -> int:
   """A mention that only names a concept: the cues decide, 0 if there are none."""
   match = mention.match
   if steering:
@@ -249,7 +242,7 @@ def _sign_of_name(mention, steering, cues, negations, find_weak) -> int:  # type
 
 
 def _is_place(mention: Mention, mentions: list[Mention], tokens: Sequence[str]) -> bool:
-  """Whether the mention only tells where or when, as in "hands below the knees", "on the follow-through your head drops"."""
+  """Whether the mention only tells where or when: "hands below the knees", "on the follow-through your head drops"."""
   if len(mentions) < 2 or mention.kind in ('bad', 'hint'):
     return False
   i = mention.match.start - 1
