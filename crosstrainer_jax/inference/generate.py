@@ -1,0 +1,147 @@
+"""Text from prompts of embeddings: one prefill, then one token a step with a KV cache, jitted as a whole.
+
+Greedy at temperature 0, sampling above; many samples of one prompt share its prefill, since the probability of an
+attribute is estimated as the share of sampled lists that name it.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from crosstrainer_jax.models.decoder import Decoder
+
+
+def generate(
+  decoder: Decoder,
+  prompt_embeddings: jax.Array,
+  prompt_mask: jax.Array,
+  max_new_tokens: int,
+  *,
+  eos_id: int | Sequence[int],
+  pad_id: int,
+  temperature: float = 0.0,
+  num_samples: int | None = None,
+  key: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Continues each prompt until an end token, or for `max_new_tokens`.
+
+  Padding may stand anywhere in a row: the continuation equals that of the row alone and unpadded. A row without any
+  prompt token (a row that pads the batch) gives padding. Every new shape, and every new `max_new_tokens` or
+  `num_samples`, is compiled once; a new temperature is not.
+
+  Args:
+    decoder: L.
+    prompt_embeddings: float[B, L, D], video tokens mixed in.
+    prompt_mask: bool[B, L], False at padding.
+    max_new_tokens: N.
+    eos_id: token, or tokens, that end a text; the end token itself is returned.
+    pad_id: fills a row behind its end.
+    temperature: divides the logits before sampling; 0 takes the most probable token.
+    num_samples: continuations for each prompt; None gives one, without the axis `samples`.
+    key: a PRNG key, needed for sampling only.
+
+  Returns:
+    tokens int32[B, N] or int32[B, samples, N], and their log-probabilities in nats under the model itself (temperature
+    1), float32 of the same shape, 0 at padding.
+
+  Raises:
+    ValueError: prompt and continuation do not fit the decoder, shapes disagree, or sampling lacks a key.
+  """
+  if prompt_mask.shape != prompt_embeddings.shape[:2]:
+    raise ValueError(f'generate: mask {prompt_mask.shape} does not fit embeddings {prompt_embeddings.shape}')
+  if max_new_tokens < 1:
+    raise ValueError(f'generate: max_new_tokens must be at least 1, not {max_new_tokens}')
+  if temperature < 0:
+    raise ValueError(f'generate: temperature must not be negative, but is {temperature}')
+  if temperature > 0 and key is None:
+    raise ValueError('generate: sampling (temperature above 0) needs a key')
+  if prompt_mask.shape[1] + max_new_tokens - 1 > decoder.config.max_position:
+    raise ValueError(
+      f'generate: a prompt of {prompt_mask.shape[1]} slots and {max_new_tokens} new tokens do not fit '
+      f'max_position = {decoder.config.max_position}'
+    )
+  graphdef, state = nnx.split(decoder)
+  tokens, log_probs = _generate(
+    graphdef,
+    state,
+    prompt_embeddings,
+    prompt_mask,
+    jnp.atleast_1d(jnp.asarray(eos_id, jnp.int32)),
+    jnp.asarray(pad_id, jnp.int32),
+    jnp.asarray(temperature, jnp.float32),
+    jax.random.key(0) if key is None else key,
+    max_new_tokens=max_new_tokens,
+    samples=num_samples or 1,
+    greedy=temperature == 0,
+  )
+  if num_samples is None:
+    return tokens[:, 0], log_probs[:, 0]
+  return tokens, log_probs
+
+
+@functools.partial(jax.jit, static_argnames=('graphdef', 'max_new_tokens', 'samples', 'greedy'))
+def _generate(
+  graphdef: nnx.GraphDef[Decoder],
+  state: nnx.State,
+  embeddings: jax.Array,
+  mask: jax.Array,
+  eos_ids: jax.Array,
+  pad_id: jax.Array,
+  temperature: jax.Array,
+  key: jax.Array,
+  *,
+  max_new_tokens: int,
+  samples: int,
+  greedy: bool,
+) -> tuple[jax.Array, jax.Array]:
+  decoder = nnx.merge(graphdef, state)
+  batch, length, _ = embeddings.shape
+  rows = batch * samples
+
+  def choose(hidden: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Token and log-probability, int32[rows] and float32[rows], for `hidden` float[rows, D]."""
+    logits = decoder.logits(hidden)
+    token = jnp.argmax(logits, axis=-1) if greedy else jax.random.categorical(key, logits / temperature)
+    log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[:, 0]
+    return token.astype(jnp.int32), log_prob
+
+  def write(step: jax.Array | int, finished: jax.Array, token: jax.Array, log_prob: jax.Array, texts: tuple) -> tuple:
+    """Puts one column into `texts`, and says which rows have ended with it."""
+    token = jnp.where(finished, pad_id, token)
+    tokens = texts[0].at[:, step].set(token)
+    log_probs = texts[1].at[:, step].set(jnp.where(finished, 0.0, log_prob))
+    return finished | jnp.isin(token, eos_ids), token, (tokens, log_probs)
+
+  # Prefill, once for all samples of a prompt.
+  counts = jnp.sum(mask, axis=1, dtype=jnp.int32)
+  positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+  hidden, cache = decoder(embeddings, positions, mask.astype(jnp.int32), cache=decoder.init_cache(batch, length))
+  assert cache is not None
+  last = length - 1 - jnp.argmax(mask[:, ::-1], axis=1)
+  hidden = jnp.repeat(hidden[jnp.arange(batch), last], samples, axis=0)
+  cache = cache.repeat(samples).grow(max_new_tokens - 1)
+  counts = jnp.repeat(counts, samples)
+
+  key, first_key = jax.random.split(key)
+  texts = (jnp.full((rows, max_new_tokens), pad_id), jnp.zeros((rows, max_new_tokens), jnp.float32))
+  finished, token, texts = write(0, counts == 0, *choose(hidden, first_key), texts)
+
+  def going(carry: tuple) -> jax.Array:
+    step, finished = carry[:2]
+    return (step < max_new_tokens) & ~jnp.all(finished)
+
+  def decode(carry: tuple) -> tuple:
+    step, finished, token, texts, cache, key = carry
+    key, step_key = jax.random.split(key)
+    decoder = nnx.merge(graphdef, state)  # a module belongs to the trace that made it, and the loop is a new one
+    position = (counts + step - 1)[:, None]
+    hidden, cache = decoder(decoder.embed(token[:, None]), position, jnp.ones_like(position), cache=cache)
+    finished, token, texts = write(step, finished, *choose(hidden[:, 0], step_key), texts)
+    return step + 1, finished, token, texts, cache, key
+
+  carry = (jnp.ones((), jnp.int32), finished, token, texts, cache, key)
+  tokens, log_probs = jax.lax.while_loop(going, decode, carry)[3]
+  return tokens.reshape(batch, samples, -1), log_probs.reshape(batch, samples, -1)
