@@ -136,7 +136,8 @@ def _generate(
   def decode(carry: tuple) -> tuple:
     step, finished, token, texts, cache, key = carry
     key, step_key = jax.random.split(key)
-    decoder = nnx.merge(graphdef, state)  # a module belongs to the trace that made it, and the loop is a new one
+    # A module belongs to the trace that made it, and the loop is a trace of its own.
+    decoder = nnx.merge(graphdef, state, copy=True)
     position = (counts + step - 1)[:, None]
     hidden, cache = decoder(decoder.embed(token[:, None]), position, jnp.ones_like(position), cache=cache)
     finished, token, texts = write(step, finished, *choose(hidden[:, 0], step_key), texts)
