@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
 from crosstrainer_jax.datasets.skillsim import render
 from crosstrainer_jax.datasets.skillsim.body import (
   ANKLE_HEIGHT,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+
 from crosstrainer_jax.datasets.skillsim.body import INDEX, facing
 from crosstrainer_jax.datasets.skillsim.camera import Camera
 
