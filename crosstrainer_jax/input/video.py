@@ -28,6 +28,7 @@ EMPTY = 'empty file'
 NOT_A_VIDEO = 'not a video'
 NO_VIDEO_STREAM = 'no video stream'
 TRUNCATED = 'truncated'
+UNDECODABLE = 'cannot be decoded'
 
 # Playlists and concat scripts name other files, so only containers that hold their own data may be opened.
 _CONTAINERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,wav,mp3,flac,aac'
@@ -188,10 +189,9 @@ class _Video:
     self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 25)
     self.pixel_aspect = float(self.stream.sample_aspect_ratio or 1)
     self.container.seek(0, stream=self.stream)  # Matroska reads its index on the first seek only
-    index = [(self._seconds(e.timestamp), e.is_keyframe) for e in self.stream.index_entries]
-    self._keys = sorted(t for t, is_key in index if is_key)
-    self.duration = self._duration(last=max((t for t, _ in index), default=0.0))
-    self._restart()
+    self._keys = sorted(self._seconds(e.timestamp) for e in self.stream.index_entries if e.is_keyframe)
+    self.duration = self._duration()
+    self._seek(0.0)
 
   def __enter__(self) -> '_Video':
     return self
@@ -277,8 +277,8 @@ class _Video:
   def _seconds(self, stamp: int) -> float:
     return float(stamp * self.time_base) - self.origin
 
-  def _duration(self, last: float) -> float:
-    """End of the last frame in seconds, from the header; from a scan of the packets where the header has none."""
+  def _duration(self) -> float:
+    """End of the last frame in seconds: what the header says, or the packets where it says less or nothing."""
     if self.stream.duration is not None:
       end = self._seconds((self.stream.start_time or 0) + self.stream.duration)
     elif 'DURATION' in self.stream.metadata:  # Matroska: hh:mm:ss.fraction, counted from zero
@@ -287,16 +287,18 @@ class _Video:
     elif self.container.duration is not None:
       end = self.container.duration / av.time_base
     else:
-      end = self._scanned_end()
-    return max(end, last)
+      return self._last_packet(0.0)
+    # With a variable frame rate some writers sum up decoding times, which end before the last frame is shown.
+    return max(end, self._last_packet(self._keys[-1])) if self._keys else end
 
-  def _scanned_end(self) -> float:
+  def _last_packet(self, since: float) -> float:
+    """End of the last packet, read from a key frame on, in seconds; 0 where there is none."""
     end = 0.0
     with contextlib.suppress(av.error.FFmpegError):
+      self.container.seek(math.floor((since + self.origin) / self.time_base), stream=self.stream)
       for packet in self.container.demux(self.stream):
         if packet.pts is not None:
           end = max(end, self._seconds(packet.pts + (packet.duration or 0)))
-    self.container.seek(0, stream=self.stream)
     return end
 
 
@@ -319,6 +321,8 @@ def _open(path: Path) -> av.container.InputContainer:
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
   for stream in container.streams.video:
     if not stream.disposition & av.stream.Disposition.attached_pic:  # the cover of an audio file is no video
+      if stream.codec_context is None:
+        raise VideoError(path, UNDECODABLE, 'a damaged header or an unknown codec; export it again as H.264')
       return stream
   raise VideoError(path, NO_VIDEO_STREAM, 'audio only' if container.streams.audio else '')
 

@@ -101,7 +101,7 @@ def read_manifest(path: str | os.PathLike[str], root: str | os.PathLike[str] | N
 
 
 def resolve(root: str | os.PathLike[str], relative: str) -> pathlib.Path:
-  """The file that a manifest path names. Raises ValueError where it is absolute or leaves the root, by '..' or a link."""
+  """The file that a manifest path names. Raises ValueError where it is absolute or leaves the root ('..' or a link)."""
   path = pathlib.PurePosixPath(relative)
   if path.is_absolute() or pathlib.PureWindowsPath(relative).is_absolute():
     raise ValueError(f'{relative!r} is absolute; give it relative to the root, or set --root')
@@ -173,8 +173,8 @@ def _row(line: int, values: dict[str, Any], root: pathlib.Path) -> Row:
   for name in _REQUIRED:
     if name not in values:
       raise _Problem(name, 'missing; every row needs ' + ', '.join(_REQUIRED))
-  text = {name: _text(name, values.get(name, '')) for name in FIELDS if name not in _LISTS + _NUMBERS}
-  numbers = {name: _seconds(name, values[name]) if name in values else None for name in _NUMBERS}
+  text: dict[str, Any] = {name: _text(name, values.get(name, '')) for name in FIELDS if name not in _LISTS + _NUMBERS}
+  numbers: dict[str, Any] = {name: _seconds(name, values[name]) if name in values else None for name in _NUMBERS}
   videos = _texts('videos', values['videos'])
   numbered = [f'view{i + 1}' for i in range(len(videos))] if len(videos) > 1 else ['main']
   views = _texts('views', values.get('views', numbered))

@@ -146,7 +146,7 @@ def _comments(
 
 
 def assign_splits(rows: Iterable[Row], test_fraction: float, seed: int) -> dict[str, str]:
-  """Participant → split. A split in the manifest stands; of the others, shuffled by `seed`, a `test_fraction` is 'test'.
+  """Participant → split. The manifest's split stands; of the others, shuffled by `seed`, a `test_fraction` is 'test'.
 
   The rest is 'train', a single participant included; with two or more, at least one is tested.
   """
