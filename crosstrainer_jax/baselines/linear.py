@@ -147,6 +147,7 @@ def best_cut(chances: np.ndarray, labels: np.ndarray) -> float:
   order = np.argsort(-chances, kind='stable')
   hits = np.cumsum(labels[order])
   f1 = 2 * hits / (np.arange(1, len(order) + 1) + labels.sum())
+  f1[:-1][np.diff(chances[order]) == 0] = -1  # a cut takes all clips of one probability, or none
   return float(chances[order[int(np.argmax(f1))]])
 
 
