@@ -9,7 +9,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from crosstrainer_jax.datasets.manifest import builder as manifest
+from crosstrainer_jax.datasets.manifest import builder, plan
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -37,20 +37,20 @@ def _import(options: argparse.Namespace) -> None:
     for name in ('root', 'mu1', 'mu2', 'fps', 'size', 'fit', 'stride', 'test_fraction', 'seed', 'workers')
   }
   if not (options.dry_run or options.estimate):
-    manifest.prepare(options.source, options.data_dir, options.name, overwrite=options.overwrite, **settings)
+    builder.prepare(options.source, options.data_dir, options.name, overwrite=options.overwrite, **settings)
     return
-  config = manifest.ManifestConfig(name=options.name, manifest=options.source, **settings)
-  plan = manifest.make_plan(config)
-  print(plan.describe())
-  print(manifest.describe_skips(plan.skips) or 'nothing to skip')
+  config = plan.ManifestConfig(name=options.name, manifest=options.source, **settings)
+  planned = plan.make_plan(config)
+  print(planned.describe())
+  print(plan.describe_skips(planned.skips) or 'nothing to skip')
   if options.estimate:
-    print(manifest.estimate(plan, config).describe())
-  if not plan.segments:
+    print(plan.estimate(planned, config).describe())
+  if not planned.segments:
     raise ValueError(f'{options.source}: no clip can be made of it')
 
 
 def _parser() -> argparse.ArgumentParser:
-  defaults = manifest.ManifestConfig(name='defaults')
+  defaults = plan.ManifestConfig(name='defaults')
   parser = argparse.ArgumentParser(
     prog='python -m crosstrainer_jax.prepare',
     description='Makes records (ArrayRecord, by TFDS) of the embedded world or of your own videos.',

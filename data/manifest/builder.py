@@ -9,14 +9,11 @@ clip = record.Clip.from_example(source[0])
 
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import os
 import pathlib
-import re
 import shutil
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,96 +24,12 @@ from absl import logging
 from etils import epath
 
 from crosstrainer_jax.datasets.manifest import decoding, windows
-from crosstrainer_jax.datasets.manifest import rows as manifest_rows
+from crosstrainer_jax.datasets.manifest import plan as planning
+from crosstrainer_jax.datasets.manifest.plan import ManifestConfig, Plan
+from crosstrainer_jax.datasets.manifest.rows import ManifestError
 from crosstrainer_jax.input import record, video
 
-ManifestError = manifest_rows.ManifestError
 NO_FRAMES = 'no frame in the window'
-
-
-@dataclasses.dataclass
-class ManifestConfig(tfds.core.BuilderConfig):
-  """`name` names the dataset; `root` '' is the manifest's folder; the rest is `windows.Sampling` and the split rule."""
-
-  manifest: str = ''
-  root: str = ''
-  mu1: float = 5.0
-  mu2: float = 5.0
-  fps: float = 4.0
-  size: int = 64
-  fit: video.Fit = 'letterbox'
-  stride: float = 0.0
-  test_fraction: float = 0.2
-  seed: int = 0
-  workers: int = 0  # 0: one per core
-
-  def __post_init__(self) -> None:
-    if not re.fullmatch(r'[A-Za-z][A-Za-z0-9_]*', self.name):
-      raise ValueError(f'name {self.name!r} must be letters, digits and _, a letter first')
-    self.sampling  # noqa: B018  (raises on bad values)
-
-  @property
-  def sampling(self) -> windows.Sampling:
-    return windows.Sampling(self.mu1, self.mu2, self.fps, self.size, self.fit, self.stride)
-
-  @property
-  def video_root(self) -> pathlib.Path:
-    return pathlib.Path(self.root) if self.root else pathlib.Path(self.manifest).parent
-
-  def content(self) -> dict[str, Any]:
-    """The settings that decide what the records hold."""
-    return {f.name: getattr(self, f.name) for f in dataclasses.fields(ManifestConfig)[-10:-1]}
-
-
-@dataclasses.dataclass
-class Plan:
-  """What an import will do: rows, segments in order, one decoding job per video path, split of each participant, skips.
-
-  `places[clip_id, path]` is the number of a segment's window within the job of a view.
-  """
-
-  rows: list[manifest_rows.Row]
-  segments: list[windows.Segment]
-  jobs: dict[str, decoding.Job]
-  places: dict[tuple[str, str], int]
-  splits: dict[str, str]
-  skips: list[windows.Skip]
-  notes: Counter[str]
-
-  def describe(self) -> str:
-    """A few lines for the terminal: how much there is, and in which split."""
-    takes = {(s.row.participant, s.row.take) for s in self.segments}
-    people = {s.row.participant for s in self.segments}
-    spoken = sum(bool(s.commentary) for s in self.segments)
-    counts = Counter(self.splits[s.row.participant] for s in self.segments)
-    lines = [
-      f'{len(self.rows)} rows, {len(self.jobs)} videos → {len(self.segments)} clips ({spoken} with commentary) '
-      f'of {len(takes)} takes by {len(people)} participants',
-      'splits: ' + (', '.join(f'{name} {counts[name]}' for name in manifest_rows.SPLITS if counts[name]) or 'none'),
-    ]
-    return '\n'.join(lines + [f'{name}: {count}' for name, count in self.notes.items() if count])
-
-
-def make_plan(config: ManifestConfig) -> Plan:
-  """Reads the manifest and opens every video. Raises FileNotFoundError and ManifestError."""
-  root = config.video_root
-  rows = manifest_rows.read_manifest(config.manifest, root)
-  durations, skips = decoding.probe_all(rows, root, config.workers or decoding.default_workers())
-  try:
-    segments, outside, notes = windows.cut(rows, durations, config.sampling, root)
-  except ManifestError as error:
-    raise ManifestError('\n'.join(f'{config.manifest} {line}' for line in str(error).splitlines())) from error
-  times: dict[str, list[tuple[float, ...]]] = {}
-  places = {}
-  segments.sort(key=lambda s: s.row.videos)  # so that one recording's segments follow each other
-  for segment in segments:
-    for path in segment.row.videos:
-      wanted = times.setdefault(path, [])
-      places[segment.clip_id, path] = len(wanted)
-      wanted.append(tuple(segment.times(config.sampling)))
-  jobs = {path: decoding.Job(manifest_rows.resolve(root, path), tuple(wanted)) for path, wanted in times.items()}
-  splits = windows.assign_splits([s.row for s in segments], config.test_fraction, config.seed)
-  return Plan(rows, segments, jobs, places, splits, skips + outside, notes)
 
 
 class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
@@ -135,7 +48,7 @@ class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[str, Any]]]:
     del dl_manager  # nothing is downloaded
     config = self.builder_config
-    plan = make_plan(config)
+    plan = planning.make_plan(config)
     print(plan.describe())
     workers = config.workers or decoding.default_workers()
     decoding.decode_all(list(plan.jobs.values()), config.sampling, self.cache, workers)
@@ -198,7 +111,7 @@ def prepare(
   """
   settings = ManifestConfig(name=name, manifest=os.fspath(manifest_path), **config)
   builder = _builder(settings, data_dir)
-  mark = fingerprint(settings)
+  mark = planning.fingerprint(settings)
   if pathlib.Path(builder.data_dir).exists():
     before = json.loads(builder.report.read_text()) if builder.report.exists() else {}
     if before.get('fingerprint') == mark:
@@ -212,59 +125,10 @@ def prepare(
   with _quiet_tfds():
     builder.download_and_prepare(download_dir=builder.cache)  # a folder that TFDS makes and nothing needs
   shutil.rmtree(builder.cache)
-  print(f'{builder.data_dir}: {sum(s.num_examples for s in builder.info.splits.values())} clips, {_gigabytes(builder)}')
+  splits = builder.info.splits.values()
+  size = planning.amount(sum(s.num_bytes for s in splits))
+  print(f'{builder.data_dir}: {sum(s.num_examples for s in splits)} clips, {size}')
   return builder
-
-
-@dataclasses.dataclass
-class Estimate:
-  """Clips, bytes of the dataset, bytes of the cache that exists during the import only, and seconds of decoding."""
-
-  clips: int
-  dataset_bytes: float
-  cache_bytes: float
-  seconds: float
-  workers: int
-
-  def describe(self) -> str:
-    return (
-      f'{self.clips} clips: about {self.dataset_bytes / 1e9:.3g} GB, {self.cache_bytes / 1e9:.3g} GB more during the '
-      f'import, and {self.seconds:.0f} s of decoding on {self.workers} workers (from a sample)'
-    )
-
-
-def estimate(plan: Plan, config: ManifestConfig) -> Estimate:
-  """Size and time of an import, from decoding a few windows."""
-  workers = config.workers or decoding.default_workers()
-  jobs = list(plan.jobs.values())
-  per_view = config.sampling.frames * config.sampling.size**2 * 3
-  views = sum(len(job.times) for job in jobs)
-  if not jobs:
-    return Estimate(0, 0, 0, 0, workers)
-  seconds, sample = decoding.measure(jobs, config.sampling)
-  packed = [len(zlib.compress(clip.tobytes())) / clip.nbytes for clip in sample] or [1.0]
-  return Estimate(
-    len(plan.segments), views * per_view * float(np.mean(packed)), views * per_view, views * seconds / workers, workers
-  )
-
-
-def fingerprint(config: ManifestConfig) -> str:
-  """Of all that decides the records: the manifest, its videos and captions by size and date, and the settings."""
-  rows = manifest_rows.read_manifest(config.manifest, config.video_root)
-  paths = {path for row in rows for path in (*row.videos, *([row.captions] if row.captions else ()))}
-  files = [manifest_rows.resolve(config.video_root, path) for path in sorted(paths)]
-  rows_mark = hashlib.sha256(repr(rows).encode()).hexdigest()
-  return decoding.fingerprint(files, {'rows': rows_mark, **config.content()})
-
-
-def describe_skips(skips: list[windows.Skip]) -> str:
-  """One line per reason, with its count and first case; '' for none."""
-  lines = []
-  for reason, count in Counter(s.reason for s in skips).most_common():
-    first = next(s for s in skips if s.reason == reason)
-    detail = f': {first.detail}' if first.detail else ''
-    lines.append(f'  {count} × {reason} (first: line {first.line}, {first.path}{detail})')
-  return '\n'.join(['skipped:'] + lines) if lines else ''
 
 
 def _builder(config: ManifestConfig, data_dir: str | os.PathLike[str]) -> Manifest:
@@ -323,7 +187,7 @@ def _clip(segment: windows.Segment, dataset: str) -> record.Clip:
 def _report(plan: Plan, clips: int, builder: Manifest) -> None:
   """Prints what was skipped and why, and writes it beside the dataset."""
   content = {
-    'fingerprint': fingerprint(builder.builder_config),
+    'fingerprint': planning.fingerprint(builder.builder_config),
     'settings': builder.builder_config.content(),
     'rows': len(plan.rows),
     'videos': len(plan.jobs),
@@ -334,16 +198,11 @@ def _report(plan: Plan, clips: int, builder: Manifest) -> None:
   }
   builder.folder.mkdir(parents=True, exist_ok=True)
   builder.report.write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n')
-  print(describe_skips(plan.skips) or 'nothing was skipped')
+  print(planning.describe_skips(plan.skips) or 'nothing was skipped')
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
   return ', '.join(f'{k} {before[k]} → {after[k]}' for k in after if k in before and before[k] != after[k])
-
-
-def _gigabytes(builder: Manifest) -> str:
-  size = sum(s.num_bytes for s in builder.info.splits.values())
-  return f'{size / 1e9:.3g} GB'
 
 
 @contextlib.contextmanager

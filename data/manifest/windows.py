@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from crosstrainer_jax.datasets.manifest import rows as manifest_rows
 from crosstrainer_jax.datasets.manifest.rows import Row
@@ -145,7 +145,7 @@ def _comments(
   return [(start + a, start + b, '', math.nan) for a, b in inner] or [(start, end, '', math.nan)]
 
 
-def assign_splits(rows: Iterable[Row], test_fraction: float, seed: int) -> dict[str, str]:
+def assign_splits(rows: Sequence[Row], test_fraction: float, seed: int) -> dict[str, str]:
   """Participant → split. The manifest's split stands; of the others, shuffled by `seed`, a `test_fraction` is 'test'.
 
   The rest is 'train', a single participant included; with two or more, at least one is tested.
