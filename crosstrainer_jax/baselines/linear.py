@@ -14,6 +14,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from crosstrainer_jax.baselines.nearest_neighbour import unit
 from crosstrainer_jax.baselines.pooling import checked, needs_clips
@@ -40,6 +41,14 @@ class LinearClassifier:
     features = checked(features, train)
     self.scaler = StandardScaler().fit(features)
     scaled = self.scaler.transform(features)
+    # The products are small: on a busy machine several BLAS threads wait for each other, and take 20 times as long.
+    with threadpool_limits(1, 'blas'):
+      self._fit_attributes(train, scaled)
+      self._fit_levels(train, scaled)
+    self._fit_feedback(train, scaled)
+    return self
+
+  def _fit_attributes(self, train: Sequence[Reference], scaled: np.ndarray) -> None:
     part, held = validation_split(train, self.seed)
     counts = Counter(name for clip in train for name in set(clip.attributes))
     frequent = [name for name, count in counts.most_common(self.max_attributes) if count >= self.min_count]
@@ -54,9 +63,6 @@ class LinearClassifier:
       best = int(np.argmax(fits))
       self.thresholds = chosen[best]
       self.attribute_models = regressions(scaled, labels, PENALTIES[best])
-    self._fit_levels(train, scaled)
-    self._fit_feedback(train, scaled)
-    return self
 
   def _fit_levels(self, train: Sequence[Reference], scaled: np.ndarray) -> None:
     levels = np.array([clip.level for clip in train])

@@ -1,6 +1,7 @@
 """Every score of one row, by name: `headline/…` on clips that have a fault, `all/…` on all clips.
 
-A headline clip has at least one true fault; where the truth is unknown, at least one discovered attribute.
+A headline clip has at least one true fault; where the truth is unknown, at least one discovered attribute. The
+headline's IoU leaves out clips without a discovered attribute, to which the empty list would be the perfect answer.
 """
 
 from __future__ import annotations
@@ -63,12 +64,11 @@ def score(
   )
   takes = [reference.take for reference in references]
   scores = {}
-  for scope, mask in _scopes(references).items():
-    for name, metric in metrics.items():
-      if isinstance(metric, Statistic):
-        scores[f'{scope}/{name}'] = _explained(bootstrap(metric.keep(mask), takes, resamples, seed))
-      else:
-        scores[f'{scope}/{name}'] = Interval(math.nan, math.nan, math.nan, 0, 0, metric)
+  for name, metric in _scoped(metrics, references).items():
+    if isinstance(metric, Statistic):
+      scores[name] = _explained(bootstrap(metric, takes, resamples, seed))
+    else:
+      scores[name] = Interval(math.nan, math.nan, math.nan, 0, 0, metric)
   return scores
 
 
@@ -91,12 +91,11 @@ def compare(
   )
   takes = [reference.take for reference in references]
   differences = {}
-  for scope, mask in _scopes(references).items():
-    for name, metric in one.items():
-      other = two.get(name)  # a row without levels has no accuracy of each sport either
-      if isinstance(metric, Statistic) and isinstance(other, Statistic):
-        difference = paired_difference(metric.keep(mask), other.keep(mask), takes, resamples, seed)
-        differences[f'{scope}/{name}'] = _explained(difference)
+  others = _scoped(two, references)
+  for name, metric in _scoped(one, references).items():
+    other = others.get(name)  # a row without levels has no accuracy of each sport either
+    if isinstance(metric, Statistic) and isinstance(other, Statistic):
+      differences[name] = _explained(paired_difference(metric, other, takes, resamples, seed))
   return differences
 
 
@@ -137,7 +136,7 @@ def variants(similarity: Similarity = LEXICAL) -> list[str]:
   return [
     'attribute F1: micro over faults, against the truth; a phrase that names no fault counts as wrong',
     'feedback F1: the same for faults that the extractor reads in the feedback',
-    f'{similarity.column}@k: {similarity.meaning}; one-to-one matching of pairs with similarity >= k; both empty = 1',
+    f'{similarity.column}@k: {similarity.meaning}; one-to-one matching of pairs with similarity >= k; both empty = 1, and not in the headline',
     f'IoU@1.0: {EXACT.meaning}',
     *feedback.variants(),
   ]
@@ -213,8 +212,17 @@ def _level_metrics(predictions: Sequence[Prediction], references: Sequence[Refer
   return metrics
 
 
-def _scopes(references: Sequence[Reference]) -> dict[str, np.ndarray]:
-  return {'headline': headline_mask(references), 'all': np.ones(len(references), bool)}
+def _scoped(metrics: dict[str, Scored], references: Sequence[Reference]) -> dict[str, Scored]:
+  """`headline/…` and `all/…` of every metric."""
+  faulty = headline_mask(references)
+  # An expert may omit every fault of a clip: naming nothing would then be a perfect IoU, in the headline as well.
+  discovered = np.array([bool(reference.attributes) for reference in references], bool)
+  scoped: dict[str, Scored] = {}
+  for name, metric in metrics.items():
+    mask = faulty & discovered if name.startswith('IoU') else faulty
+    scoped[f'headline/{name}'] = metric if isinstance(metric, str) else metric.keep(mask)
+    scoped[f'all/{name}'] = metric
+  return scoped
 
 
 def _explained(interval: Interval) -> Interval:

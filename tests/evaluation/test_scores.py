@@ -51,6 +51,14 @@ def test_discovered_attributes_make_the_headline_where_truth_is_unknown(referenc
   assert headline_mask(clips).tolist() == [True, False, False]
 
 
+def test_omitted_faults_are_no_gift_to_always_none(reference):
+  clips = [reference(0, faults=['balance'], attributes=['balance']), reference(2, faults=['timing'], attributes=[])]
+  scores = score([r.answer([]) for r in clips], clips, **HOW)
+  assert (scores['headline/IoU@1.0'].value, scores['headline/IoU@1.0'].n_clips) == (0, 1)
+  assert scores['headline/attribute recall'].n_clips == 2
+  assert scores['all/IoU@1.0'].value == 50
+
+
 def test_what_a_row_lacks_says_why(references):
   scores = score([r.answer([]) for r in references], references, **HOW)
   for name, why in {
