@@ -52,6 +52,7 @@ _PURPOSES = frozenset(
 _EFFECTS = frozenset(['will', 'would', 'lets', 'allows', 'helps', 'gives', 'makes'])
 _CIRCUMSTANCES = frozenset(['when', 'whenever', 'while', 'whilst', 'once', 'until'])
 _PRONOUNS = frozenset(['you', 'he', 'she', 'they', 'it', 'we'])
+_IMPERATIVES = rules.word_set('imperatives')
 _INSTEADS = frozenset([('instead', 'of'), ('rather', 'than')])
 _JOINS = rules.word_set('joins')
 _SUBJECTS = rules.word_set('subjects')
@@ -126,6 +127,8 @@ def _opening(sentence: list[str], i: int, before: list[str]) -> tuple[Stretch | 
     return Stretch([], replaced=True), 2
   if (token, following) in _PURPOSES or (token == 'to' and following in _PURPOSE_VERBS and previous not in _TAKES_TO):
     return Stretch([], purpose=bool(before)), 2 if token in ('so', 'in') else 1
+  if token == 'so' and before and following in _IMPERATIVES:
+    return Stretch(['so']), 1
   if token == 'so' and following in _PRONOUNS and third in ('can', 'will'):
     return Stretch([], purpose=bool(before)), 1
   if token in ('which', 'that', 'this', 'it') and following in _EFFECTS:

@@ -1,7 +1,7 @@
 """Discovery over a prepared dataset: one JSON line for each clip that has commentary.
 
-A line holds `clip_id`, `text_sha` (of the commentary), `backend` (its fingerprint), `correct` and `incorrect`. Lines are
-added to `<output>.part` as they are made and put in place at the end, so that a killed run loses nothing and a reader
+A line holds `clip_id`, `text_sha` (of the commentary), `backend` (its fingerprint), `correct` and `incorrect`. Lines
+are added to `<output>.part` as they are made and put in place at the end, so that a killed run loses nothing and a reader
 never sees half a file. A later run keeps the lines whose text and backend are unchanged.
 """
 
@@ -89,8 +89,8 @@ def discover_dataset(
         lines.pop(info.clip_id, None)
         continue
       key = {'text_sha': text_sha(info.commentary), 'backend': discoverer.fingerprint}
-      line = lines.get(info.clip_id)
-      if line and key.items() <= line.items():
+      line = lines.get(info.clip_id, {})
+      if key.items() <= line.items():
         report.kept += 1
       else:
         found = discoverer.discover(info.commentary, info.sport)
@@ -128,7 +128,8 @@ def text_sha(text: str) -> str:
 
 def _attributes(line: dict[str, object]) -> Attributes:
   correct, incorrect = line['correct'], line['incorrect']
-  assert isinstance(correct, list) and isinstance(incorrect, list)
+  assert isinstance(correct, list)
+  assert isinstance(incorrect, list)
   return Attributes(correct, incorrect)
 
 

@@ -10,10 +10,10 @@ import re
 
 from crosstrainer_jax.discovery import clauses, rules
 from crosstrainer_jax.discovery.backend import Attributes
-from crosstrainer_jax.discovery.phrases import PhraseTable
+from crosstrainer_jax.discovery.phrases import Match, PhraseTable
 from crosstrainer_jax.discovery.polarity import Judge, Kind, Mention, Verdict
 
-_KINDS: tuple[Kind, ...] = ('name', 'good', 'bad', 'hint', 'part')
+_KINDS: tuple[Kind, ...] = ('name', 'good', 'bad', 'hint', 'part', 'vague')
 
 _PHRASE = r'(?P<phrase>[a-z]+(?: [a-z]+){0,2})'
 _THE = r'(?:the|your|his|her|their|my) '
@@ -38,18 +38,21 @@ _UNKNOWN = [
 _UNNAMED = rules.word_set('unnamed')
 
 
+# Stands in for a concept where a pattern is only there to keep its words from being read as one.
+_IGNORED = ''
+
+
 @functools.cache
 def _concepts() -> PhraseTable[tuple[str, Kind]]:
   lexicon = rules.load('lexicon.toml')
-  return PhraseTable(
-    (
-      (pattern, (concept, kind))
-      for concept, phrasings in lexicon['concepts'].items()
-      for kind in _KINDS
-      for pattern in phrasings.get(kind, ())
-    ),
-    lexicon['words'],
-  )
+  patterns: list[tuple[str, tuple[str, Kind]]] = [
+    (pattern, (concept, kind))
+    for concept, phrasings in lexicon['concepts'].items()
+    for kind in _KINDS
+    for pattern in phrasings.get(kind, ())
+  ]
+  patterns += [(pattern, (_IGNORED, 'name')) for pattern in lexicon['ignore']['patterns']]
+  return PhraseTable(patterns, lexicon['words'])
 
 
 class LexiconDiscoverer:
@@ -63,11 +66,13 @@ class LexiconDiscoverer:
     judge = Judge()
     for sentence in clauses.sentences(commentary or ''):
       for i, stretch in enumerate(clauses.stretches(sentence)):
-        mentions = [Mention(*match.value, match) for match in _concepts().find(stretch.tokens)]
+        mentions = [Mention(*match.value, match) for match in _find(stretch.tokens)]
         if judge.read(stretch, mentions, first=i == 0) <= 0 and not mentions:
-          judge.verdicts += [Verdict(phrase, -1) for phrase in _unknown_phrases(stretch.tokens)]
-    incorrect = dict.fromkeys(verdict.concept for verdict in judge.verdicts if verdict.sign < 0)
-    correct = dict.fromkeys(verdict.concept for verdict in judge.verdicts if verdict.sign > 0)
+          for phrase in _unknown_phrases(stretch.tokens):
+            judge.add(Verdict(phrase, -1))
+    verdicts = judge.verdicts()
+    incorrect = dict.fromkeys(verdict.concept for verdict in verdicts if verdict.sign < 0)
+    correct = dict.fromkeys(verdict.concept for verdict in verdicts if verdict.sign > 0)
     return Attributes([concept for concept in correct if concept not in incorrect], list(incorrect))
 
 
@@ -79,16 +84,20 @@ def faults_in(text: str) -> list[str]:
 def name_concept(phrase: str) -> str | None:
   """Canonical concept of a short free phrase ("Foot placement": "foot positioning"), None if the lexicon has none."""
   tokens = [token for sentence in clauses.sentences(phrase) for token in sentence]
-  matches = _concepts().find(tokens)
+  matches = _find(tokens)
   if not matches:
     return None
-  order: dict[Kind, int] = {'name': 0, 'good': 1, 'bad': 1, 'hint': 2, 'part': 3}
+  order: dict[Kind, int] = {'name': 0, 'good': 1, 'bad': 1, 'hint': 2, 'part': 3, 'vague': 4}
   return min(matches, key=lambda match: (order[match.value[1]], -len(match.positions), match.start)).value[0]
 
 
 def concept_names() -> list[str]:
   """Every canonical name of the lexicon."""
-  return list(dict.fromkeys(concept for concept, _ in _concepts().values()))
+  return list(rules.load('lexicon.toml')['concepts'])
+
+
+def _find(tokens: list[str]) -> list[Match[tuple[str, Kind]]]:
+  return [match for match in _concepts().find(tokens) if match.value[0] != _IGNORED]
 
 
 def _unknown_phrases(tokens: list[str]) -> list[str]:

@@ -56,10 +56,6 @@ class PhraseTable(Generic[Value]):
     self._prefix_lengths = sorted({len(prefix) for prefix in self._prefixes})
     self._token = functools.lru_cache(maxsize=1 << 16)(self._look_up)
 
-  def values(self) -> list[Value]:
-    """The values of all patterns."""
-    return [value for entries in self._by_first.values() for _, value in entries]
-
   def _compile(self, pattern: str, words: Mapping[str, str]) -> list[tuple[int, int]]:
     compiled: list[tuple[int, int]] = []
     gap = 0
@@ -116,7 +112,7 @@ def _alternatives(element: str, pattern: str, words: Mapping[str, str]) -> Itera
 
 
 def _follow(known: list[_Token], rest: tuple[tuple[int, int], ...], start: int) -> tuple[int, ...]:
-  """Positions of all elements if `rest` follows the one at `start`, else (); every gap is taken as short as possible."""
+  """Positions of all elements if `rest` follows the one at `start`, else (); gaps are taken as short as possible."""
   positions = [start]
   at = start + 1
   for element, gap in rest:

@@ -14,14 +14,18 @@ from crosstrainer_jax.discovery import rules
 from crosstrainer_jax.discovery.clauses import Stretch
 from crosstrainer_jax.discovery.phrases import Match, PhraseTable
 
-Kind = Literal['name', 'good', 'bad', 'hint', 'part']
+Kind = Literal['name', 'good', 'bad', 'hint', 'part', 'vague']
 # A mention is dropped if its stretch holds a judged one of a higher rank: "the hands come late" is about timing.
-_RANK = {'name': 3, 'good': 3, 'bad': 3, 'hint': 2, 'part': 1}
+_RANK = {'name': 4, 'good': 4, 'bad': 4, 'hint': 3, 'part': 2, 'vague': 1}
 _NEGATION_REACH = 5
 
 _FILLERS = rules.word_set('fillers')
 _FINITE = rules.word_set('finite')
 _LOCATIONS = rules.word_set('locations')
+_COPULAS = frozenset(
+  ['is', 'are', 'was', 'were', 'looks', 'looked', 'gets', 'got', 'feels', 'seems', 'dies', 'becomes']
+)
+_IMPERATIVES = rules.word_set('imperatives')
 _DETERMINERS = rules.word_set('determiners')
 _OF_LOCATIONS = rules.word_set('of_locations')
 _PRONOUNS = rules.word_set('pronouns')
@@ -38,10 +42,11 @@ class Mention:
 
 @dataclasses.dataclass
 class Verdict:
-  """A judged mention: +1 praised, -1 criticised."""
+  """A judged mention: +1 praised, -1 criticised; a vague one holds only if its clause has no other."""
 
   concept: str
   sign: int
+  vague: bool = False
 
 
 @dataclasses.dataclass
@@ -56,8 +61,8 @@ class _Reading:
 
 
 @functools.cache
-def _cue_tables() -> tuple[PhraseTable[str], PhraseTable[str], PhraseTable[str], frozenset[str]]:
-  """Tables of strong cues, weak cues and negators, and the verbs of imperatives."""
+def _cue_tables() -> tuple[PhraseTable[str], PhraseTable[str], PhraseTable[str], PhraseTable[str]]:
+  """Tables of strong cues, weak cues, negators and lessening words."""
   cues = rules.load('cues.toml')
 
   def table(kinds: Iterable[str]) -> PhraseTable[str]:
@@ -67,7 +72,7 @@ def _cue_tables() -> tuple[PhraseTable[str], PhraseTable[str], PhraseTable[str],
     table(['praise', 'blame', 'advice', 'good', 'bad']),
     table(['weak_advice', 'weak_good', 'weak_bad']),
     table(['negators']),
-    frozenset(cues['imperatives']['words'].split()),
+    table(['lessening']),
   )
 
 
@@ -75,11 +80,26 @@ class Judge:
   """Reads the stretches of one commentary in order, and collects verdicts."""
 
   def __init__(self) -> None:
-    self.verdicts: list[Verdict] = []
+    self._verdicts: list[Verdict] = []
+    self._clause: list[Verdict] = []  # since the last contrast
     self._open: list[str] = []
     self._last: list[str] = []
     self._before = _Reading()
     self._before_tokens: Sequence[str] = ()
+
+  def add(self, verdict: Verdict) -> None:
+    """Adds a verdict on the stretch that was read last."""
+    self._clause.append(verdict)
+
+  def verdicts(self) -> list[Verdict]:
+    """Everything that was judged so far, in order."""
+    self._close_clause()
+    return self._verdicts
+
+  def _close_clause(self) -> None:
+    clear = [verdict for verdict in self._clause if not verdict.vague]
+    self._verdicts += clear or self._clause
+    self._clause = []
 
   def read(self, stretch: Stretch, mentions: list[Mention], first: bool) -> int:
     """Judges `mentions` of the next `stretch` (`first` of its sentence); returns its tone: +1, -1, or 0 for none."""
@@ -87,6 +107,8 @@ class Judge:
     if first:
       before = _Reading()
       self._before_tokens = ()
+    if stretch.contrast:
+      self._close_clause()
     if self._skipped(stretch, mentions, before):
       return 0
     reading = self._reading(stretch, mentions, before)
@@ -106,23 +128,25 @@ class Judge:
       self._before, self._before_tokens = reading, stretch.tokens
     if reading.verdicts:
       self._last = [verdict.concept for verdict in reading.verdicts]
-      self.verdicts += reading.verdicts
+      self._clause += reading.verdicts
     return reading.tone
 
   def _skipped(self, stretch: Stretch, mentions: list[Mention], before: _Reading) -> bool:
-    """Whether the stretch says what something is good for, after something was judged."""
+    """Whether the stretch only adds, to what was judged, what it is good for or how to cure it ("so keep ...")."""
     if not mentions or not (before.verdicts or before.open or before.advice):
       return False
-    return stretch.purpose or (before.advice and 'will' in stretch.tokens[:4])
+    cure = before.tone < 0 and stretch.tokens[0] == 'so' and self._imperative(stretch, before)
+    return stretch.purpose or cure or (before.advice and 'will' in stretch.tokens[:4])
 
   def _reading(self, stretch: Stretch, mentions: list[Mention], before: _Reading) -> _Reading:
     tokens = stretch.tokens
-    strong, weak, negators, _ = _cue_tables()
+    strong, weak, negators, lessening = _cue_tables()
     reading = _Reading(fragment=_FINITE.isdisjoint(tokens))
     negations = [n for n in negators.find(tokens) if n.end >= len(tokens) or tokens[n.end] not in ('only', 'just')]
+    mentions = _named_by_signs(mentions, tokens)
     taken = [set(m.match.positions) for m in mentions]
     cues = [
-      c for c in strong.find(tokens) if not any(t.issuperset(c.positions) for t in taken) and not _also(c, tokens)
+      c for c in strong.find(tokens) if not any(t.issuperset(c.positions) for t in taken) and not _idle(c, tokens)
     ]
     steering = [c for c in cues if c.value in ('praise', 'blame', 'advice')]
     imperative = self._imperative(stretch, before)
@@ -137,7 +161,8 @@ class Judge:
       if stretch.exception:
         return 1 if before.tone < 0 else -1
       if mention.kind in ('good', 'bad', 'hint'):
-        return _sign_of_statement(mention, steering, cues, negations, mentions)
+        lessened = lessening.find(tokens) if mention.kind == 'good' else []
+        return _sign_of_statement(mention, steering, cues, negations + lessened, mentions)
       return _sign_of_name(mention, steering, cues, negations, lambda: weak.find(tokens))
 
     judged = [(mention, judge(mention)) for mention in mentions if not _is_place(mention, mentions, tokens)]
@@ -146,8 +171,8 @@ class Judge:
     rank = max((_RANK[m.kind] for m, sign in judged if sign), default=0)
     for mention, sign in judged:
       if sign and _RANK[mention.kind] == rank:
-        reading.verdicts.append(Verdict(mention.concept, sign))
-      elif not sign and not rank:
+        reading.verdicts.append(Verdict(mention.concept, sign, mention.kind == 'vague'))
+      elif not sign and not rank and mention.kind != 'vague':
         if before.tone and not stretch.contrast and not stretch.circumstance and reading.fragment and not cues:
           reading.verdicts.append(Verdict(mention.concept, before.tone))
         else:
@@ -160,7 +185,7 @@ class Judge:
     i = 0
     while i < len(tokens) - 1 and tokens[i] in _FILLERS:
       i += 1
-    if tokens[i] not in _cue_tables()[3] or not _FINITE.isdisjoint(tokens[i + 1 : i + 3]):
+    if tokens[i] not in _IMPERATIVES or not _FINITE.isdisjoint(tokens[i + 1 : i + 3]):
       return tokens[i : i + 2] == ['do', 'not']
     # "You stay low and keep your head up" tells; "stay low and keep your head up" asks.
     told = not stretch.contrast and not before.advice and self._before_tokens[:1] in (['you'], ['they'], ['we'])
@@ -170,8 +195,30 @@ class Judge:
     return reading.fragment and not any(c.value in ('praise', 'good') for c in cues)
 
 
-def _also(cue: Match[str], tokens: Sequence[str]) -> bool:
-  return cue.end == len(tokens) and len(cue.positions) == 1 and tokens[cue.start] == 'too'
+def _named_by_signs(mentions: list[Mention], tokens: Sequence[str]) -> list[Mention]:
+  """Gives a sign to the name that it is said of: "the timing is rushed" is about timing, not about speed."""
+  kept: list[Mention] = []
+  for mention in mentions:
+    name = kept[-1] if kept else None
+    if (
+      name is not None
+      and name.kind == 'name'
+      and mention.kind in ('good', 'bad', 'hint')
+      and 0 < mention.match.start - name.match.end <= 2
+      and tokens[name.match.end] in _COPULAS
+    ):
+      kept[-1] = Mention(name.concept, mention.kind, mention.match)
+    else:
+      kept.append(mention)
+  return kept
+
+
+def _idle(cue: Match[str], tokens: Sequence[str]) -> bool:
+  """Whether a cue word is used in a sense that judges nothing: "too" for also, "well" as in "well outside"."""
+  following = tokens[cue.end] if cue.end < len(tokens) else ''
+  return len(cue.positions) == 1 and (
+    (tokens[cue.start] == 'too' and not following) or (tokens[cue.start] == 'well' and following in _LOCATIONS)
+  )
 
 
 def _negated(match: Match, negations: list[Match[str]], mentions: Iterable[Mention] = ()) -> bool:
