@@ -73,7 +73,7 @@ class Summary:
     tables, footnotes = self._tables(self.columns, digits=0, ranges=False)
     console = terminal(file)
     for line in self.facts():
-      console.print(line, markup=False)
+      console.print(line, markup=False, soft_wrap=True)  # a command is there to be copied
     for table in tables:
       show(table, console)
     for line in footnotes.lines() + self.variants:

@@ -81,7 +81,7 @@ class Report:
     tables, footnotes = tables_of(self, details=False)
     console = terminal(file)
     for line in self.facts():
-      console.print(line, markup=False)
+      console.print(line, markup=False, soft_wrap=True)  # a command is there to be copied
     for table in tables:
       show(table, console)
     more = ['Macro F1, precision, recall and further scores are in the Markdown and JSON reports.']

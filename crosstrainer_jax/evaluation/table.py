@@ -8,8 +8,10 @@ import textwrap
 from typing import TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as RichTable
+from rich.text import Text
 
 WIDTH = 120
 NAME, HEADING = 23, 12  # characters before a row's name or a column's heading goes to a second line
@@ -69,9 +71,9 @@ def show(table: Table, console: Console) -> None:
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     drawn.add_column('', no_wrap=True)
     for index in columns:
-      drawn.add_column(_wrapped(table.columns[index], HEADING), justify='right', no_wrap=True)
+      drawn.add_column(Text(_wrapped(table.columns[index], HEADING)), justify='right', no_wrap=True)
     for name, cells in table.rows:
-      drawn.add_row(_wrapped(name, NAME), *(cells[index] for index in columns))
+      drawn.add_row(Text(_wrapped(name, NAME)), *(Text(cells[index]) for index in columns))
     console.print(drawn)
     console.print()
 
@@ -98,7 +100,7 @@ def _wrapped(text: str, width: int) -> str:
 
 
 def _width(text: str) -> int:
-  return max(map(len, text.split('\n')))
+  return max(map(cell_len, text.split('\n')))
 
 
 def _escape(text: str) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 import textwrap
 
 import pytest
@@ -131,6 +132,34 @@ def test_terminal_golden_without_a_terminal(report):
   assert lines[: len(golden)] == golden
   assert '\x1b' not in stream.getvalue()
   assert max(map(len, lines)) <= 120
+
+
+def test_names_are_printed_as_they_are(report):
+  report.rows = {'[bold]x[/] [2]': {'headline/attribute F1': Interval(1, 0, 2, 9, 9, 'a [red]note[/red]')}}
+  report.command = 'python -m crosstrainer_jax.eval ' + ' '.join(f'--config.key{i}=[{i}]' for i in range(12))
+  stream = io.StringIO()
+  report.print(stream)
+  assert '[bold]x[/] [2]' in stream.getvalue()
+  assert 'a [red]note[/red]' in stream.getvalue()
+  assert f'Command: {report.command}\n' in stream.getvalue()
+
+
+def test_a_terminal_gets_bold_titles_within_its_own_width(report, monkeypatch):
+  monkeypatch.setenv('COLUMNS', '60')
+  monkeypatch.setenv('TERM', 'xterm-256color')
+  monkeypatch.delenv('NO_COLOR', raising=False)
+
+  class Terminal(io.StringIO):
+    def isatty(self):
+      return True
+
+  stream = Terminal()
+  report.print(stream)
+  text = stream.getvalue()
+  assert '\x1b[1mClips with a fault' in text
+  rows = [re.sub(r'\x1b\[[0-9;]*m', '', line) for line in text.splitlines() if '50.1 [40, 60]' in line]
+  assert rows
+  assert all(len(row) <= 60 for row in rows)
 
 
 def test_wide_tables_break_into_blocks_of_120_columns(report):
