@@ -26,7 +26,7 @@ from crosstrainer_jax.evaluation.attributes import (
 )
 from crosstrainer_jax.evaluation.bootstrap import Interval, Statistic, bootstrap, paired_difference
 from crosstrainer_jax.evaluation.predictions import align
-from crosstrainer_jax.evaluation.proficiency import accuracy_statistic
+from crosstrainer_jax.evaluation.proficiency import accuracy_statistic, majority_line
 
 FAULT_SCORES = ('F1', 'F1 macro', 'precision', 'recall')
 
@@ -143,6 +143,20 @@ def variants(similarity: Similarity = LEXICAL) -> list[str]:
     f'IoU@1.0: {EXACT.meaning}',
     *feedback.variants(),
   ]
+
+
+def notes(references: Sequence[Reference]) -> list[str]:
+  """What a reader must know of the clips, one line each: what they lack, and the majority rates of levels."""
+  faulty = headline_mask(references)
+  lacks = {
+    'without known faults': sum(reference.faults is None for reference in references),
+    'without commentary': sum(not reference.commentary.strip() for reference in references),
+    'with a fault and no discovered attribute': sum(
+      bool(fault) and not reference.attributes for fault, reference in zip(faulty, references, strict=True)
+    ),
+  }
+  counts = ', '.join(f'{count} {what}' for what, count in lacks.items())
+  return [f'Of {len(references)} clips: {counts}.', majority_line(references)]
 
 
 def _thresholds(similarity: Similarity) -> dict[str, tuple[Similarity, float]]:

@@ -6,7 +6,7 @@ import pytest
 
 from crosstrainer_jax.evaluation import feedback
 from crosstrainer_jax.evaluation.feedback import NoSynonyms
-from crosstrainer_jax.evaluation.scores import columns, compare, headline_mask, score, variants
+from crosstrainer_jax.evaluation.scores import columns, compare, headline_mask, notes, score, variants
 
 FAULTS = ('balance', 'knee bend', 'timing')
 HOW = {
@@ -136,6 +136,19 @@ def test_order_of_predictions_does_not_matter(references, perfect):
 def test_no_clips_is_an_error():
   with pytest.raises(ValueError, match='no clips to score'):
     score([], [], **HOW)
+
+
+def test_notes_count_what_the_clips_lack(reference):
+  clips = [
+    reference(0, faults=None, attributes=['a'], commentary=' '),
+    reference(1, faults=['timing'], attributes=[], level=2),
+    reference(2, faults=['timing'], attributes=['timing'], level=2),
+  ]
+  counts, majority = notes(clips)
+  assert counts == (
+    'Of 3 clips: 1 without known faults, 1 without commentary, 1 with a fault and no discovered attribute.'
+  )
+  assert 'soccer 66.7 (early expert, 3 clips)' in majority
 
 
 def test_variants_name_every_stand_in():
