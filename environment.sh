@@ -91,7 +91,7 @@ environment_ready() {
 
 # Makes .venv hold the package, editable, with the extras $1; does nothing when it already does.
 ensure_environment() {
-  local extras=$1 python seconds=$SECONDS log=$venv/install.log
+  local extras=$1 python seconds log=$venv/install.log
   environment_ready "$extras" && return
   # One installation at a time; the lock goes with the process, so a kill leaves none behind.
   exec 9<"$root/setup.cfg"
@@ -99,6 +99,7 @@ ensure_environment() {
     echo "Waiting for another installation into $venv"
     flock 9
   fi
+  seconds=$SECONDS
   if ! environment_ready "$extras"; then
     # A kill in the middle leaves `unfinished`: what pip had half-written cannot be trusted.
     if [ -e "$venv/unfinished" ]; then

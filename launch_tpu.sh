@@ -32,7 +32,7 @@ Run again, it resumes where it stopped, or says that it is done. Nothing is inst
 
   --help       this text
   --dry-run    prints the plan: what would be installed, and every stage with its size
-  --workdir    where the run lies; default ./runs/<config name>
+  --workdir    where the run lies; default ./runs/<config name and argument>
   --data_dir   where prepared datasets lie; default ./runs/datasets
 
 PYTHON=/path/to/python3 chooses the interpreter, CROSSTRAINER_EXTRA=cpu|cuda|cuda13|tpu overrides the detection.
@@ -97,4 +97,4 @@ ensure_environment "$extra"
 export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-2} TPU_MIN_LOG_LEVEL=${TPU_MIN_LOG_LEVEL:-2}
 export GRPC_VERBOSITY=${GRPC_VERBOSITY:-ERROR} GLOG_minloglevel=${GLOG_minloglevel:-2}
 export TRANSFORMERS_NO_ADVISORY_WARNINGS=1 PYTHONUNBUFFERED=1
-exec "$venv/bin/python" -m crosstrainer_jax.train --config="$config" "${arguments[@]}" ${dry_run:+--dry_run}
+exec "$venv/bin/python" -m crosstrainer_jax.train --config="$config" "${arguments[@]}" ${dry_run:+--dry-run}

@@ -32,6 +32,7 @@ import jax
 import ml_collections
 from absl import app, flags
 
+from crosstrainer_jax import rules
 from crosstrainer_jax.configs import arguments
 
 PACKAGE = pathlib.Path(__file__).resolve().parent
@@ -64,15 +65,21 @@ def load_config(path_with_arg: str, overrides: Sequence[str] = ()) -> ml_collect
   config.lock()
   for override in overrides:
     _apply(config, override.removeprefix('--config.'))
-  problems = check(config)
+  problems = rules.problems(flatten(config))
   if problems:
     raise SettingsError('\n'.join([f'{path_with_arg} does not fit together:', *(f'  {p}' for p in problems)]))
   return config
 
 
 def config_name(path_with_arg: str) -> str:
-  """`cross_sport` of `configs/cross_sport.py:smoke`: the run's default folder under `runs/`."""
+  """`cross_sport` of `configs/cross_sport.py:smoke`."""
   return pathlib.PurePath(path_with_arg.partition(':')[0]).stem
+
+
+def run_name(path_with_arg: str) -> str:
+  """`cross_sport-smoke` of `configs/cross_sport.py:smoke`: the run's default folder under `runs/`."""
+  name, arg = config_name(path_with_arg), path_with_arg.partition(':')[2]
+  return f'{name}-{re.sub(r"[^A-Za-z0-9_=.,-]", "_", arg)}' if arg else name
 
 
 def shipped_configs() -> list[str]:
@@ -172,17 +179,6 @@ def _parse(path: str, text: str, old: Any, kind: type) -> Any:
 
 
 _NOUNS = {bool: 'true or false', int: 'an integer', float: 'a number', tuple: 'a tuple', list: 'a list'}
-
-
-# --- Checking
-
-Rule = Callable[[ml_collections.ConfigDict], str | None]
-RULES: list[Rule] = []
-
-
-def check(config: ml_collections.ConfigDict) -> list[str]:
-  """What does not fit together in a config, one line each; empty when all is well."""
-  return [problem for rule in RULES if (problem := rule(config))]
 
 
 # --- The command line

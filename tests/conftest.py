@@ -36,7 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 class Record:
-  """Writes the outcome, the seconds and the recorded properties (`record_property`) of every test to a Markdown page."""
+  """Writes outcome, seconds and recorded properties (`record_property`) of every test to a Markdown page."""
 
   def __init__(self, path: pathlib.Path):
     self.path = path

@@ -132,7 +132,7 @@ def test_first_run_installs_and_the_second_does_not(checkout, tmp_path):
   [installation] = checkout.installations()
   assert installation.endswith(f'--editable {checkout.root}')
   second = checkout.run('launch_tpu.sh', 'configs/small.py', '--dry-run', cwd=tmp_path, CROSSTRAINER_EXTRA='cpu')
-  assert second.stdout.endswith('ran -m crosstrainer_jax.train --config=configs/small.py --dry_run\n')
+  assert second.stdout.endswith('ran -m crosstrainer_jax.train --config=configs/small.py --dry-run\n')
   assert 'nstall' not in second.stdout
   assert len(checkout.installations()) == 1
 

@@ -124,13 +124,17 @@ def test_shipped_configs_are_found_from_another_folder(tmp_path, monkeypatch):
     assert isinstance(settings.load_config(path), ml_collections.ConfigDict)
 
 
-def test_inconsistent_values_are_refused(example, monkeypatch):
-  monkeypatch.setattr(
-    settings, 'RULES', [lambda config: None if config.seed < 9 else f'seed is {config.seed}, not below 9']
+def test_inconsistent_values_are_refused(example):
+  with pytest.raises(settings.SettingsError, match='does not fit together:\n  seed is -1, not at least 0'):
+    settings.load_config(example, ['seed=-1'])
+
+
+def test_the_run_is_named_after_the_config_and_its_argument():
+  assert settings.run_name('configs/cross_sport.py') == 'cross_sport'
+  assert (
+    settings.run_name('configs/cross_sport.py:held_out=rock climbing,seed=1')
+    == 'cross_sport-held_out=rock_climbing,seed=1'
   )
-  settings.load_config(example)
-  with pytest.raises(settings.SettingsError, match='does not fit together:\n  seed is 9, not below 9'):
-    settings.load_config(example, ['seed=9'])
 
 
 # --- The command line

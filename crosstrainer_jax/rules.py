@@ -1,0 +1,163 @@
+"""What must fit together in a config. A new rule is one function here and one name in `RULES`.
+
+A rule sees the leaves of the config by their dotted path and yields a sentence for each problem; it passes over a
+config that has no such settings.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from crosstrainer_jax.configs import arguments
+from crosstrainer_jax.datasets.skillsim.sports import SPORTS
+from crosstrainer_jax.discovery.backend import BACKENDS
+from crosstrainer_jax.input.splits import SETTINGS
+from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.training.sharding import MESH_AXES
+
+Values = Mapping[str, Any]
+
+CHOICES = {
+  'split.setting': SETTINGS,
+  'discovery.backend': tuple(BACKENDS),
+  'encoder.source': ('features', 'frames'),
+  'decoder.dtype': ('float32', 'bfloat16'),
+  'decoder.param_dtype': ('float32', 'bfloat16'),
+}
+TRAINED_ROWS = ('end to end without attributes', 'video zeroed')
+
+# Shares, probabilities and dials.
+FROM_0_TO_1 = (
+  'data.skillsim.entanglement',
+  'data.skillsim.commentary_noise',
+  'data.skillsim.camera_shift',
+  'training.view_dropout',
+  'stage2.true_ratio',
+  'assess.target_precision',
+  'training.optimizer.warmup_fraction',
+  'training.optimizer.final_fraction',
+)
+AT_LEAST_1 = (
+  'data.skillsim.train_clips',
+  'data.skillsim.test_clips',
+  'prompt.k',
+  'encoder.batch_size',
+  'training.batch_size',
+  'training.save_every',
+  'training.log_every',
+  'eval.batch_size',
+  'eval.max_attribute_tokens',
+  'eval.max_feedback_tokens',
+  'eval.resamples',
+  'assess.samples',
+)
+AT_LEAST_0 = (
+  'seed',
+  'split.seed',
+  'training.workers',
+  'training.threads',
+  'training.evaluate_every',
+  'stage2.feedback',
+  'stage2.attributes',
+  'stage2.folds',
+  'probe.steps',
+)
+ABOVE_0 = (
+  'stage1.epochs',
+  'stage2.epochs',
+  'stage2.fold_epochs',
+  'training.optimizer.learning_rate',
+  'assess.temperature',
+)
+
+
+def choices(values: Values) -> Iterator[str]:
+  """A name that is not one of those known."""
+  for path, known in CHOICES.items():
+    if path in values and values[path] not in known:
+      yield f'{path} is {values[path]!r}: {arguments.nearest(str(values[path]), known)}'
+  for row in values.get('eval.rows', ()):
+    if row not in TRAINED_ROWS:
+      yield f'eval.rows names {row!r}: {arguments.nearest(row, TRAINED_ROWS)}'
+
+
+def ranges(values: Values) -> Iterator[str]:
+  """A number out of its range."""
+
+  def outside(paths: tuple[str, ...], fits: Callable[[float], bool], wanted: str) -> Iterator[str]:
+    for path in paths:
+      if path in values and not fits(values[path]):
+        yield f'{path} is {values[path]}, not {wanted}'
+
+  yield from outside(FROM_0_TO_1, lambda x: 0 <= x <= 1, 'between 0 and 1')
+  yield from outside(AT_LEAST_1, lambda x: x >= 1, 'at least 1')
+  yield from outside(AT_LEAST_0, lambda x: x >= 0, 'at least 0')
+  yield from outside(ABOVE_0, lambda x: x > 0, 'above 0')
+  yield from outside(('split.validation_share',), lambda x: 0 <= x < 1, 'from 0 to below 1')
+
+
+def held_out(values: Values) -> Iterator[str]:
+  """A zero-shot setting needs something that is held out, of the names that the embedded world has."""
+  setting, name = values.get('split.setting'), values.get('split.held_out')
+  if setting is None:
+    return
+  if setting.startswith('ZS') and not name:
+    yield f'split.setting is {setting}, so split.held_out must name a {"sport" if setting == "ZS-3" else "skill"}'
+  if values.get('data.dataset') == 'skillsim' and name:
+    known = list(SPORTS)
+    if setting in ('ZS-1', 'ZS-2'):
+      known = [form for sport, skills in SPORTS.items() for s in skills for form in (s.name, f'{sport}/{s.name}')]
+    if name not in known:
+      yield f'split.held_out is {name!r}: {arguments.nearest(name, known)}'
+
+
+def tasks(values: Values) -> Iterator[str]:
+  """Stage II trains on something, and on attributes that are there."""
+  if 'stage2.feedback' not in values:
+    return
+  if values['stage2.feedback'] < 1:
+    yield 'stage2.feedback is 0: stage II would never learn to give feedback'
+  if values['stage2.folds'] == 1:
+    yield 'stage2.folds is 1: a prediction out of fold needs at least 2 folds, 0 turns it off'
+  if values['stage2.folds'] == 0 and values['stage2.true_ratio'] < 1:
+    yield 'stage2.folds is 0: nothing is predicted out of fold, so stage2.true_ratio must be 1'
+
+
+def decoder(values: Values) -> Iterator[str]:
+  """The shape of L, by its own checks."""
+  shape = {path.removeprefix('decoder.'): value for path, value in values.items() if path.startswith('decoder.')}
+  if shape:
+    try:
+      DecoderConfig(vocab_size=values['tokenizer.vocab_size'], **shape)
+    except (TypeError, ValueError) as error:
+      yield str(error)
+
+
+def mesh(values: Values) -> Iterator[str]:
+  """One size for each axis, at most one of them open."""
+  shape = values.get('mesh')
+  if shape is not None and (
+    len(shape) != len(MESH_AXES) or list(shape).count(-1) > 1 or not all(s > 0 or s == -1 for s in shape)
+  ):
+    yield f'mesh is {shape}: give one positive size for each of {", ".join(MESH_AXES)}, at most one of them -1'
+
+
+def patterns(values: Values) -> Iterator[str]:
+  """Learning-rate rules are pairs of a regular expression and a factor."""
+  for path in (path for path in values if path.endswith('.learning_rate_rules')):
+    for rule in values[path]:
+      try:
+        pattern, factor = rule
+        re.compile(pattern)
+        if factor < 0:
+          yield f'{path}: the factor of {pattern!r} is {factor}, not at least 0'
+      except (TypeError, ValueError, re.error) as error:
+        yield f'{path}: {rule!r} is no pair of a regular expression and a factor ({error})'
+
+
+RULES = (choices, ranges, held_out, tasks, decoder, mesh, patterns)
+
+
+def problems(values: Values) -> list[str]:
+  """What does not fit together, a sentence each; empty when all is well."""
+  return [problem for rule in RULES for problem in rule(values)]

@@ -1,0 +1,66 @@
+"""Tests of crosstrainer_jax/rules.py, on the shipped configs."""
+
+import re
+
+import pytest
+
+from crosstrainer_jax import rules, settings
+
+CROSS_SPORT = 'configs/cross_sport.py'
+
+
+@pytest.mark.parametrize(
+  ('overrides', 'problem'),
+  [
+    (['split.setting=ZS-4'], "split.setting is 'ZS-4': did you mean ZS-"),
+    (['encoder.source=pixels'], "encoder.source is 'pixels': valid: features, frames"),
+    (['discovery.backend=lexikon'], "discovery.backend is 'lexikon': did you mean lexicon?"),
+    (['eval.rows=("video zero",)'], "eval.rows names 'video zero': did you mean video zeroed?"),
+    (['data.skillsim.entanglement=1.5'], 'data.skillsim.entanglement is 1.5, not between 0 and 1'),
+    (['training.batch_size=0'], 'training.batch_size is 0, not at least 1'),
+    (['seed=-1'], 'seed is -1, not at least 0'),
+    (['stage1.epochs=0'], 'stage1.epochs is 0.0, not above 0'),
+    (['split.validation_share=1'], 'split.validation_share is 1.0, not from 0 to below 1'),
+    (['split.held_out='], 'split.setting is ZS-3, so split.held_out must name a sport'),
+    (['split.held_out=socer'], "split.held_out is 'socer': did you mean soccer?"),
+    (
+      ['split.setting=ZS-1', 'split.held_out=penalty kik'],
+      "split.held_out is 'penalty kik': did you mean penalty kick?",
+    ),
+    (['stage2.feedback=0'], 'stage II would never learn to give feedback'),
+    (['stage2.folds=1'], 'needs at least 2 folds'),
+    (['stage2.folds=0'], 'stage2.true_ratio must be 1'),
+    (['decoder.num_kv_heads=3'], 'decoder: num_heads = 4 is no multiple of num_kv_heads = 3'),
+    (['decoder.remat=some'], 'decoder: remat must be one of'),
+    (['mesh=(1,-1)'], 'mesh is (1, -1): give one positive size for each of replica, fsdp, tensor'),
+    (['mesh=(-1,-1,1)'], 'at most one of them -1'),
+    (['mesh=(1,0,1)'], 'one positive size'),
+    (['training.optimizer.learning_rate_rules=(("^mapper(",2.0),)'], 'is no pair of a regular expression and a factor'),
+    (['training.optimizer.learning_rate_rules=(("^mapper",-2.0),)'], "the factor of '^mapper' is -2.0"),
+  ],
+)
+def test_what_does_not_fit_is_refused(overrides, problem):
+  with pytest.raises(settings.SettingsError, match=re.escape(problem)):
+    settings.load_config(CROSS_SPORT, overrides)
+
+
+@pytest.mark.parametrize(
+  'overrides',
+  [
+    ['split.held_out=rock climbing'],
+    ['split.setting=FS', 'split.held_out='],
+    ['data.dataset=my_videos', 'split.held_out=judo'],
+    ['stage2.folds=0', 'stage2.true_ratio=1'],
+    ['mesh=(2,-1,2)'],
+    ['eval.rows=()'],
+  ],
+)
+def test_what_fits_is_taken(overrides):
+  settings.load_config(CROSS_SPORT, overrides)
+
+
+def test_every_named_setting_exists():
+  """A setting that was renamed must not slip out of its rule."""
+  known = set(settings.flatten(settings.load_config(CROSS_SPORT)))
+  named = {*rules.CHOICES, *rules.FROM_0_TO_1, *rules.AT_LEAST_1, *rules.AT_LEAST_0, *rules.ABOVE_0}
+  assert named <= known
