@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, cast
 import av
 import numpy as np
 from av.sidedata import sidedata
+from av.video.reformatter import VideoReformatter
 
 Fit = Literal['letterbox', 'crop']
 Path = str | os.PathLike[str]
@@ -32,8 +33,8 @@ UNDECODABLE = 'cannot be decoded'
 
 # Playlists and concat scripts name other files, so only containers that hold their own data may be opened.
 _CONTAINERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg,wav,mp3,flac,aac'
-# Jumping flushes the decoder, which costs about as much as decoding this many frames (benchmarks/import_speed.py).
-_JUMP_FRAMES = 12
+# Jumping flushes the decoder, which costs about as much as decoding this many frames (H.264, 640×480).
+_JUMP_FRAMES = 8
 # A stream may end this much before its header says so (audio outlasts video, rounding) and still be whole.
 _END_SLACK = 0.5
 
@@ -149,7 +150,7 @@ def frames_at(
         continue
       time, frame = nearest
       if cached is None or cached[0] != time:
-        cached = time, _to_square(frame, size, fit, video.pixel_aspect)
+        cached = time, _to_square(frame, size, fit, video)
       yield int(index), time, cached[1]
 
 
@@ -188,6 +189,7 @@ class _Video:
     self.origin = (self.container.start_time or 0) / av.time_base
     self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 25)
     self.pixel_aspect = float(self.stream.sample_aspect_ratio or 1)
+    self.scaler = VideoReformatter()  # one for all frames: a frame's own would set up its filters anew
     self.container.seek(0, stream=self.stream)  # Matroska reads its index on the first seek only
     self._keys = sorted(self._seconds(e.timestamp) for e in self.stream.index_entries if e.is_keyframe)
     self.duration = self._duration()
@@ -346,12 +348,12 @@ def _display_size(frame: av.VideoFrame, pixel_aspect: float) -> tuple[int, int]:
   return (width, frame.height) if _display_matrix(frame)[0, 0] else (frame.height, width)
 
 
-def _to_square(frame: av.VideoFrame, size: int, fit: Fit, pixel_aspect: float) -> np.ndarray:
+def _to_square(frame: av.VideoFrame, size: int, fit: Fit, video: _Video) -> np.ndarray:
   """uint8[size, size, 3], upright, area-averaged; black bars with 'letterbox', the middle square with 'crop'."""
-  width = frame.width * pixel_aspect
+  width = frame.width * video.pixel_aspect
   scale = size / (max if fit == 'letterbox' else min)(width, frame.height)
   w, h = max(1, round(width * scale)), max(1, round(frame.height * scale))
-  image = frame.reformat(width=w, height=h, format='rgb24', interpolation='AREA').to_ndarray()
+  image = video.scaler.reformat(frame, w, h, 'rgb24', interpolation='AREA', threads=1).to_ndarray()
   image = _upright(image, _display_matrix(frame))
   h, w = image.shape[:2]
   if fit == 'crop':
