@@ -29,7 +29,7 @@ _CONTRACTIONS = [
   ]
 ]
 _APOSTROPHES = str.maketrans({'\u2019': "'", '\u2018': "'", '\u02bc': "'", '`': "'"})
-_MAY_CONTRACT = re.compile(r"'|[a-z](?:nt|nna|tta|eda)\b")
+_MAY_CONTRACT = re.compile(r"'|cannot|[a-z](?:nt|nna|tta|eda)\b")
 # A dash between words joins a compound; one between spaces, or a long one, divides.
 _TOKENS = re.compile(r'[^\W_]+|[.!?;\n\u2026]|[,:()\u2013\u2014]|(?<=\s)-+(?=\s)|--+')
 _SENTENCE_ENDS = frozenset('.!?;\n\u2026')
@@ -50,6 +50,7 @@ _PURPOSES = frozenset(
   ]
 )
 _EFFECTS = frozenset(['will', 'would', 'lets', 'allows', 'helps', 'gives', 'makes'])
+_EFFECT_VERBS = frozenset(['let', 'allow', 'help', 'give', 'make', 'mean', 'get', 'keep', 'stop', 'bring', 'add'])
 _CIRCUMSTANCES = frozenset(['when', 'whenever', 'while', 'whilst', 'once', 'until'])
 _PRONOUNS = frozenset(['you', 'he', 'she', 'they', 'it', 'we'])
 _IMPERATIVES = rules.word_set('imperatives')
@@ -131,11 +132,13 @@ def _opening(sentence: list[str], i: int, before: list[str]) -> tuple[Stretch | 
     return Stretch(['so']), 1
   if token == 'so' and following in _PRONOUNS and third in ('can', 'will'):
     return Stretch([], purpose=bool(before)), 1
+  if token in ('will', 'would') and following in _EFFECT_VERBS and before:
+    return Stretch([], purpose=True), 1
   if token in ('which', 'that', 'this', 'it') and following in _EFFECTS:
     return Stretch([], purpose=bool(before)), 1
   if token == 'with':
     return (Stretch([]), 1) if before and previous not in _KEEPS_WITH else (None, 1)
-  if token in _JOINS and not (token == 'and' and previous in ('nice', 'try', 'up')):
+  if token in _JOINS and not (token == 'and' and previous in ('nice', 'try', 'up', 'stop', 'stops')):
     return Stretch([], condition=token in ('if', 'unless'), circumstance=token in _CIRCUMSTANCES), 1
   if token in _JOINS_BEFORE_SUBJECT and following in _SUBJECTS and previous != token:
     return Stretch([], circumstance=token == 'as'), 1

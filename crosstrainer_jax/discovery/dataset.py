@@ -1,7 +1,7 @@
 """Discovery over a prepared dataset: one JSON line for each clip that has commentary.
 
-A line holds `clip_id`, `text_sha` (of the commentary), `backend` (its fingerprint), `correct` and `incorrect`. Lines
-are added to `<output>.part` as they are made and put in place at the end, so that a killed run loses nothing and a reader
+A line holds `clip_id`, `text_sha` (of the commentary), `backend` (its fingerprint), `correct` and `incorrect`. Lines go
+to `<output>.part` as they are made and are put in place at the end, so that a killed run loses nothing and a reader
 never sees half a file. A later run keeps the lines whose text and backend are unchanged.
 """
 

@@ -192,7 +192,9 @@ class Judge:
     return not (told and before.tone >= 0)
 
   def _inherits(self, reading: _Reading, tokens: Sequence[str], cues: list[Match[str]]) -> bool:
-    return reading.fragment and not any(c.value in ('praise', 'good') for c in cues)
+    # "keep your knees bent, your head up" asks for both; "keep your knees bent, the head drops" does not.
+    spoken_of = tokens[0] in ('the', 'you', 'he', 'she', 'it', 'they', 'i', 'there', 'that', 'this')
+    return reading.fragment and not spoken_of and not any(c.value in ('praise', 'good') for c in cues)
 
 
 def _named_by_signs(mentions: list[Mention], tokens: Sequence[str]) -> list[Mention]:
@@ -204,6 +206,7 @@ def _named_by_signs(mentions: list[Mention], tokens: Sequence[str]) -> list[Ment
       name is not None
       and name.kind == 'name'
       and mention.kind in ('good', 'bad', 'hint')
+      and mention.concept != 'timing'
       and 0 < mention.match.start - name.match.end <= 2
       and tokens[name.match.end] in _COPULAS
     ):
@@ -216,6 +219,8 @@ def _named_by_signs(mentions: list[Mention], tokens: Sequence[str]) -> list[Ment
 def _idle(cue: Match[str], tokens: Sequence[str]) -> bool:
   """Whether a cue word is used in a sense that judges nothing: "too" for also, "well" as in "well outside"."""
   following = tokens[cue.end] if cue.end < len(tokens) else ''
+  if tokens[cue.end - 1] == 'right':
+    return following in _LOCATIONS or following in ('next', 'there', 'hand', 'foot', 'side', 'leg', 'knee')
   return len(cue.positions) == 1 and (
     (tokens[cue.start] == 'too' and not following) or (tokens[cue.start] == 'well' and following in _LOCATIONS)
   )
