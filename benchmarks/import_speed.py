@@ -4,7 +4,8 @@
 
 Both are counted in frames of the source per second. The import does all that `python -m crosstrainer_jax.prepare` does
 (opening, decoding, shrinking, caching, writing records); plain decoding only takes the frames, on one thread per file,
-as the import does. Without VIDEO four copies of a made one of 20 s are used. Repeats alternate; medians are printed, with the range.
+as the import does. Without VIDEO four copies of a made one of 20 s are used. Repeats alternate; medians are printed,
+with the range.
 """
 
 import argparse

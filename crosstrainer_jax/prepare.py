@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
   add('--data_dir', default='runs/datasets', help='where datasets lie (default: %(default)s)')
   own = parser.add_argument_group('own videos')
   add = own.add_argument
-  add('--name', help='name of the dataset; it is written to DATA_DIR/manifest/NAME')
+  add('--name', help='name of the dataset; it is written to DATA_DIR/NAME')
   add('--root', default='', help="folder that the manifest's paths start from (default: the manifest's own)")
   add('--mu1', type=float, default=defaults.mu1, help='seconds of a clip before its comment (default: %(default)s)')
   add('--mu2', type=float, default=defaults.mu2, help='seconds of a clip after its comment (default: %(default)s)')

@@ -1,8 +1,8 @@
-"""The TFDS builder `manifest`: one config per set of own videos, records in ArrayRecord.
+"""The TFDS builder of own videos: a dataset by the name you give it, records in ArrayRecord.
 
 ```python
 builder = prepare('manifest.jsonl', 'runs/datasets', 'my_videos', mu1=2, mu2=2)
-source = builder.as_data_source('train')  # or, later: tfds.data_source('manifest/my_videos', data_dir=…)['train']
+source = builder.as_data_source('train')  # or, later: tfds.data_source('my_videos', data_dir='runs/datasets')['train']
 clip = record.Clip.from_example(source[0])
 ```
 """
@@ -33,21 +33,25 @@ NO_FRAMES = 'no frame in the window'
 
 
 class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-  """Own videos. Not registered with TFDS, so that `tfds.builder('manifest/<name>')` reads what `prepare` wrote."""
+  """Writes one set of own videos. It is read without this class, through `tfds.builder` by its name."""
 
-  name = 'manifest'
+  VERSION = tfds.core.Version('1.0.0')
   # TFDS would look for the package below crosstrainer_jax/, where an editable install has no datasets folder.
   pkg_dir_path = epath.Path(__file__).parent
-  VERSION = tfds.core.Version('1.0.0')
+
+  def __init__(self, settings: ManifestConfig, data_dir: str | os.PathLike[str]):
+    self.settings = settings
+    self.name = settings.name
+    super().__init__(data_dir=os.fspath(data_dir), file_format='array_record')
 
   def _info(self) -> tfds.core.DatasetInfo:
     return self.dataset_info_from_configs(
-      features=record.features_dict(), description=f'Own videos from the manifest {self.builder_config.manifest}.'
+      features=record.features_dict(), description=f'Own videos from the manifest {self.settings.manifest}.'
     )
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[str, Any]]]:
     del dl_manager  # nothing is downloaded
-    config = self.builder_config
+    config = self.settings
     plan = planning.make_plan(config)
     print(plan.describe())
     workers = config.workers or decoding.default_workers()
@@ -68,9 +72,9 @@ class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
       for segment in segments:
         if segment.row.videos != videos:  # segments of one recording follow each other
           videos = segment.row.videos
-          views = [decoding.load(plan.jobs[path], self.builder_config.sampling, self.cache) for path in videos]
+          views = [decoding.load(plan.jobs[path], self.settings.sampling, self.cache) for path in videos]
         numbers = [plan.places[segment.clip_id, path] for path in videos]
-        clip = _clip(segment, self.builder_config.name)
+        clip = _clip(segment, self.settings.name)
         clip.frames = np.stack([view.frames[n] for view, n in zip(views, numbers, strict=True)])
         clip.frame_times = np.stack([view.times[n] for view, n in zip(views, numbers, strict=True)])
         yield segment.clip_id, clip.to_example()
@@ -103,37 +107,46 @@ def prepare(
   *,
   overwrite: bool = False,
   **config: Any,
-) -> Manifest:
-  """Imports a manifest as the dataset `manifest/<name>` below `data_dir`; returns the builder, ready to read.
+) -> tfds.core.DatasetBuilder:
+  """Imports a manifest as the dataset `name` below `data_dir`; returns the builder that reads it.
 
   `config`: fields of `ManifestConfig`. The same manifest, videos and settings again return at once; others under the
   same name need `overwrite`. Raises ManifestError, FileNotFoundError, and ValueError for a bad setting.
   """
   settings = ManifestConfig(name=name, manifest=os.fspath(manifest_path), **config)
-  builder = _builder(settings, data_dir)
-  mark = planning.fingerprint(settings)
-  if pathlib.Path(builder.data_dir).exists():
-    before = json.loads(builder.report.read_text()) if builder.report.exists() else {}
-    if before.get('fingerprint') == mark:
-      print(f'{builder.data_dir}: prepared already')
-      return builder
-    if not overwrite:
-      changes = _changes(before.get('settings', {}), settings.content()) or 'the manifest or its files'
-      raise ManifestError(f'{builder.data_dir} was made otherwise ({changes}); choose another name, or overwrite')
-    shutil.rmtree(builder.data_dir)
-    builder = _builder(settings, data_dir)
+  if name in tfds.list_builders(with_community_datasets=False):
+    raise ManifestError(f'{name!r} is a dataset of TFDS, which would be read in place of yours; choose another name')
   with _quiet_tfds():
-    builder.download_and_prepare(download_dir=builder.cache)  # a folder that TFDS makes and nothing needs
-  shutil.rmtree(builder.cache)
-  splits = builder.info.splits.values()
+    writer = Manifest(settings, data_dir)
+    records = pathlib.Path(writer.data_dir)
+    if _is_new(writer, overwrite):
+      if records.exists():
+        shutil.rmtree(records)
+        writer = Manifest(settings, data_dir)
+      writer.download_and_prepare(download_dir=writer.cache)  # a folder that TFDS makes and nothing needs
+      shutil.rmtree(writer.cache)
+    reader = tfds.builder_from_directory(records)
+  splits = reader.info.splits.values()
   size = planning.amount(sum(s.num_bytes for s in splits))
-  print(f'{builder.data_dir}: {sum(s.num_examples for s in splits)} clips, {size}')
-  return builder
+  print(f'{records}: {sum(s.num_examples for s in splits)} clips, {size}')
+  return reader
 
 
-def _builder(config: ManifestConfig, data_dir: str | os.PathLike[str]) -> Manifest:
-  with _quiet_tfds():
-    return Manifest(config=config, data_dir=os.fspath(data_dir), file_format='array_record')
+def _is_new(writer: Manifest, overwrite: bool) -> bool:
+  """Whether there is something to do. Raises ManifestError rather than replace what was made otherwise."""
+  mark = planning.fingerprint(writer.settings)
+  if not pathlib.Path(writer.data_dir).exists():
+    return True
+  if not writer.report.exists():
+    raise ManifestError(f'{writer.folder} holds a dataset that is no import of own videos; choose another name')
+  before = json.loads(writer.report.read_text())
+  if before['fingerprint'] == mark:
+    print(f'{writer.data_dir}: prepared already')
+    return False
+  if not overwrite:
+    changes = _changes(before['settings'], writer.settings.content()) or 'the manifest or its files'
+    raise ManifestError(f'{writer.data_dir} was made otherwise ({changes}); choose another name, or overwrite')
+  return True
 
 
 def _usable(plan: Plan, sampling: windows.Sampling, cache: pathlib.Path) -> list[windows.Segment]:
@@ -187,8 +200,8 @@ def _clip(segment: windows.Segment, dataset: str) -> record.Clip:
 def _report(plan: Plan, clips: int, builder: Manifest) -> None:
   """Prints what was skipped and why, and writes it beside the dataset."""
   content = {
-    'fingerprint': planning.fingerprint(builder.builder_config),
-    'settings': builder.builder_config.content(),
+    'fingerprint': planning.fingerprint(builder.settings),
+    'settings': builder.settings.content(),
     'rows': len(plan.rows),
     'videos': len(plan.jobs),
     'clips': clips,
@@ -207,7 +220,7 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _quiet_tfds() -> Iterator[None]:
-  """TFDS' bars would write over ours, and it warns of every config that is made at run time, as ours all are."""
+  """TFDS' bars would write over ours, and its log speaks of downloads and of folders that it expects."""
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.ERROR)
   tfds.disable_progress_bar()

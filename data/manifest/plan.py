@@ -9,7 +9,6 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from crosstrainer_jax.datasets.manifest import decoding, windows
 from crosstrainer_jax.datasets.manifest import rows as manifest_rows
@@ -17,10 +16,11 @@ from crosstrainer_jax.datasets.manifest.rows import ManifestError
 from crosstrainer_jax.input import video
 
 
-@dataclasses.dataclass
-class ManifestConfig(tfds.core.BuilderConfig):
+@dataclasses.dataclass(frozen=True)
+class ManifestConfig:
   """`name` names the dataset; `root` '' is the manifest's folder; the rest is `windows.Sampling` and the split rule."""
 
+  name: str
   manifest: str = ''
   root: str = ''
   mu1: float = 5.0
@@ -48,7 +48,7 @@ class ManifestConfig(tfds.core.BuilderConfig):
 
   def content(self) -> dict[str, Any]:
     """The settings that decide what the records hold."""
-    return {f.name: getattr(self, f.name) for f in dataclasses.fields(ManifestConfig)[-10:-1]}
+    return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[2:-1]}
 
 
 @dataclasses.dataclass

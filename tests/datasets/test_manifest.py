@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import pickle
 import subprocess
 import sys
 
@@ -275,13 +276,13 @@ def test_records_read_back(tmp_path):
   assert np.isnan(late.frame_times[1]).all()
   assert not late.frames[1].any()
   assert late.frames[0].any()
-  assert not (made.folder / '.decoded').exists()
+  assert not (tmp_path / 'data/mine/.decoded').exists()
 
 
 def test_tfds_reads_it_by_name(tmp_path):
   write_video(tmp_path / 'a.mp4')
   builder.prepare(write_manifest(tmp_path, row()), tmp_path / 'data', 'mine', **SECOND)
-  source = tfds.data_source('manifest/mine', data_dir=tmp_path / 'data')
+  source = tfds.data_source('mine', data_dir=tmp_path / 'data')
   assert len(source['train']) == 3
   assert record.Clip.from_example(source['train'][0]).sport == 'soccer'
 
@@ -318,7 +319,7 @@ def test_what_cannot_be_used_is_counted(tmp_path, capsys):
   names = ['empty.mp4', 'text.mp4', 'sound.mp4', 'gone.mp4', 'cut.mp4']
   members = [row(commentary='x', time=99.0), *(row(name) for name in names), row()]
   made = builder.prepare(write_manifest(tmp_path, *members), tmp_path / 'data', 'mine', **SECOND)
-  report = json.loads(made.report.read_text())
+  report = json.loads((tmp_path / 'data/mine/import.json').read_text())
   assert set(report['skipped']) == {
     video.EMPTY, video.NOT_A_VIDEO, video.NO_VIDEO_STREAM, video.MISSING, video.TRUNCATED, windows.OUTSIDE
   }  # fmt: skip
@@ -331,11 +332,29 @@ def test_what_cannot_be_used_is_counted(tmp_path, capsys):
   assert '1 × empty file (first: line 2, empty.mp4: 0 bytes)' in out
 
 
+def test_names_of_other_datasets_are_refused(tmp_path):
+  write_video(tmp_path / 'a.mp4')
+  path = write_manifest(tmp_path, row())
+  with pytest.raises(rows.ManifestError, match='dataset of TFDS'):
+    builder.prepare(path, tmp_path / 'data', 'mnist', **SECOND)
+  (tmp_path / 'data/skillsim/1.0.0').mkdir(parents=True)
+  with pytest.raises(rows.ManifestError, match='choose another name'):
+    builder.prepare(path, tmp_path / 'data', 'skillsim', overwrite=True, **SECOND)
+  assert (tmp_path / 'data/skillsim/1.0.0').exists()
+
+
+def test_the_reader_can_be_sent_to_workers(tmp_path):
+  write_video(tmp_path / 'a.mp4')
+  made = builder.prepare(write_manifest(tmp_path, row()), tmp_path / 'data', 'mine', **SECOND)
+  source = pickle.loads(pickle.dumps(made.as_data_source('train')))
+  assert len(source) == 3
+
+
 def test_nothing_usable_is_an_error(tmp_path):
   path = write_manifest(tmp_path, row('gone.mp4'))
   with pytest.raises(rows.ManifestError, match='no clip can be made'):
     builder.prepare(path, tmp_path / 'data', 'mine', **SECOND)
-  assert json.loads((tmp_path / 'data/manifest/mine/import.json').read_text())['skipped'] == {'missing': 1}
+  assert json.loads((tmp_path / 'data/mine/import.json').read_text())['skipped'] == {'missing': 1}
 
 
 def test_a_killed_import_goes_on(tmp_path, monkeypatch, capsys):
@@ -410,7 +429,7 @@ def test_dry_run_and_estimate_write_nothing(tmp_path, capsys):
   assert 'MB more during the import' in out
   assert not (tmp_path / 'data').exists()
   run(tmp_path, *options)
-  assert (tmp_path / 'data/manifest/mine/1.0.0/dataset_info.json').exists()
+  assert (tmp_path / 'data/mine/1.0.0/dataset_info.json').exists()
 
 
 def test_the_estimate_fits(tmp_path):
