@@ -140,6 +140,6 @@ def _opening(sentence: list[str], i: int, before: list[str]) -> tuple[Stretch | 
     return (Stretch([]), 1) if before and previous not in _KEEPS_WITH else (None, 1)
   if token in _JOINS and not (token == 'and' and previous in ('nice', 'try', 'up', 'stop', 'stops')):
     return Stretch([], condition=token in ('if', 'unless'), circumstance=token in _CIRCUMSTANCES), 1
-  if token in _JOINS_BEFORE_SUBJECT and following in _SUBJECTS and previous != token:
+  if token in _JOINS_BEFORE_SUBJECT and following in _SUBJECTS and previous != token and third != 'should':
     return Stretch([], circumstance=token == 'as'), 1
   return None, 1

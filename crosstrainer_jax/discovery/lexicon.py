@@ -35,6 +35,7 @@ _UNKNOWN = [
     rf'\b(?:poor|sloppy|lack of|lacks|lacking) (?:{_THE})?{_PHRASE}$',
   )
 ]
+_FUNCTION_WORDS = rules.word_set('function_words')
 _UNNAMED = rules.word_set('unnamed')
 
 
@@ -100,11 +101,15 @@ def _find(tokens: list[str]) -> list[Match[tuple[str, Kind]]]:
   return [match for match in _concepts().find(tokens) if match.value[0] != _IGNORED]
 
 
+def _names_an_aspect(words: list[str]) -> bool:
+  return words[-1] not in _UNNAMED and _FUNCTION_WORDS.isdisjoint(words)
+
+
 def _unknown_phrases(tokens: list[str]) -> list[str]:
   text = ' '.join(tokens)
   phrases = []
   for pattern in _UNKNOWN:
     found = pattern.search(text)
-    if found and _UNNAMED.isdisjoint(found['phrase'].split()):
+    if found and _names_an_aspect(found['phrase'].split()):
       phrases.append(found['phrase'])
   return phrases
