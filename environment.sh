@@ -119,7 +119,11 @@ $python could not make a virtual environment; the log is $log"
     "$venv/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
       fail "$venv holds $("$venv/bin/python" --version), this project needs 3.11 or newer: remove the folder and run this again"
     touch "$venv/unfinished"
-    echo "Installing the package${extras:+ with [$extras]}: about 1.6 GB on a CPU, a minute or more; log in $log"
+    if compgen -G "$venv/installed-*" >/dev/null; then
+      echo "Completing the environment $venv${extras:+ with [$extras]}; log in $log"
+    else
+      echo "Installing the package${extras:+ with [$extras]}: about 1.6 GB on a CPU, a minute or more; log in $log"
+    fi
     install_quietly "$extras" "$log"
     fingerprint >"$venv/installed-${extras:-plain}"
     rm "$venv/unfinished"

@@ -81,7 +81,7 @@ esac
 
 if [ -n "$dry_run" ] && ! environment_ready "$extra"; then
   if [ -x "$venv/bin/python" ]; then
-    echo "Would complete or repair the environment $venv${extra:+ for [$extra]}"
+    echo "Would complete the environment $venv${extra:+ with [$extra]}, or make it anew if it was left half-made"
   else
     python=$(find_python)
     echo "Would make the environment $venv with $("$python" --version) ($python)"
