@@ -164,3 +164,13 @@ def test_names_say_something():
     if MEANINGLESS_NAMES & {part, part.split('_')[-1]}
   ]
   assert not bad
+
+
+def test_contributing_names_true_registries():
+  """The table of CONTRIBUTING.md: every file and every registry in it exists."""
+  rows = re.findall(
+    r'^\| [\w ]+ \| .* \| `(\w+)` in `([\w./]+)` \| .* \|$', (ROOT / 'CONTRIBUTING.md').read_text(), re.M
+  )
+  assert len(rows) >= 5
+  for name, file in rows:
+    assert re.search(rf'^({name}\b.*=|def {name}\()', (ROOT / file).read_text(), re.M), f'{file} has no {name}'
