@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crosstrainer_jax.discovery import backend as backends
-from crosstrainer_jax.discovery.agreement import agreement, table
+from crosstrainer_jax.discovery.agreement import Agreement, agreement, table
 from crosstrainer_jax.discovery.dataset import discover_dataset
 
 
@@ -47,8 +47,8 @@ def find_dataset(name: str, data_dir: str) -> Path:
   )
 
 
-def check_grammar(path: str, backend: str, clips_per_sport: int = 600) -> None:
-  """Prints precision and recall on commentary that the embedded world says by the grammar in `path`.
+def check_grammar(path: str, backend: str, clips_per_sport: int = 600) -> dict[str, Agreement]:
+  """Prints and returns precision and recall on commentary that the embedded world says by the grammar in `path`.
 
   The expert is told to leave nothing out and imagine nothing, so that the faults of the clip are those of the text.
   """
@@ -65,7 +65,9 @@ def check_grammar(path: str, backend: str, clips_per_sport: int = 600) -> None:
       spec = world.spec(sport, 'train', index)
       found = discoverer.discover(grammar.render(spec, path, noise=0.0), sport)
       pairs.append(({fault.name for fault in spec.faults}, found.incorrect))
-  print(f'{len(pairs)} comments by {path}, read by {discoverer.fingerprint}\n{table(agreement(pairs))}')
+  counts = agreement(pairs)
+  print(f'{len(pairs)} comments by {path}, read by {discoverer.fingerprint}\n{table(counts)}')
+  return counts
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -38,6 +38,11 @@ def feedback_prompt(sport: str, attributes: Iterable[str]) -> str:
   return _templates()['feedback'].format(sport=_sport(sport), attributes=serialize_attributes(attributes))
 
 
+def direct_prompt(sport: str) -> str:
+  """Prompt of feedback in one stage, without attributes (the paper's "w/o two-stage"); holds `<video>` exactly once."""
+  return _templates()['direct'].format(sport=_sport(sport))
+
+
 def serialize_attributes(attributes: Iterable[str]) -> str:
   """`['Balance', 'knee bend']` -> `'balance, knee bend'`; `'none'` for an empty list.
 

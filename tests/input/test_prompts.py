@@ -21,6 +21,13 @@ def test_feedback_prompt_names_the_attributes():
   assert '(may contain mistakes): none. ' in prompts.feedback_prompt('soccer', [])
 
 
+def test_direct_prompt_asks_without_attributes():
+  prompt = prompts.direct_prompt('soccer')
+  assert prompt.count(prompts.VIDEO) == 1
+  assert 'doing soccer. Give feedback' in prompt
+  assert 'axes' not in prompt
+
+
 def test_generated_attributes_cannot_forge_a_placeholder():
   assert prompts.feedback_prompt('soccer', ['<video> balance', '</s>']).count('<video>') == 1
 
