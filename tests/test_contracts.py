@@ -128,17 +128,20 @@ def test_no_other_framework(module):
 
 
 def test_every_module_has_its_test():
-  tests = {path.relative_to(ROOT / 'tests').as_posix() for path in (ROOT / 'tests').rglob('test_*.py')}
+  """A test of the same name; modules of a dataset, which belong together, may share one that imports them."""
+  tests = {path.relative_to(ROOT / 'tests').as_posix(): path for path in (ROOT / 'tests').rglob('test_*.py')}
+  imported_by_tests = set()
+  for name, path in tests.items():
+    if name.startswith('datasets/'):
+      imported_by_tests |= imports_of(path.read_text(), 'tests')
   missing = []
   for module, path in modules().items():
     if path.name == '__init__.py' or room_of(module) == 'configs' or module in EXEMPT:
       continue
     *folders, name = module.split('.')[1:]
-    expected = '/'.join([*folders, f'test_{name}.py'])
-    # a dataset's tests may also lie side by side: tests/datasets/test_skillsim_body.py
-    flat = f'{folders[0]}/test_{"_".join([*folders[1:], name])}.py' if folders else expected
-    if expected not in tests and flat not in tests:
-      missing.append(f'{path.relative_to(ROOT)}: tests/{expected}')
+    shared = room_of(module) == 'datasets' and any(f'{i}.'.startswith(f'{module}.') for i in imported_by_tests)
+    if not shared and '/'.join([*folders, f'test_{name}.py']) not in tests:
+      missing.append(f'{path.relative_to(ROOT)}: tests/{"/".join([*folders, f"test_{name}.py"])}')
   assert not missing, '\n'.join(['modules without their test:', *missing])
 
 

@@ -20,7 +20,7 @@ FOLDERS = {
   'data': 'crosstrainer_jax/datasets',
 }
 # Pictures of the pages in the repository; nothing reads them at run time.
-NOT_SHIPPED = {'.png', '.jpg', '.svg', '.log'}
+NOT_SHIPPED = {'.png', '.jpg', '.svg'}
 
 # Import names that differ from the name on the package index.
 DISTRIBUTIONS = {
