@@ -11,9 +11,9 @@ with the range.
 import argparse
 import concurrent.futures
 import contextlib
+import functools
 import io
 import json
-import os
 import pathlib
 import platform
 import shutil
@@ -47,12 +47,10 @@ def main() -> None:
     frames = sum(_decode(file) for file in files)
     print(f'{_cpu()}, {decoding.default_workers()} cores, av {av.__version__}; {len(files)} files, {frames} frames')
     for workers in sorted({1, decoding.default_workers()}):
-      plain, imported = _alternate(
-        options.repeats, lambda w=workers: _decode_all(files, w), lambda w=workers: _import(root, w, options.size)
-      )
-      print(
-        f'{workers} at a time: plain decode {_rate(frames, plain)}, import {_rate(frames, imported)} frames/s;', end=' '
-      )
+      actions = functools.partial(_decode_all, files, workers), functools.partial(_import, root, workers, options.size)
+      plain, imported = _alternate(options.repeats, *actions)
+      speeds = f'plain decode {_rate(frames, plain)}, import {_rate(frames, imported)} frames/s'
+      print(f'{workers} at a time: {speeds};', end=' ')
       ratio = statistics.median(p / i for p, i in zip(plain, imported, strict=True))
       print(f'import / plain = {ratio:.2f} (n = {options.repeats})')
 
@@ -108,12 +106,9 @@ def _make_video(path: pathlib.Path, seconds: int = 20, fps: int = 30) -> pathlib
 
 def _cpu() -> str:
   info = pathlib.Path('/proc/cpuinfo')
-  names = (
-    [line.split(':')[1].strip() for line in info.read_text().splitlines() if line.startswith('model name')]
-    if (info.exists())
-    else []
-  )
-  return names[0] if names else platform.processor() or os.uname().machine
+  lines = info.read_text().splitlines() if info.exists() else []
+  names = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
+  return names[0] if names else platform.machine()
 
 
 if __name__ == '__main__':

@@ -68,7 +68,7 @@ class Plan:
 
   def describe(self) -> str:
     """A few lines for the terminal: how much there is, and in which split."""
-    takes = {(s.row.participant, s.row.take) for s in self.segments}
+    takes = {(s.row.videos[0], s.row.take) for s in self.segments}
     people = {s.row.participant for s in self.segments}
     spoken = sum(bool(s.commentary) for s in self.segments)
     counts = Counter(self.splits[s.row.participant] for s in self.segments)

@@ -269,14 +269,15 @@ def _with_unique_takes(rows: list[Row]) -> list[Row]:
 
 def _conflicts(rows: list[Row]) -> Iterator[tuple[Row, str, str]]:
   """What no row shows alone: (row, field, message)."""
-  first_split: dict[str, Row] = {}
+  first_split: dict[tuple[str, str], Row] = {}
   seen: dict[Row, int] = {}
   for row in rows:
-    if row.split:
-      first = first_split.setdefault(row.participant, row)
+    for kind, name in (('participant', row.participant), *(('video', video) for video in row.videos)):
+      first = first_split.setdefault((kind, name), row) if row.split else row
       if first.split != row.split:
-        message = f'{row.participant!r} is in {row.split!r} here and in {first.split!r} on line {first.line}'
-        yield row, 'split', f'{message}; a participant belongs to one split'
+        message = f'{name!r} is in {row.split!r} here and in {first.split!r} on line {first.line}'
+        yield row, 'split', f'{message}; a {kind} belongs to one split'
+        break
     earlier = seen.setdefault(dataclasses.replace(row, line=0), row.line)
     if earlier != row.line:
       yield row, '', f'the same as line {earlier}; remove one of them'

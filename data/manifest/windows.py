@@ -9,7 +9,7 @@ import math
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from crosstrainer_jax.datasets.manifest import rows as manifest_rows
 from crosstrainer_jax.datasets.manifest.rows import Row
@@ -148,20 +148,42 @@ def _comments(
 def assign_splits(rows: Sequence[Row], test_fraction: float, seed: int) -> dict[str, str]:
   """Participant → split. The manifest's split stands; of the others, shuffled by `seed`, a `test_fraction` is 'test'.
 
-  The rest is 'train', a single participant included; with two or more, at least one is tested.
+  The rest is 'train', a single participant included; with two or more, at least one is tested. Participants who share
+  a video stay together, since a split must not cut through a recording.
   """
   if not 0 <= test_fraction < 1:
     raise ValueError(f'test_fraction {test_fraction} must be from 0 to below 1')
-  splits = {row.participant: row.split for row in rows if row.split}
-  free = sorted({row.participant for row in rows} - splits.keys(), key=_shuffled(seed))
+  groups = _sharing_videos(rows)
+  given = {row.participant: row.split for row in rows if row.split}
+  splits: dict[str, str] = {}
+  free = []
+  for group in groups:
+    named = next((given[name] for name in group if name in given), '')
+    if named:
+      splits |= dict.fromkeys(group, named)
+    else:
+      free.append(group)
+  free.sort(key=lambda group: hashlib.sha256(f'{seed}/{group[0]}'.encode()).digest())
   tested = min(round(test_fraction * len(free)), len(free) - 1)
   if test_fraction and len(free) > 1:
     tested = max(tested, 1)
-  return splits | {name: 'test' if i < tested else 'train' for i, name in enumerate(free)}
+  for i, group in enumerate(free):
+    splits |= dict.fromkeys(group, 'test' if i < tested else 'train')
+  return splits
 
 
-def _shuffled(seed: int) -> Callable[[str], bytes]:
-  return lambda name: hashlib.sha256(f'{seed}/{name}'.encode()).digest()
+def _sharing_videos(rows: Sequence[Row]) -> list[list[str]]:
+  """Participants in groups, sorted: two are in one group where a chain of common videos links them."""
+  group_of: dict[str, set[str]] = {}
+  holders: dict[str, str] = {}
+  for row in rows:
+    own = group_of.setdefault(row.participant, {row.participant})
+    for path in row.videos:
+      other = group_of[holders.setdefault(path, row.participant)]
+      if other is not own:
+        own |= other
+        group_of |= dict.fromkeys(other, own)
+  return sorted(sorted(group) for group in {id(group): group for group in group_of.values()}.values())
 
 
 def provenance(row: Row) -> str:

@@ -140,6 +140,12 @@ def test_a_participant_belongs_to_one_split(tmp_path):
   assert "'train' on line 1" in message
 
 
+def test_a_video_belongs_to_one_split(tmp_path):
+  message = problem_of(tmp_path, row(split='train'), row(['b.mp4', 'a.mp4'], participant='bob', split='test'))
+  assert "line 2, field 'split'" in message
+  assert 'a video belongs to one split' in message
+
+
 def test_csv_problems(tmp_path):
   assert 'export it with commas' in problem_of(tmp_path, 'videos;sport;skill', 'a;b;c', name='m.csv')
   head = 'videos,sport,skill,participant'
@@ -241,6 +247,17 @@ def test_splits_are_by_participant_and_deterministic(tmp_path):
   assert windows.assign_splits(read[:1], 0.2, seed=0) == {'p0': 'train'}
   assert sorted(windows.assign_splits(read[:2], 0.1, seed=0).values()) == ['test', 'train']
   assert set(windows.assign_splits(read[:9], 0.0, seed=0).values()) == {'train'}
+
+
+def test_participants_of_one_video_stay_together(tmp_path):
+  shared = [('1', 'ann'), ('1', 'bob'), ('2', 'bob'), ('2', 'cid'), ('3', 'dan'), ('4', 'eve'), ('5', 'eve')]
+  members = [row(f'{video}.mp4', participant=name, take=f'{video}{name}') for video, name in shared]
+  read = rows.read_manifest(write_manifest(tmp_path, *members))
+  for seed in range(8):
+    splits = windows.assign_splits(read, 0.4, seed)
+    assert splits.keys() == {'ann', 'bob', 'cid', 'dan', 'eve'}
+    assert splits['ann'] == splits['bob'] == splits['cid']
+    assert sorted({splits['ann'], splits['dan'], splits['eve']}) == ['test', 'train']
 
 
 @pytest.mark.parametrize(
