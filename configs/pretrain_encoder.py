@@ -13,7 +13,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.mesh = (1, -1, 1)
-  config.steps = 2400
+  config.steps = 1800
   config.batch_size = 32
   # Seconds per update, drawn at random: mostly whole clips, some short windows.
   config.seconds = (4, 4, 2, 1)
@@ -23,27 +23,31 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.encoder = ml_collections.ConfigDict()
   config.encoder.name = 'video_transformer'
-  config.encoder.model = ml_collections.ConfigDict({
-    'image_size': 64,
-    'fps': 4,
-    'tokens_per_second': 1,
-    'tubelet_frames': 2,
-    'patch': 8,
-    'patch_width': 64,
-    'width': 128,
-    'layers': 3,
-    'heads': 4,
-    'mlp_ratio': 2,
-  })
+  config.encoder.model = ml_collections.ConfigDict(
+    {
+      'image_size': 64,
+      'fps': 4,
+      'tokens_per_second': 1,
+      'tubelet_frames': 2,
+      'patch': 8,
+      'patch_width': 64,
+      'width': 128,
+      'layers': 3,
+      'heads': 4,
+      'mlp_ratio': 2,
+    }
+  )
 
-  config.optimizer = ml_collections.ConfigDict({
-    'learning_rate': 2e-3,
-    'warmup_fraction': 0.05,
-    'final_fraction': 0.02,
-    'b1': 0.9,
-    'b2': 0.98,
-    'weight_decay': 0.02,
-    'clip_norm': 1.0,
-    'learning_rate_rules': (),
-  })
+  config.optimizer = ml_collections.ConfigDict(
+    {
+      'learning_rate': 2e-3,
+      'warmup_fraction': 0.05,
+      'final_fraction': 0.02,
+      'b1': 0.9,
+      'b2': 0.98,
+      'weight_decay': 0.02,
+      'clip_norm': 1.0,
+      'learning_rate_rules': (),
+    }
+  )
   return config

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from pathlib import Path
 import sys
+from pathlib import Path
 
-from absl import flags
-from flax import nnx
+import grain
 import jax
 import jax.numpy as jnp
+import ml_collections
 import numpy as np
+from absl import flags
+from flax import nnx
 
 from crosstrainer_jax import settings
 from crosstrainer_jax.datasets.skillsim import generic
@@ -21,7 +23,9 @@ from crosstrainer_jax.training.step import init_state, make_step
 from crosstrainer_jax.training.telemetry import MetricWriter, say
 
 settings.define_config_flag('configs/pretrain_encoder.py')
-_WORKDIR = flags.DEFINE_string('workdir', 'runs/pretrain_encoder', 'Checkpoints, TensorBoard logs and the weights go here.')
+_WORKDIR = flags.DEFINE_string(
+  'workdir', 'runs/pretrain_encoder', 'Checkpoints, TensorBoard logs and the weights go here.'
+)
 
 
 def main(argv: list[str]) -> None:
@@ -33,39 +37,82 @@ def main(argv: list[str]) -> None:
   mesh = sharding.make_mesh(config.mesh)
 
   encoder_config, encoder = encoders.build(config.encoder.name, config.encoder.model.to_dict(), config.seed)
-  model = pretraining.Pretrainer(encoder, encoder_config.frames_per_token, encoder_config.feature_dim, nnx.Rngs(config.seed + 1))
+  model = pretraining.Pretrainer(
+    encoder,
+    encoder_config.frames_per_token,
+    encoder_config.feature_dim,
+    len(generic.TARGET_NAMES),
+    nnx.Rngs(config.seed + 1),
+  )
   graph, params = nnx.split(model, nnx.Param)
   params = jax.device_put(params, sharding.replicated(mesh))
-  mean, deviation = pretraining.target_statistics(config.seed + 1)
+  mean, deviation = pretraining.target_statistics(generic.batch(config.seed + 1, range(512))[1])
   loss = pretraining.make_loss(graph, mean, deviation, config.seconds, encoder_config.fps)
-  tx = optimizer.make_optimizer(config.optimizer, config.steps)
+  tx = optimizer.make_optimizer(config.optimizer)
   say(f'{config.steps} updates of {config.batch_size} clips; every clip of generic motion is seen once')
   state = fit(
     'pretrain',
     make_step(loss, tx, mesh),
     init_state(params, tx, config.seed),
-    pretraining.batches(config, config.steps * config.batch_size),
+    batches(config, config.steps * config.batch_size),
     config.steps,
+    optimizer.schedule(config.optimizer, config.steps),
     mesh=mesh,
     checkpoints=Checkpoints(workdir / 'checkpoints'),
     writer=MetricWriter(workdir / 'tensorboard'),
     save_every=config.save_every,
     clips_per_step=config.batch_size,
-    learning_rate=optimizer.schedule(config.optimizer, config.steps),
   )
 
   unexplained = _evaluate(graph, state.params, config.seed + 2, mean, deviation, config.test_clips)
   for name, value in unexplained.items():
     say(f'  unexplained variance, {name}: {value:.3f}')
   path = workdir / encoders.SHIPPED
-  log = json.dumps({'updates': config.steps, 'clips': config.steps * config.batch_size, 'unexplained_variance': unexplained}, sort_keys=True)
-  notes = {'command': ' '.join(['python -m crosstrainer_jax.pretrain', *sys.argv[1:]]), 'seed': str(config.seed), 'log': log}
+  log = json.dumps(
+    {'updates': config.steps, 'clips': config.steps * config.batch_size, 'unexplained_variance': unexplained},
+    sort_keys=True,
+  )
+  notes = {
+    'command': ' '.join(['python -m crosstrainer_jax.pretrain', *sys.argv[1:]]),
+    'seed': str(config.seed),
+    'log': log,
+  }
   digest = encoders.save(path, config.encoder.name, encoder_config, state.params['encoder'], notes)
   say(f'{path}  {path.stat().st_size / 2**20:.2f} MiB  sha256 {digest}')
   (workdir / 'sha256.txt').write_text(f'{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n')
 
 
-def _evaluate(graph: nnx.GraphDef, params: nnx.State, seed: int, mean: np.ndarray, deviation: np.ndarray, clips: int) -> dict[str, float]:
+class GenericMotion:
+  """Random-access source of generic clips for Grain: element i is clip i of `seed`."""
+
+  def __init__(self, seed: int, clips: int):
+    self._seed, self._clips = seed, clips
+
+  def __len__(self) -> int:
+    return self._clips
+
+  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    frames, targets = generic.batch(self._seed, [int(index)])
+    return {'frames': frames[0], 'targets': targets[0]}
+
+
+def batches(config: ml_collections.ConfigDict, clips: int) -> grain.experimental.ElasticIterator:
+  """An elastic iterator of generic clips, each seen once."""
+  workers = (
+    grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2) if config.workers else None
+  )
+  return grain.experimental.ElasticIterator(
+    grain.MapDataset.source(GenericMotion(config.seed, clips)),
+    config.batch_size,
+    grain.sharding.ShardByJaxProcess(),
+    read_options=grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * config.batch_size),
+    multiprocessing_options=workers,
+  )
+
+
+def _evaluate(
+  graph: nnx.GraphDef, params: nnx.State, seed: int, mean: np.ndarray, deviation: np.ndarray, clips: int
+) -> dict[str, float]:
   """Mean squared error of standardised targets on clips of another seed, per group of targets: 0 is perfect, 1 is predicting the mean."""
 
   @jax.jit

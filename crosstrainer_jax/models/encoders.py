@@ -11,12 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from flax import nnx
-from flax.traverse_util import flatten_dict, unflatten_dict
 import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
+from flax import nnx
+from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -81,7 +81,9 @@ def load(path: str | Path = 'shipped') -> Encoder:
     path = Path(str(importlib.resources.files('crosstrainer_jax.models') / 'weights' / SHIPPED))
   path = Path(path)
   if not path.is_file():
-    raise FileNotFoundError(f'{path}: no encoder weights here. Make them: python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py')
+    raise FileNotFoundError(
+      f'{path}: no encoder weights here. Make them: python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py'
+    )
   with safe_open(str(path), 'numpy') as file:
     header = file.metadata() or {}
     tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
@@ -91,11 +93,15 @@ def load(path: str | Path = 'shipped') -> Encoder:
   graph, state = nnx.split(module, nnx.Param)
   expected = flatten_dict(nnx.to_pure_dict(state), sep='/')
   if set(expected) != set(tensors):
-    raise ValueError(f'{path}: missing {sorted(set(expected) - set(tensors))}, unknown {sorted(set(tensors) - set(expected))}')
+    raise ValueError(
+      f'{path}: missing {sorted(set(expected) - set(tensors))}, unknown {sorted(set(tensors) - set(expected))}'
+    )
   wrong = [key for key, value in expected.items() if value.shape != tensors[key].shape]
   if wrong:
     raise ValueError(f'{path}: these parameters have another shape than the config in its header: {wrong}')
-  values = {tuple(_number(part) for part in key.split('/')): jnp.asarray(value, jnp.float32) for key, value in tensors.items()}
+  values = {
+    tuple(_number(part) for part in key.split('/')): jnp.asarray(value, jnp.float32) for key, value in tensors.items()
+  }
   nnx.replace_by_pure_dict(state, unflatten_dict(values))
   fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
   return Encoder(header['encoder'], config, graph, state, fingerprint)
@@ -111,5 +117,7 @@ def to_float16(features: np.ndarray) -> np.ndarray:
     features = features.astype(np.float32)
   half = features.astype(np.float16)
   if not np.isfinite(half).all():
-    raise ValueError('the encoder produced features that are not finite in half precision: are its weights or the frames corrupt?')
+    raise ValueError(
+      'the encoder produced features that are not finite in half precision: are its weights or the frames corrupt?'
+    )
   return half

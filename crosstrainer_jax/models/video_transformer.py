@@ -9,9 +9,9 @@ concatenated).
 import dataclasses
 import math
 
-from flax import nnx
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,18 +3,18 @@
 The iterator moves only after the save, so that a checkpoint's iterator state names exactly the batch that comes next.
 """
 
-from collections.abc import Callable, Iterator
 import math
 import time
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
-from jax.sharding import Mesh
 import numpy as np
+from jax.sharding import Mesh
 
 from crosstrainer_jax.training import sharding
 from crosstrainer_jax.training.checkpoints import Checkpoints
-from crosstrainer_jax.training.step import TrainState
+from crosstrainer_jax.training.step import Step, TrainState
 from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say
 
 
@@ -33,10 +33,11 @@ class NonFiniteLoss(RuntimeError):
 
 def fit(
   name: str,
-  step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]],
+  step: Step,
   state: TrainState,
   batches: Batches,
   steps: int,
+  learning_rate: Callable[[int], Any],
   *,
   mesh: Mesh,
   checkpoints: Checkpoints | None = None,
@@ -46,7 +47,6 @@ def fit(
   clips_per_step: int = 1,
   evaluate: Callable[[Any], dict[str, float]] | None = None,
   evaluate_every: int = 0,
-  learning_rate: Callable[[int], Any] | None = None,
 ) -> TrainState:
   """Trains from the newest checkpoint (or from `state`) to `steps` updates and returns the last state.
 
@@ -56,6 +56,7 @@ def fit(
     state: freshly initialised, already placed on the mesh.
     batches: host batches (numpy), leading dimension divisible by the mesh's data axes.
     steps: total number of updates, counted from 0 over all restarts.
+    learning_rate: of update i, from `optimizer.schedule`.
     evaluate: params -> scalars, called every `evaluate_every` updates when that is positive.
 
   Raises:
@@ -79,7 +80,7 @@ def fit(
       before = time.monotonic()
       batch = sharding.put_batch(next(iterator), mesh)
       waited += time.monotonic() - before
-      state, scalars = step(state, batch)
+      state, scalars = step(state, batch, np.float32(learning_rate(index)))
       if pending is not None:
         # The metrics of one logged update are read while the next one runs.
         logged, values = pending
@@ -87,8 +88,7 @@ def fit(
         _check_finite(name, logged, log_every, host)
         now = time.monotonic()
         host |= _rates(host, waited, now - window, min(log_every, logged - start + 1), clips_per_step)
-        if learning_rate is not None:
-          host['learning_rate'] = float(learning_rate(logged))
+        host['learning_rate'] = float(learning_rate(logged))
         if writer is not None:
           writer.write_scalars(logged, {f'{name}/{key}': value for key, value in host.items()})
         progress.update(0, loss=host['loss'])
@@ -112,7 +112,9 @@ def fit(
   return state
 
 
-def _rates(values: dict[str, float], waited: float, seconds: float, updates: int, clips_per_step: int) -> dict[str, float]:
+def _rates(
+  values: dict[str, float], waited: float, seconds: float, updates: int, clips_per_step: int
+) -> dict[str, float]:
   seconds = max(seconds, 1e-9)
   rates = {'clips_per_second': clips_per_step * updates / seconds, 'data_wait_share': min(waited / seconds, 1.0)}
   if 'tokens' in values:

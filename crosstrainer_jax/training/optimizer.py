@@ -1,7 +1,7 @@
 """Optimiser and schedule from a config, with learning rates by parameter path."""
 
-from collections.abc import Sequence
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -27,8 +27,10 @@ def scale_of(name: str, rules: Sequence[tuple[str, float]]) -> float:
   return next((factor for pattern, factor in rules if re.search(pattern, name)), 1.0)
 
 
-def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.GradientTransformation:
-  """AdamW with global-norm clipping.
+def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+  """AdamW with global-norm clipping, for a learning rate of 1: the step multiplies by the schedule's value.
+
+  So the compiled update is the same for every stage, whatever its length.
 
   `config.learning_rate_rules` is a sequence of (regular expression over the parameter path, factor): the paper trains f_m at 2e-3 and L at 2e-4
   (section 4.1). Matrices decay, vectors (norms, biases) do not.
@@ -45,5 +47,5 @@ def make_optimizer(config: ml_collections.ConfigDict, steps: int) -> optax.Gradi
     optax.scale_by_adam(b1=config.b1, b2=config.b2),
     optax.add_decayed_weights(config.weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
     optax.GradientTransformation(lambda params: optax.EmptyState(), scale),
-    optax.scale_by_learning_rate(schedule(config, steps)),
+    optax.scale(-1.0),
   )

@@ -7,14 +7,11 @@ world's sports is seen. Clips are cut to a random whole number of seconds per up
 from collections.abc import Sequence
 from typing import Any
 
-from flax import nnx
-import grain
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+from flax import nnx
 
-from crosstrainer_jax.datasets.skillsim import generic
 from crosstrainer_jax.training.step import Loss
 
 
@@ -32,14 +29,13 @@ class MotionHead(nnx.Module):
 class Pretrainer(nnx.Module):
   """Encoder and head."""
 
-  def __init__(self, encoder: nnx.Module, frames_per_token: int, feature_dim: int, rngs: nnx.Rngs):
+  def __init__(self, encoder: nnx.Module, frames_per_token: int, feature_dim: int, targets: int, rngs: nnx.Rngs):
     self.encoder = encoder
-    self.head = MotionHead(feature_dim, frames_per_token, len(generic.TARGET_NAMES), rngs)
+    self.head = MotionHead(feature_dim, frames_per_token, targets, rngs)
 
 
-def target_statistics(seed: int, clips: int = 512) -> tuple[np.ndarray, np.ndarray]:
-  """float32[K] mean and standard deviation of the targets; a constant target gets standard deviation 1."""
-  _, targets = generic.batch(seed, range(clips))
+def target_statistics(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """float32[K] mean and standard deviation of targets float32[..., K]; a constant target gets standard deviation 1."""
   flat = targets.reshape(-1, targets.shape[-1])
   deviation = flat.std(0)
   return flat.mean(0), np.where(deviation < 1e-3, 1.0, deviation).astype(np.float32)
@@ -74,29 +70,3 @@ def make_loss(graph: nnx.GraphDef, mean: np.ndarray, deviation: np.ndarray, seco
 def _huber(x: jax.Array) -> jax.Array:
   size = jnp.abs(x)
   return jnp.where(size < 1.0, 0.5 * x * x, size - 0.5)
-
-
-class GenericMotion:
-  """Random-access source of generic clips for Grain: element i is clip i of `seed`."""
-
-  def __init__(self, seed: int, clips: int):
-    self._seed, self._clips = seed, clips
-
-  def __len__(self) -> int:
-    return self._clips
-
-  def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-    frames, targets = generic.batch(self._seed, [int(index)])
-    return {'frames': frames[0], 'targets': targets[0]}
-
-
-def batches(config: ml_collections.ConfigDict, clips: int) -> grain.experimental.ElasticIterator:
-  """An elastic iterator of generic clips, each seen once."""
-  workers = grain.MultiprocessingOptions(num_workers=config.workers, per_worker_buffer_size=2) if config.workers else None
-  return grain.experimental.ElasticIterator(
-    grain.MapDataset.source(GenericMotion(config.seed, clips)),
-    config.batch_size,
-    grain.sharding.ShardByJaxProcess(),
-    read_options=grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * config.batch_size),
-    multiprocessing_options=workers,
-  )

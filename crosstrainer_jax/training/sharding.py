@@ -6,10 +6,10 @@ Rules are data: `RULES` maps a logical axis of a parameter to a mesh axis. A mod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flax import nnx
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
+from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 # Across slices; across chips, parameters split and batch split; across chips, matrices split.
 MESH_AXES = ('replica', 'fsdp', 'tensor')
@@ -38,7 +38,9 @@ def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence[jax.Device] |
     known = int(np.prod([s for s in sizes if s != -1]))
     sizes[sizes.index(-1)] = len(devices) // known
   if int(np.prod(sizes)) != len(devices):
-    raise ValueError(f'mesh={tuple(shape)} does not cover the {len(devices)} devices; write -1 for the axis that should take the rest')
+    raise ValueError(
+      f'mesh={tuple(shape)} does not cover the {len(devices)} devices; write -1 for the axis that should take the rest'
+    )
   return jax.make_mesh(tuple(sizes), MESH_AXES, devices=devices, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 
@@ -67,7 +69,9 @@ def partition_spec(name: str, shape: Sequence[int], axes: Sequence[str | None] |
   spec = [RULES.get(axis) if axis else None for axis in axes]
   used = [axis for axis in spec if axis]
   if len(used) != len(set(used)):
-    raise ValueError(f'{name}: logical axes {tuple(axes)} put two dimensions on one mesh axis; change RULES in training/sharding.py')
+    raise ValueError(
+      f'{name}: logical axes {tuple(axes)} put two dimensions on one mesh axis; change RULES in training/sharding.py'
+    )
   for size, axis in zip(shape, spec, strict=True):
     if axis and size % mesh.shape[axis]:
       raise ValueError(

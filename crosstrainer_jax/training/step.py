@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 import optax
+from jax.sharding import Mesh
 
 from crosstrainer_jax.training import sharding
 
@@ -24,13 +24,22 @@ class TrainState(NamedTuple):
 
 
 def init_state(params: Any, tx: optax.GradientTransformation, seed: int) -> TrainState:
-  return TrainState(jnp.zeros((), jnp.int32), params, jax.jit(tx.init)(params), jax.random.key_data(jax.random.key(seed)))
+  return TrainState(
+    jnp.zeros((), jnp.int32), params, jax.jit(tx.init)(params), jax.random.key_data(jax.random.key(seed))
+  )
 
 
-def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
-  """The jitted update. Every mean is Σ(w·x)/Σw; the key of an update depends on the seed and the step alone, so that a resumed run is the same run."""
+# step(state, batch, learning rate) -> the next state and its scalars.
+Step = Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
 
-  def step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, jax.Array]]:
+
+def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh) -> Step:
+  """The jitted update.
+
+  Every mean is Σ(w·x)/Σw. The key of an update depends on the seed and the step alone, so that a resumed run is the same run.
+  """
+
+  def step(state: TrainState, batch: Any, learning_rate: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]:
@@ -39,6 +48,7 @@ def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh) -> Ca
 
     (loss, (weight, metrics)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    updates = jax.tree.map(lambda u: (learning_rate * u).astype(u.dtype), updates)
     params = optax.apply_updates(state.params, updates)
     scalars = {
       'loss': loss,
@@ -51,4 +61,4 @@ def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh) -> Ca
     return TrainState(state.step + 1, params, opt_state, state.key), scalars
 
   # Parameters keep the sharding they came with; batches come split over the data axes.
-  return jax.jit(step, donate_argnums=0, in_shardings=(None, sharding.batch_sharding(mesh)))
+  return jax.jit(step, donate_argnums=0, in_shardings=(None, sharding.batch_sharding(mesh), None))

@@ -1,9 +1,9 @@
 """What a run tells its user: TensorBoard through clu's interface, and progress on the terminal."""
 
-from collections.abc import Mapping
-from pathlib import Path
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -1,0 +1,105 @@
+"""The compact preset: the paper's architecture at a size that two CPU cores train in minutes. Every shipped config starts from it.
+
+Larger presets change values, never code. Durations are epochs over the training clips of a stage.
+"""
+
+import ml_collections
+
+
+def preset() -> ml_collections.ConfigDict:
+  """All settings with their defaults."""
+  config = ml_collections.ConfigDict()
+  config.seed = 0
+  # replica x fsdp x tensor; -1 takes the devices that are left.
+  config.mesh = (1, -1, 1)
+
+  # --- Data: `skillsim` is made on the spot; any other name is a set of own videos that `prepare` imported.
+  config.data = ml_collections.ConfigDict({
+    'dataset': 'skillsim',
+    'skillsim': {
+      'seed': 0, 'entanglement': 0.3, 'commentary_noise': 0.1, 'camera_shift': 0.0, 'train_clips': 1200, 'test_clips': 400,
+    },
+  })  # fmt: skip
+  config.split = ml_collections.ConfigDict({'setting': 'FS', 'held_out': '', 'validation_share': 0.1, 'seed': 0})
+  config.discovery = ml_collections.ConfigDict({'backend': 'lexicon'})
+  config.prompt = ml_collections.ConfigDict({'k': 3})
+  config.tokenizer = ml_collections.ConfigDict({'vocab_size': 768})
+
+  # --- f_v: frozen, so that its features are cached; `source='frames'` trains it jointly from pixels instead.
+  config.encoder = ml_collections.ConfigDict({'weights': 'shipped', 'source': 'features', 'batch_size': 32})
+
+  # --- L; f_m takes its width from here.
+  config.decoder = ml_collections.ConfigDict({
+    'hidden_size': 128, 'intermediate_size': 320, 'num_layers': 3, 'num_heads': 4, 'num_kv_heads': 2, 'head_dim': 32,
+    'rope_theta': 10000.0, 'rms_norm_eps': 1e-5, 'tie_embeddings': True, 'max_position': 512, 'dropout': 0.0,
+    'dtype': 'float32', 'param_dtype': 'float32', 'remat': 'none',
+  })  # fmt: skip
+
+  # --- Training of every stage.
+  config.training = ml_collections.ConfigDict({
+    'batch_size': 64,
+    'view_dropout': 0.2,
+    'workers': 0,
+    'threads': 2,
+    'save_every': 200,
+    'log_every': 20,
+    'evaluate_every': 0,
+    'optimizer': {
+      'learning_rate': 1e-3,
+      # The paper trains f_m ten times as fast as L (section 4.1); our L is not pretrained, so the gap is smaller.
+      'learning_rate_rules': (('^mapper/', 2.0),),
+      'warmup_fraction': 0.1, 'final_fraction': 0.02, 'b1': 0.9, 'b2': 0.98, 'weight_decay': 0.1, 'clip_norm': 1.0,
+    },
+  })  # fmt: skip
+
+  # Stage I: F_a. Stage II: F_a and F_t from stage I's weights, `feedback` : `attributes` batches of each task in turn.
+  config.stage1 = ml_collections.ConfigDict({'epochs': 8.0})
+  config.stage2 = ml_collections.ConfigDict(
+    {
+      'epochs': 8.0,
+      'feedback': 2,
+      'attributes': 1,
+      # F_t sees attributes predicted out of fold, so that it learns to live with mistakes, mixed with true ones.
+      'folds': 2,
+      'fold_epochs': 5.0,
+      'true_ratio': 0.5,
+    }
+  )
+  config.probe = ml_collections.ConfigDict({'steps': 300, 'learning_rate': 0.02, 'weight_decay': 1.0})
+
+  # --- Evaluation. `rows` are the trained rows beside CrossTrainer's own; they cost a training each.
+  config.eval = ml_collections.ConfigDict(
+    {
+      'rows': ('end to end without attributes', 'video zeroed'),
+      'batch_size': 100,
+      'max_attribute_tokens': 24,
+      'max_feedback_tokens': 64,
+      'resamples': 1000,
+      # Clips shown in TensorBoard with truth and prediction.
+      'shown': 6,
+    }
+  )
+
+  # --- Confidence of `assess`: share of sampled lists that name an attribute.
+  config.assess = ml_collections.ConfigDict({'samples': 32, 'temperature': 1.0, 'target_precision': 0.5})
+  return config
+
+
+def smoke(config: ml_collections.ConfigDict) -> None:
+  """The same code in two minutes: fewer clips and epochs. Its scores mean nothing."""
+  config.data.skillsim.train_clips = 48
+  config.data.skillsim.test_clips = 16
+  config.tokenizer.vocab_size = 512
+  config.decoder.num_layers = 2
+  config.decoder.hidden_size = 64
+  config.decoder.intermediate_size = 128
+  config.decoder.head_dim = 16
+  config.training.batch_size = 16
+  config.training.log_every = 4
+  config.stage1.epochs = 2.0
+  config.stage2.epochs = 2.0
+  config.stage2.fold_epochs = 1.0
+  config.probe.steps = 50
+  config.eval.resamples = 100
+  config.eval.batch_size = 24
+  config.assess.samples = 4

@@ -1,0 +1,25 @@
+"""ZS-3: train on the other sports, be measured on one that was never seen (paper, section 4.1).
+
+    ./launch_tpu.sh configs/cross_sport.py                                  # soccer is never seen
+    ./launch_tpu.sh configs/cross_sport.py:held_out=basketball,seed=1
+    ./launch_tpu.sh configs/cross_sport.py:smoke                            # the same code in two minutes
+
+Arguments: `held_out` (a sport), `seed`, `dataset`, `smoke`.
+"""
+
+import ml_collections
+
+from crosstrainer_jax.configs import arguments, compact
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  """The compact preset under ZS-3."""
+  args = arguments.parse_arg(arg, held_out='soccer', seed=0, dataset='skillsim', smoke=False)
+  config = compact.preset()
+  config.seed = args.seed
+  config.data.dataset = args.dataset
+  config.split.setting = 'ZS-3'
+  config.split.held_out = args.held_out
+  if args.smoke:
+    compact.smoke(config)
+  return config

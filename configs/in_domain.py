@@ -1,0 +1,25 @@
+"""FS: train on every sport, be measured on people who were never seen (paper, section 4.1). Also the config for own videos.
+
+    ./launch_tpu.sh configs/in_domain.py
+    ./launch_tpu.sh configs/in_domain.py:dataset=my_videos                  # imported by python -m crosstrainer_jax.prepare
+    ./launch_tpu.sh configs/in_domain.py:held_out=soccer                    # measured on one sport alone
+
+Arguments: `held_out` (a sport to measure on), `seed`, `dataset`, `smoke`.
+"""
+
+import ml_collections
+
+from crosstrainer_jax.configs import arguments, compact
+
+
+def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
+  """The compact preset under FS."""
+  args = arguments.parse_arg(arg, held_out='', seed=0, dataset='skillsim', smoke=False)
+  config = compact.preset()
+  config.seed = args.seed
+  config.data.dataset = args.dataset
+  config.split.setting = 'FS'
+  config.split.held_out = args.held_out
+  if args.smoke:
+    compact.smoke(config)
+  return config

@@ -1,0 +1,93 @@
+"""v' = f_v(V) for a whole dataset: the encoder is frozen, so every clip is encoded once and cached."""
+
+import concurrent.futures
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from crosstrainer_jax.input import features
+from crosstrainer_jax.input.record import Clip
+from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.models.encoders import Encoder, to_float16
+from crosstrainer_jax.training import sharding
+from crosstrainer_jax.training.telemetry import Progress
+
+
+def make_encode(encoder: Encoder, mesh: Mesh) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+  """A function uint8[N, V, T, H, W, 3], float32[N, V, T] times -> float16[N, V, S, D]; N must divide over the mesh."""
+  params = jax.device_put(encoder.params, sharding.replicated(mesh))
+  apply = jax.jit(encoder.apply)
+
+  def encode(frames: np.ndarray, times: np.ndarray) -> np.ndarray:
+    n, views, length = frames.shape[:3]
+    inputs = sharding.put_batch(
+      (frames.reshape(n * views, *frames.shape[2:]), np.isfinite(times).reshape(n * views, length)), mesh
+    )
+    encoded = np.asarray(apply(params, *inputs))
+    return to_float16(encoded.reshape(n, views, *encoded.shape[1:]))
+
+  return encode
+
+
+def fitted(frames: np.ndarray, times: np.ndarray, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
+  """Pads the frames of one clip, uint8[V, T, H, W, 3], to a whole number of tokens.
+
+  Raises:
+    ValueError: frames of another size than the encoder's.
+  """
+  size, per_token = encoder.config.image_size, encoder.config.frames_per_token
+  if frames.ndim != 5 or frames.shape[2:4] != (size, size):
+    raise ValueError(
+      f'clips of {frames.shape[2:4]} pixels, but the encoder takes {size} x {size}: prepare the data with --size {size}'
+    )
+  missing = -frames.shape[1] % per_token
+  if missing:
+    frames = np.pad(frames, ((0, 0), (0, missing), (0, 0), (0, 0), (0, 0)))
+    times = np.pad(times, ((0, 0), (0, missing)), constant_values=np.nan)
+  return frames, times
+
+
+def encode_dataset(
+  source: ClipSource, directory: str | Path, encoder: Encoder, mesh: Mesh, batch_size: int
+) -> features.FeatureCache:
+  """Encodes every clip of `source` into the cache at `directory`, resuming where a killed run stopped."""
+  if (Path(directory) / 'header.json').is_file():
+    return features.FeatureCache(directory)
+  encode = make_encode(encoder, mesh)
+  progress = Progress('encoding clips', len(source), unit='clip')
+
+  def read(indices: range) -> tuple[np.ndarray, np.ndarray]:
+    clips: list[Clip] = [source[i] for i in indices]
+    pairs = [fitted(clip.frames, clip.frame_times, encoder) for clip in clips]
+    if len({pair[0].shape for pair in pairs}) > 1:
+      raise ValueError(
+        f'{source.directory}: clips differ in views or length, {sorted({p[0].shape for p in pairs})}; import them with one window and one number of views'
+      )
+    frames, times = (np.stack(parts) for parts in zip(*pairs, strict=True))
+    missing = batch_size - len(clips)
+    return np.pad(frames, ((0, missing), *((0, 0),) * 5)), np.pad(
+      times, ((0, missing), (0, 0), (0, 0)), constant_values=np.nan
+    )
+
+  def encode_part(indices: range) -> np.ndarray:
+    starts = range(indices.start, indices.stop, batch_size)
+    parts = []
+    # Reading (zlib, ArrayRecord) runs beside the encoder.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      chunks = [range(start, min(start + batch_size, indices.stop)) for start in starts]
+      following = pool.submit(read, chunks[0])
+      for number, chunk in enumerate(chunks):
+        frames, times = following.result()
+        if number + 1 < len(chunks):
+          following = pool.submit(read, chunks[number + 1])
+        parts.append(encode(frames, times)[: len(chunk)])
+        progress.update(0)
+    return np.concatenate(parts)
+
+  try:
+    return features.write(directory, len(source), encoder.fingerprint, encode_part, progress.update)
+  finally:
+    progress.close()

@@ -1,0 +1,131 @@
+"""From one clip to the arrays of one training example, or of one prompt.
+
+The `<video>` of a prompt becomes V x S placeholder tokens, views one after another (paper, section 4.2). A placeholder whose view was dropped, or
+whose second has no frame, is padding: nothing attends to it and it takes no position.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from crosstrainer_jax.input import prompts
+from crosstrainer_jax.input.source import ClipInfo
+from crosstrainer_jax.input.tokenizer import Words
+
+# The tasks of L: F_a, F_t, and feedback without attributes (the paper's "w/o two-stage" ablation).
+ATTRIBUTES, FEEDBACK, DIRECT = 'attributes', 'feedback', 'direct'
+
+Array = np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+  """Fixed sizes of the arrays of one task: L tokens, of which at most M are predicted."""
+
+  tokens: int
+  targets: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+  """One example as token ids: prompt (with placeholders), then target (with the end token)."""
+
+  prompt: list[int]
+  target: list[int]
+
+
+class Encoder:
+  """Text to token ids, for one tokenizer and one number of video tokens."""
+
+  def __init__(self, words: Words, video_tokens: int, k: int):
+    self._words, self._video_tokens, self._k = words, video_tokens, k
+    self._video = words.convert_tokens_to_ids(prompts.VIDEO)
+    self._cache: dict[str, list[int]] = {}
+
+  def prompt(self, task: str, sport: str, attributes: Sequence[str] = ()) -> list[int]:
+    """Ids of a prompt, beginning token and placeholders included."""
+    if task == ATTRIBUTES:
+      text = prompts.attribute_prompt(sport, self._k)
+    elif task == FEEDBACK:
+      text = prompts.feedback_prompt(sport, attributes)
+    elif task == DIRECT:
+      text = prompts.direct_prompt(sport)
+    else:
+      raise ValueError(f'no task {task!r}')
+    before, after = text.split(prompts.VIDEO)
+    return [self._words.bos_token_id, *self._ids(before), *[self._video] * self._video_tokens, *self._ids(after)]
+
+  def tokens(self, task: str, clip: ClipInfo, attributes: Sequence[str] = ()) -> Tokens:
+    """The example of `clip`: F_a's target is the clip's incorrect attributes, otherwise the commentary."""
+    answer = prompts.serialize_attributes(clip.incorrect) if task == ATTRIBUTES else clip.commentary
+    return Tokens(self.prompt(task, clip.sport, attributes), [*self._ids(f' {answer}'), self._words.eos_token_id])
+
+  def _ids(self, text: str) -> list[int]:
+    ids = self._cache.get(text)
+    if ids is None:
+      ids = self._words.encode(text, add_special_tokens=False)
+      self._cache[text] = ids
+    return ids
+
+
+def arrays(tokens: Tokens, lengths: Lengths, video_valid: Array, video_id: int, pad_id: int) -> dict[str, Array]:
+  """Pads one example on the right.
+
+  Args:
+    tokens: the example; it must fit into `lengths`.
+    video_valid: bool[V * S], False for the placeholders that are padding.
+
+  Returns:
+    tokens int32[L], segment_ids int32[L] (1, or 0 for padding), positions int32[L]; target_slots int32[M] (the positions whose state predicts a
+    target), target_ids int32[M], target_weights float32[M].
+  """
+  ids = [*tokens.prompt, *tokens.target]
+  if len(ids) > lengths.tokens or len(tokens.target) > lengths.targets:
+    raise ValueError(f'an example of {len(ids)} tokens ({len(tokens.target)} of them target) is longer than {lengths}')
+  result = prompt_arrays(ids, lengths.tokens, video_valid, video_id, pad_id)
+  slots, targets, weights = (np.zeros(lengths.targets, kind) for kind in (np.int32, np.int32, np.float32))
+  count, first = len(tokens.target), len(tokens.prompt)
+  slots[:count] = np.arange(first - 1, first - 1 + count)
+  targets[:count] = tokens.target
+  weights[:count] = 1.0
+  return result | {'target_slots': slots, 'target_ids': targets, 'target_weights': weights}
+
+
+def prompt_arrays(ids: Sequence[int], length: int, video_valid: Array, video_id: int, pad_id: int) -> dict[str, Array]:
+  """tokens, segment_ids and positions of one row of `length`, padded on the right."""
+  row = np.full(length, pad_id, np.int32)
+  row[: len(ids)] = ids
+  segments = np.zeros(length, np.int32)
+  segments[: len(ids)] = 1
+  segments[row == video_id] = video_valid
+  positions = np.maximum(np.cumsum(segments) - 1, 0).astype(np.int32)
+  return {'tokens': row, 'segment_ids': segments, 'positions': positions}
+
+
+def valid_tokens(frame_times: Array, seconds: int) -> Array:
+  """bool[V, S]: whether a video token has at least one real frame, from float32[V, T] times (NaN where padded)."""
+  views, frames = frame_times.shape
+  per_token = frames // seconds
+  return np.isfinite(frame_times[:, : seconds * per_token]).reshape(views, seconds, per_token).any(-1)
+
+
+def drop_views(valid: Array, probability: float, random: np.random.Generator) -> Array:
+  """View dropout: each view goes with `probability`, but one that has frames always stays. `valid` is bool[V, S]."""
+  kept = valid & (random.random(len(valid)) >= probability)[:, None]
+  if kept.any():
+    return kept
+  candidates = np.flatnonzero(valid.any(1))
+  if len(candidates):
+    view = random.choice(candidates)
+    kept[view] = valid[view]
+  return kept
+
+
+def longest(tokens: Sequence[Tokens], multiple: int = 8) -> Lengths:
+  """The smallest lengths, rounded up to `multiple`, that hold all of `tokens`."""
+
+  def up(value: int) -> int:
+    return -(-value // multiple) * multiple
+
+  return Lengths(up(max(len(t.prompt) + len(t.target) for t in tokens)), up(max(len(t.target) for t in tokens)))

@@ -1,0 +1,114 @@
+"""Random access to the prepared records of one dataset, over all its TFDS splits, without TensorFlow."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from crosstrainer_jax.input.record import Clip
+
+_LIGHT_FIELDS = (
+  'clip_id', 'dataset', 'sport', 'skill', 'participant', 'take', 'views', 'commentary', 'frame_times', 'correct', 'incorrect',
+  'faults', 'has_faults', 'proficiency',
+)  # fmt: skip
+
+
+@dataclasses.dataclass
+class ClipInfo:
+  """A record without its frames: what splits, prompts, targets and scores are made from."""
+
+  clip_id: str
+  sport: str
+  skill: str
+  participant: str
+  take: str
+  pool: str
+  views: list[str]
+  commentary: str
+  frame_times: np.ndarray
+  correct: list[str]
+  incorrect: list[str]
+  faults: list[str]
+  has_faults: bool
+  proficiency: int
+
+
+class ClipSource:
+  """The clips of a prepared dataset, numbered through its splits in the order of their names.
+
+  Args:
+    directory: a TFDS dataset directory (it holds `dataset_info.json`).
+
+  Raises:
+    FileNotFoundError: nothing is prepared there.
+  """
+
+  def __init__(self, directory: str | Path):
+    self.directory = Path(directory)
+    if not (self.directory / 'dataset_info.json').is_file():
+      raise FileNotFoundError(
+        f'{self.directory}: no prepared dataset here (no dataset_info.json). Prepare one: python -m crosstrainer_jax.prepare --help'
+      )
+    self._builder = tfds.builder_from_directory(str(self.directory))
+    self._pools = sorted(self._builder.info.splits)
+    sizes = [self._builder.info.splits[pool].num_examples for pool in self._pools]
+    self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
+
+  def __len__(self) -> int:
+    return int(self._starts[-1])
+
+  def __getitem__(self, index: int) -> Clip:
+    """The whole record of clip `index`, frames included."""
+    pool, row = self._locate(index)
+    return Clip.from_example(self._open(pool, True)[row])
+
+  def infos(self) -> list[ClipInfo]:
+    """Every record without its frames, in order."""
+    infos = []
+    for pool in self._pools:
+      for example in self._open(pool, False):
+        values = {name: example[name] for name in _LIGHT_FIELDS if name != 'dataset'}
+        infos.append(ClipInfo(**{name: _plain(value) for name, value in values.items()}, pool=pool))
+    return infos
+
+  @functools.cached_property
+  def fingerprint(self) -> str:
+    """Names the content: a hash of the dataset's description and its splits' checksums, stable over moves of the folder."""
+    digest = hashlib.sha256()
+    for pool in self._pools:
+      split = self._builder.info.splits[pool]
+      digest.update(f'{self._builder.info.full_name} {pool} {split.num_examples} {split.num_bytes}'.encode())
+    for name in sorted(path.name for path in self.directory.glob('*.json')):
+      digest.update((self.directory / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+  def _locate(self, index: int) -> tuple[str, int]:
+    if not 0 <= index < len(self):
+      raise IndexError(f'clip {index} of {len(self)} in {self.directory}')
+    pool = int(np.searchsorted(self._starts, index, side='right')) - 1
+    return self._pools[pool], int(index - self._starts[pool])
+
+  def _open(self, pool: str, frames: bool) -> Sequence[Any]:
+    return self._sources[(pool, frames)]
+
+  @functools.cached_property
+  def _sources(self) -> dict[tuple[str, bool], Sequence[Any]]:
+    # Frames stay compressed: inflating them is nearly all the cost of reading a record.
+    light = {name: tfds.decode.SkipDecoding() for name in ('frames', 'features')}
+    sources = {(pool, True): self._builder.as_data_source(pool) for pool in self._pools}
+    return sources | {(pool, False): self._builder.as_data_source(pool, decoders=light) for pool in self._pools}
+
+
+def _plain(value: Any) -> Any:
+  if isinstance(value, bytes):
+    return value.decode('utf-8')
+  if isinstance(value, np.ndarray) and value.dtype == object:
+    return [_plain(v) for v in value]
+  if isinstance(value, list):
+    return [_plain(v) for v in value]
+  return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,147 @@
+"""FS, ZS-1, ZS-2 and ZS-3 (paper, section 4.1): which clips train, validate and test.
+
+| setting | trains on | tests on |
+|---|---|---|
+| FS | every sport and skill | held-out people, in every sport (or in `held_out` alone) |
+| ZS-1 | everything but the held-out skill | the held-out skill |
+| ZS-2 | the same sport, without the held-out skill | the held-out skill |
+| ZS-3 | every other sport | the held-out sport |
+
+People never cross: whoever is in the test part is in no other part, in any setting; validation is by person too.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+
+from crosstrainer_jax.input.source import ClipInfo
+
+SETTINGS = ('FS', 'ZS-1', 'ZS-2', 'ZS-3')
+TEST_POOL = 'test'
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Indices into the list of clips that the split was made from."""
+
+  train: list[int]
+  validation: list[int]
+  test: list[int]
+
+
+def make_split(
+  clips: Sequence[ClipInfo], setting: str, held_out: str = '', validation_share: float = 0.1, seed: int = 0
+) -> Split:
+  """Splits `clips`.
+
+  Args:
+    setting: one of `SETTINGS`.
+    held_out: the sport (ZS-3), the skill (ZS-1, ZS-2: `skill` or `sport/skill`), or for FS a sport to test on, '' for all.
+    validation_share: share of the training people who validate.
+
+  Raises:
+    ValueError: unknown setting or name (the known ones are listed), a part without clips, or a leak.
+  """
+  if setting not in SETTINGS:
+    raise ValueError(f'config.split.setting={setting!r} is not one of {SETTINGS}')
+  target = _target(clips, setting, held_out)
+  people = {clip.participant for clip in clips}
+  testers = _testers(clips, people, seed)
+
+  def trains(clip: ClipInfo) -> bool:
+    if setting == 'FS':
+      return True
+    if setting == 'ZS-1':
+      return (clip.sport, clip.skill) not in target
+    if setting == 'ZS-2':
+      return clip.sport in {sport for sport, _ in target} and (clip.sport, clip.skill) not in target
+    return clip.sport not in {sport for sport, _ in target}
+
+  learners = sorted({clip.participant for clip in clips if clip.participant not in testers and trains(clip)})
+  validators = set(
+    sorted(learners, key=lambda person: _draw(seed, 'validation', person))[: round(validation_share * len(learners))]
+  )
+  parts: dict[str, list[int]] = {'train': [], 'validation': [], 'test': []}
+  for index, clip in enumerate(clips):
+    if clip.participant in testers:
+      if (clip.sport, clip.skill) in target:
+        parts['test'].append(index)
+    elif trains(clip):
+      parts['validation' if clip.participant in validators else 'train'].append(index)
+  split = Split(**parts)
+  for name in ('train', 'test'):
+    if not parts[name]:
+      raise ValueError(
+        f'{setting} with held_out={held_out!r} leaves no clip to {name}: the dataset has {len(people)} people and skills {_skills(clips)}'
+      )
+  check_leaks(clips, split, setting, held_out)
+  return split
+
+
+def check_leaks(clips: Sequence[ClipInfo], split: Split, setting: str, held_out: str) -> None:
+  """Raises ValueError if a person, a take or the held-out skill or sport is on both sides."""
+  seen = [clips[i] for i in (*split.train, *split.validation)]
+  unseen = [clips[i] for i in split.test]
+  for field in ('clip_id', 'participant', 'take'):
+    shared = {getattr(clip, field) for clip in seen} & {getattr(clip, field) for clip in unseen}
+    if shared:
+      raise ValueError(
+        f'{setting}: {field} {sorted(shared)[:5]} is in training and in test; name people and takes uniquely in the dataset'
+      )
+  between = {clips[i].participant for i in split.train} & {clips[i].participant for i in split.validation}
+  if between:
+    raise ValueError(f'{setting}: {sorted(between)[:5]} train and validate')
+  if setting == 'FS':
+    return
+  target = _target(clips, setting, held_out)
+  leaked = {(c.sport, c.skill) for c in seen} & target
+  if setting == 'ZS-3':
+    leaked |= {(c.sport, c.skill) for c in seen if c.sport in {sport for sport, _ in target}}
+  if leaked:
+    raise ValueError(f'{setting}: held-out {sorted(leaked)} is in training')
+
+
+def folds(clips: Sequence[ClipInfo], train: Sequence[int], count: int, seed: int = 0) -> list[list[int]]:
+  """Cuts the training part into `count` folds by person, for attributes that are predicted out of fold.
+
+  Raises:
+    ValueError: fewer people than folds.
+  """
+  people = sorted({clips[i].participant for i in train}, key=lambda person: _draw(seed, 'fold', person))
+  if len(people) < count:
+    raise ValueError(
+      f'config.stage2.folds={count} needs as many people in training, there are {len(people)}; set it to {len(people)}'
+    )
+  fold = {person: number % count for number, person in enumerate(people)}
+  return [[i for i in train if fold[clips[i].participant] == number] for number in range(count)]
+
+
+def _target(clips: Sequence[ClipInfo], setting: str, held_out: str) -> set[tuple[str, str]]:
+  pairs = {(clip.sport, clip.skill) for clip in clips}
+  if setting in ('ZS-1', 'ZS-2'):
+    chosen = {(sport, skill) for sport, skill in pairs if held_out in (skill, f'{sport}/{skill}')}
+  else:
+    chosen = (
+      pairs if setting == 'FS' and not held_out else {(sport, skill) for sport, skill in pairs if held_out == sport}
+    )
+  if not chosen:
+    kind = 'skill' if setting in ('ZS-1', 'ZS-2') else 'sport'
+    names = sorted({skill for _, skill in pairs} if kind == 'skill' else {sport for sport, _ in pairs})
+    raise ValueError(f'{setting}: held_out={held_out!r} is no {kind} of the dataset; it has {names}')
+  return chosen
+
+
+def _testers(clips: Sequence[ClipInfo], people: set[str], seed: int) -> set[str]:
+  """Whoever the dataset put into its test pool; without one, a fifth of the people by seed (at least one)."""
+  testers = {clip.participant for clip in clips if clip.pool == TEST_POOL}
+  if testers:
+    return testers
+  return set(sorted(people, key=lambda person: _draw(seed, 'test', person))[: max(1, len(people) // 5)])
+
+
+def _draw(seed: int, purpose: str, name: str) -> str:
+  return hashlib.sha256(f'{seed} {purpose} {name}'.encode()).hexdigest()
+
+
+def _skills(clips: Sequence[ClipInfo]) -> list[str]:
+  return sorted({f'{clip.sport}/{clip.skill}' for clip in clips})

@@ -1,0 +1,69 @@
+"""The tokenizer of the default decoder: byte-level BPE trained on one setting's training text, kept in the Hugging Face format."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from crosstrainer_jax.input.prompts import VIDEO
+
+PAD, BOS, EOS = '<pad>', '<s>', '</s>'
+
+
+class Words(Protocol):
+  """What the project asks of a tokenizer; Hugging Face's fast tokenizers give it."""
+
+  pad_token_id: int
+  bos_token_id: int
+  eos_token_id: int
+
+  def __len__(self) -> int: ...
+  def convert_tokens_to_ids(self, tokens: str) -> int: ...
+  def encode(self, text: str, *, add_special_tokens: bool = ...) -> list[int]: ...
+  def decode(self, ids: list[int], *, skip_special_tokens: bool = ...) -> str: ...
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path) -> Words:
+  """Trains on `texts` and writes the tokenizer to `directory`; returns it as read back.
+
+  Bytes are the alphabet, so that no word of an unseen sport is unknown.
+
+  Raises:
+    ValueError: a vocabulary smaller than the bytes and special tokens.
+  """
+  smallest = 256 + len((PAD, BOS, EOS, VIDEO))
+  if vocab_size < smallest:
+    raise ValueError(f'config.tokenizer.vocab_size={vocab_size}: bytes and special tokens alone are {smallest}')
+  tokenizer = Tokenizer(models.BPE())
+  tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+  tokenizer.decoder = decoders.ByteLevel()
+  trainer = trainers.BpeTrainer(
+    vocab_size=vocab_size,
+    special_tokens=[PAD, BOS, EOS, VIDEO],
+    initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False,
+  )
+  tokenizer.train_from_iterator(texts, trainer)
+  fast = PreTrainedTokenizerFast(
+    tokenizer_object=tokenizer,
+    pad_token=PAD,
+    bos_token=BOS,
+    eos_token=EOS,
+    additional_special_tokens=[VIDEO],
+    clean_up_tokenization_spaces=False,
+  )
+  fast.save_pretrained(str(directory))
+  return load_tokenizer(directory)
+
+
+def load_tokenizer(directory: str | Path) -> Words:
+  """Reads a tokenizer directory in the Hugging Face format.
+
+  Raises:
+    FileNotFoundError: no tokenizer there.
+  """
+  if not (Path(directory) / 'tokenizer_config.json').is_file():
+    raise FileNotFoundError(f'{directory}: no tokenizer here (tokenizer_config.json is missing)')
+  return AutoTokenizer.from_pretrained(str(directory))

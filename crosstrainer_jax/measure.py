@@ -1,0 +1,210 @@
+"""What stands in the results table: the predictions of every row on the test clips, and their scores."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from flax import nnx
+
+from crosstrainer_jax import datasets, recipe
+from crosstrainer_jax.baselines import BASELINES, build
+from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
+from crosstrainer_jax.baselines.prediction import Prediction, Reference
+from crosstrainer_jax.discovery import lexicon
+from crosstrainer_jax.evaluation import scores
+from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
+from crosstrainer_jax.evaluation.report import Report
+from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END, ZEROED, Run
+from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say
+
+TRUE_ATTRIBUTES, CEILING = 'CrossTrainer with true attributes', 'sport-blind ceiling'
+# Baselines that keep the order of seconds and views apart; the others compare averages.
+_CONCATENATED = ('linear classifier on v',)
+
+
+@dataclasses.dataclass
+class Rows:
+  """Predictions by row, and why a row is absent."""
+
+  predictions: dict[str, list[Prediction]] = dataclasses.field(default_factory=dict)
+  absent: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def evaluate(run: Run, command: str) -> Report:
+  """Predicts, scores, and writes `predictions/`, `report.md`, `report.json` and TensorBoard entries into the workdir."""
+  references = [Reference.from_clip(run.clips[i]) for i in run.split.test]
+  with recipe.timed(f'predictions on {len(references)} test clips'):
+    rows = predict_rows(run, references)
+  folder = run.workdir / 'predictions'
+  write_references(folder / 'references.jsonl', references)
+  for name, row in rows.predictions.items():
+    write_predictions(folder / f'{name.replace(" ", "_")}.jsonl', row)
+  with recipe.timed('scores'):
+    report = score_rows(run, rows, references, command)
+  report.write(run.workdir)
+  _show(run, rows.predictions[CROSSTRAINER], report)
+  return report
+
+
+# --- Predictions
+
+
+def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
+  """Every row of the table on the test clips."""
+  rows = Rows()
+  _baselines(run, references, rows)
+  stage2 = run.params(recipe.STAGE2)
+  rows.predictions[CROSSTRAINER] = two_passes(run, stage2, references, run.split.test)
+  true = [reference.attributes for reference in references]
+  rows.predictions[TRUE_ATTRIBUTES] = two_passes(run, stage2, references, run.split.test, true)
+  if run.views > 1:
+    rows.predictions[f'{CROSSTRAINER}, one view'] = two_passes(run, stage2, references, run.split.test, views=(0,))
+  for name in (END_TO_END, ZEROED):
+    if not (run.workdir / recipe.folder_of(name) / 'done.json').is_file():
+      rows.absent[name] = 'not trained; add it to config.eval.rows'
+  if END_TO_END not in rows.absent:
+    rows.predictions[END_TO_END] = _one_pass(run, run.params(recipe.folder_of(END_TO_END)), references)
+  if ZEROED not in rows.absent:
+    rows.predictions[ZEROED] = two_passes(
+      run, run.params(recipe.folder_of(ZEROED)), references, run.split.test, hidden=True
+    )
+  ceiling = datasets.ceiling(run.config.data, run.clips, run.split)
+  if ceiling is None:
+    rows.absent[CEILING] = 'the true joints of these videos are not known'
+  else:
+    rows.predictions[CEILING] = [
+      r.answer(attributes=sorted(named)) for r, named in zip(references, ceiling, strict=True)
+    ]
+  return rows
+
+
+def _baselines(run: Run, references: Sequence[Reference], rows: Rows) -> None:
+  if run.cache is None:
+    rows.absent |= dict.fromkeys(BASELINES, 'needs cached features (config.encoder.source=features)')
+    return
+  train = [Reference.from_clip(run.clips[i]) for i in run.split.train]
+  pools = {False: mean_pool, True: concatenate}
+  seen, unseen = (
+    {kind: pool(run.cache.gather(part)) for kind, pool in pools.items()} for part in (run.split.train, run.split.test)
+  )
+  for name in BASELINES:
+    kind = name in _CONCATENATED
+    rows.predictions[name] = build(name, run.config.seed).fit(train, seen[kind]).predict(unseen[kind], references)
+
+
+def two_passes(
+  run: Run,
+  params: nnx.State,
+  references: Sequence[Reference],
+  indices: Sequence[int],
+  attributes: Sequence[list[str]] | None = None,
+  views: Sequence[int] | None = None,
+  hidden: bool = False,
+) -> list[Prediction]:
+  """F_a (unless `attributes` are given), then F_t, then the probe's level.
+
+  Args:
+    views: the views that are seen; None for all.
+    hidden: the video is zeroed, as this row was trained.
+  """
+  progress = Progress('assessing clips', 2 * len(indices), unit='clip')
+  try:
+    assessor, limits = run.assessor(params), run.config.eval
+    video, valid = run.videos(indices, views)
+    if hidden:
+      video = {name: np.zeros_like(value) for name, value in video.items()}
+    sports = [reference.sport for reference in references]
+    named = (
+      assessor.attributes(sports, video, valid, limits.max_attribute_tokens) if attributes is None else list(attributes)
+    )
+    progress.update(len(indices))
+    texts = assessor.feedback(sports, named, video, valid, limits.max_feedback_tokens)
+    progress.update(len(indices))
+    probe = None if hidden else run.probe()
+    levels: Sequence[int | None] = [None] * len(indices)
+    if probe is not None:
+      levels = [int(level) for level in np.asarray(probe.logits(assessor.pooled(video, valid))).argmax(1)]
+  finally:
+    progress.close()
+  return [r.answer(list(a), text, level) for r, a, text, level in zip(references, named, texts, levels, strict=True)]
+
+
+def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> list[Prediction]:
+  """Feedback without attributes; its attributes are those that the extractor reads in it (as the paper does for such rows)."""
+  video, valid = run.videos(run.split.test)
+  texts = run.assessor(params).feedback(
+    [r.sport for r in references], None, video, valid, run.config.eval.max_feedback_tokens
+  )
+  return [r.answer(feedback=text) for r, text in zip(references, texts, strict=True)]
+
+
+# --- Scores
+
+
+def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: str) -> Report:
+  """Scores and intervals of all rows, and CrossTrainer minus each trained rival, paired by take."""
+  settings = run.config.eval
+  how: dict[str, object] = {
+    'extract': lexicon.faults_in,
+    'name_fault': lexicon.name_concept,
+    'nouns': sorted(datasets.nouns(run.config.data, run.clips)),
+    'resamples': settings.resamples,
+    'seed': run.config.seed,
+  }
+  score: Callable[..., dict[str, scores.Interval]] = scores.score
+  compare: Callable[..., dict[str, scores.Interval]] = scores.compare
+  scored = {name: score(row, references, **how) for name, row in rows.predictions.items()}
+  differences = {
+    f'{CROSSTRAINER} − {rival}': compare(rows.predictions[CROSSTRAINER], rows.predictions[rival], references, **how)
+    for rival in (END_TO_END, ZEROED, 'nearest neighbour')
+    if rival in rows.predictions
+  }
+  devices = jax.devices()
+  return Report(
+    title=f'{run.config.data.dataset}, {run.config.split.setting}',
+    setting=run.config.split.setting,
+    held_out=run.config.split.held_out,
+    seed=run.config.seed,
+    command=command,
+    hardware=f'{len(devices)} × {devices[0].device_kind}',
+    n_clips=len(references),
+    n_takes=len({reference.take for reference in references}),
+    n_headline=int(scores.headline_mask(references).sum()),
+    columns=list(scores.columns()),
+    rows=scored,
+    differences=differences,
+    not_run=rows.absent,
+    variants=scores.variants(),
+    notes=[
+      *scores.notes(references),
+      f'{TRUE_ATTRIBUTES}: those discovered in the expert’s commentary, so its attribute F1 is discovery’s',
+    ],
+    resamples=settings.resamples,
+    bootstrap_seed=run.config.seed,
+  )
+
+
+def _show(run: Run, predictions: Sequence[Prediction], report: Report) -> None:
+  """Scores and a few clips with truth and prediction, in TensorBoard."""
+  writer = MetricWriter(run.workdir / 'tensorboard')
+  for name, interval in report.rows[CROSSTRAINER].items():
+    if np.isfinite(interval.value):
+      writer.write_scalars(0, {f'evaluation/{name}': interval.value})
+  for number, (index, prediction) in enumerate(zip(run.split.test[: run.config.eval.shown], predictions, strict=False)):
+    clip = run.source[index]
+    if clip.frames.size:
+      strip = np.concatenate(
+        [np.concatenate(list(view[:: max(1, len(view) // 8)]), axis=1) for view in clip.frames], axis=0
+      )
+      writer.write_images(number, {'clips': strip[None]})
+    lines = [
+      f'**{clip.sport}, {clip.skill}** ({clip.clip_id})',
+      f'expert: {clip.commentary}',
+      f'expert’s attributes: {", ".join(run.clips[index].incorrect) or "none"}; true faults: {", ".join(clip.faults) or "none"}',
+      f'CrossTrainer’s attributes: {", ".join(prediction.attributes or []) or "none"}',
+      f'CrossTrainer’s feedback: {prediction.feedback}',
+    ]
+    writer.write_texts(number, {'clips': '\n\n'.join(lines)})
+  writer.close()
+  say(f'  {min(len(predictions), run.config.eval.shown)} clips with truth and prediction are in TensorBoard')

@@ -1,0 +1,73 @@
+"""The whole: f_v → f_m → L. Video features are mapped to L's width and stand where the prompt says `<video>` (paper, section 3.3)."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.mapper import Mapper
+
+
+class CrossTrainer(nnx.Module):
+  """f_m and L, and f_v as well where it trains jointly from pixels.
+
+  Args:
+    decoder: config of L.
+    feature_dim: D, width of the encoder's features.
+    video_id: token id of the placeholder.
+    encoder: the video encoder when it is part of the trained model; None when features come from outside.
+  """
+
+  def __init__(
+    self, decoder: DecoderConfig, feature_dim: int, video_id: int, rngs: nnx.Rngs, encoder: nnx.Module | None = None
+  ):
+    self.video_id = video_id
+    self.encoder = encoder
+    self.mapper = Mapper(
+      feature_dim, decoder.hidden_size, rngs=rngs, dtype=decoder.dtype, param_dtype=decoder.param_dtype
+    )
+    self.decoder = Decoder(decoder, rngs)
+
+  def video_tokens(self, batch: dict[str, jax.Array]) -> jax.Array:
+    """v = f_m(v'): float[B, V * S, hidden] from 'features' float16[B, V, S, D], or from 'frames' uint8[B, V, T, H, W, 3]."""
+    if 'features' in batch:
+      features = batch['features']
+    else:
+      if self.encoder is None:
+        raise ValueError('frames came in, but this model has no encoder: set config.encoder.source to features')
+      frames = batch['frames']
+      encoded = self.encoder(frames.reshape(-1, *frames.shape[2:]))
+      features = encoded.reshape(*frames.shape[:2], *encoded.shape[1:])
+    b, v, s, d = features.shape
+    return self.mapper(features.astype(jnp.float32).reshape(b * v * s, d)).reshape(b, v * s, -1)
+
+  def embed(self, batch: dict[str, jax.Array]) -> jax.Array:
+    """float[B, L, hidden]: word embeddings, with the n-th placeholder of a row replaced by its n-th video token."""
+    tokens = batch['tokens']
+    words, video = self.decoder.embed(tokens), self.video_tokens(batch)
+    is_video = tokens == self.video_id
+    order = jnp.clip(jnp.cumsum(is_video, 1) - 1, 0, video.shape[1] - 1)
+    placed = jnp.take_along_axis(video, order[..., None], axis=1)
+    return jnp.where(is_video[..., None], placed.astype(words.dtype), words)
+
+  def target_logits(self, batch: dict[str, jax.Array], deterministic: bool) -> jax.Array:
+    """float32[B, M, vocab]: logits at the target positions only; a prompt's are never computed."""
+    hidden, _ = self.decoder(self.embed(batch), batch['positions'], batch['segment_ids'], deterministic)
+    chosen = jnp.take_along_axis(hidden, batch['target_slots'][..., None], axis=1)
+    return self.decoder.logits(chosen)
+
+
+def negative_log_likelihood(
+  model: CrossTrainer, batch: dict[str, jax.Array], deterministic: bool
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Next-token loss on the targets (paper, eq. 1 and 2).
+
+  Returns:
+    Σ w·loss, Σ w, and Σ w·correct, over all target tokens of the batch; an example of weight 0 counts for nothing.
+  """
+  logits = model.target_logits(batch, deterministic)
+  weights = batch['target_weights'] * batch['weight'][:, None]
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['target_ids'])
+  correct = (logits.argmax(-1) == batch['target_ids']).astype(jnp.float32)
+  return (losses * weights).sum(), weights.sum(), (correct * weights).sum()

@@ -1,0 +1,357 @@
+"""The recipe: what a run is made of, and in which order it is trained.
+
+    data → attributes → features → tokenizer → stage I → folds → stage II → other rows → probe
+
+Every step leaves its result in the workdir (or beside the dataset, when other runs can use it) and is skipped when that is there, so that a killed
+run goes on where it was.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from crosstrainer_jax import settings
+from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
+from crosstrainer_jax.inference.assessment import Assessor
+from crosstrainer_jax.inference.encoding import encode_dataset, fitted
+from crosstrainer_jax.input import examples, features, pipeline, prompts, splits, tokenizer
+from crosstrainer_jax.input.source import ClipInfo, ClipSource
+from crosstrainer_jax.models import encoders
+from crosstrainer_jax.models.proficiency import Probe, fit_probe
+from crosstrainer_jax.training import sharding, stages
+from crosstrainer_jax.training.telemetry import MetricWriter, say
+
+STAGE1, STAGE2 = 'stage1', 'stage2'
+# Trained rows of the table -> (folder, whether the video is hidden).
+CROSSTRAINER, END_TO_END, ZEROED = 'CrossTrainer', 'end to end without attributes', 'video zeroed'
+
+
+@dataclasses.dataclass
+class Run:
+  """A prepared run: data with attributes, split, features, words and a model to fill with parameters."""
+
+  config: ml_collections.ConfigDict
+  workdir: Path
+  mesh: Mesh
+  source: ClipSource
+  clips: list[ClipInfo]
+  split: splits.Split
+  words: tokenizer.Words
+  text: examples.Encoder
+  video_encoder: encoders.Encoder
+  cache: features.FeatureCache | None
+  blueprint: stages.Blueprint
+  initial: nnx.State
+  update: stages.Step
+  views: int
+  seconds: int
+
+  def video(self, index: int) -> dict[str, np.ndarray]:
+    """What the model sees of one clip: cached features, or frames when the encoder trains too."""
+    if self.cache is not None:
+      return {'features': self.cache[index]}
+    clip = self.source[index]
+    return {'frames': fitted(clip.frames, clip.frame_times, self.video_encoder)[0]}
+
+  def no_video(self, index: int) -> dict[str, np.ndarray]:
+    """The same shapes, all zero: what is left is the language prior."""
+    return {name: np.zeros_like(value) for name, value in self.video(index).items()}
+
+  def videos(
+    self, indices: Sequence[int], views: Sequence[int] | None = None
+  ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Stacked `video` of several clips and bool[N, V, S], which video tokens are real (and in `views`)."""
+    rows = [self.video(i) for i in indices]
+    valid = np.stack(
+      [examples.valid_tokens(_padded(self.clips[i].frame_times, self.video_encoder), self.seconds) for i in indices]
+    )
+    if views is not None:
+      valid[:, [v for v in range(self.views) if v not in views]] = False
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}, valid
+
+  def assessor(self, params: nnx.State) -> Assessor:
+    data_axes = self.mesh.shape['replica'] * self.mesh.shape['fsdp']
+    batch_size = -(-self.config.eval.batch_size // data_axes) * data_axes
+    return Assessor(self.blueprint, params, self.words, self.text, self.mesh, batch_size)
+
+  def params(self, folder: str) -> nnx.State:
+    """The parameters that a finished stage left."""
+    return stages.checkpoints.load_params(self.workdir / folder / 'params', self.initial)
+
+  def probe(self) -> Probe | None:
+    path = self.workdir / 'probe' / 'probe.npz'
+    if not path.is_file():
+      return None
+    with np.load(path) as file:
+      return Probe(file['kernel'], file['bias'])
+
+
+# --- Preparing
+
+
+def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: str | Path) -> Run:
+  """Prepares everything before the first update, or reads it back.
+
+  Args:
+    dataset: the prepared dataset's directory.
+
+  Raises:
+    SettingsError: the workdir belongs to another config or to other data.
+  """
+  workdir = Path(workdir)
+  mesh = sharding.make_mesh(config.mesh)
+  source = ClipSource(dataset)
+  _claim(workdir, config, source)
+
+  with timed('attributes'):
+    found = discover_dataset(dataset, workdir / 'attributes.jsonl', config.discovery.backend, progress=False)
+    attributes = read_attributes(workdir / 'attributes.jsonl')
+    clips = source.infos()
+    for clip in clips:
+      if clip.clip_id in attributes:
+        clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
+    say(f'  {found.clips - found.silent} comments of {found.clips} clips, {found.faulty} with something to improve')
+  split = splits.make_split(
+    clips, config.split.setting, config.split.held_out, config.split.validation_share, config.split.seed
+  )
+  split = _spoken(clips, split)
+  say(
+    f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, {len(split.test)} test'
+  )
+
+  with timed('video features'):
+    video_encoder = encoders.load(config.encoder.weights)
+    cache = None
+    if config.encoder.source == 'features':
+      folder = source.directory / f'features-{video_encoder.fingerprint}'
+      cache = encode_dataset(source, folder, video_encoder, mesh, config.encoder.batch_size)
+  times = _padded(clips[0].frame_times, video_encoder)
+  views, seconds = len(times), times.shape[1] // video_encoder.config.frames_per_token
+
+  words = _words(config, workdir, clips, split)
+  text = examples.Encoder(words, views * seconds, config.prompt.k)
+  video_id = words.convert_tokens_to_ids(prompts.VIDEO)
+  joint = None if cache is not None else nnx.merge(video_encoder.graph, video_encoder.params)
+  blueprint, initial = stages.build(
+    config, len(words), video_encoder.config.feature_dim, video_id, config.seed, mesh, joint
+  )
+  update = stages.make_update(blueprint, config.training.optimizer, mesh)
+  return Run(
+    config,
+    workdir,
+    mesh,
+    source,
+    clips,
+    split,
+    words,
+    text,
+    video_encoder,
+    cache,
+    blueprint,
+    initial,
+    update,
+    views,
+    seconds,
+  )
+
+
+def _claim(workdir: Path, config: ml_collections.ConfigDict, source: ClipSource) -> None:
+  """Writes what the run is; a workdir of another config or other data is refused."""
+  if (workdir / 'config.json').is_file():
+    old = settings.flatten(settings.recorded_config(workdir))
+    new = settings.flatten(config)
+    changed = [
+      name for name in {**old, **new} if old.get(name) != new.get(name) and not name.startswith(('eval.', 'assess.'))
+    ]
+    if changed:
+      listed = ', '.join(f'{name}: {old.get(name)!r} → {new.get(name)!r}' for name in changed[:5])
+      raise settings.SettingsError(
+        f'{workdir} holds a run of another config ({listed}). Choose another --workdir, or delete that folder.'
+      )
+    data = json.loads((workdir / 'environment.json').read_text()).get('data_fingerprint')
+    if data != source.fingerprint:
+      raise settings.SettingsError(
+        f'{workdir} holds a run on other data ({data}, now {source.fingerprint}). Choose another --workdir.'
+      )
+  settings.record_environment(workdir, config, source.fingerprint)
+
+
+def _spoken(clips: Sequence[ClipInfo], split: splits.Split) -> splits.Split:
+  """Training and validation without clips that have no commentary to learn from; how many went is said."""
+  kept = {name: [i for i in getattr(split, name) if clips[i].commentary.strip()] for name in ('train', 'validation')}
+  dropped = sum(len(getattr(split, name)) - len(kept[name]) for name in kept)
+  if dropped:
+    say(f'  {dropped} training clips without commentary are left out')
+  if not kept['train']:
+    raise ValueError('no training clip has commentary: there is nothing to learn from')
+  return dataclasses.replace(split, **kept)
+
+
+def _words(
+  config: ml_collections.ConfigDict, workdir: Path, clips: Sequence[ClipInfo], split: splits.Split
+) -> tokenizer.Words:
+  """The tokenizer, trained on the training part's text alone."""
+  folder = workdir / 'tokenizer'
+  if folder.is_dir():
+    return tokenizer.load_tokenizer(folder)
+  return tokenizer.train_tokenizer(
+    training_texts(clips, split.train, config.prompt.k), config.tokenizer.vocab_size, folder
+  )
+
+
+def training_texts(clips: Sequence[ClipInfo], train: Sequence[int], k: int) -> Iterator[str]:
+  """All the text that the tokenizer may learn from: prompts, attributes and commentary of the clips in `train`."""
+  for index in train:
+    clip = clips[index]
+    yield prompts.attribute_prompt(clip.sport, k).replace(prompts.VIDEO, '')
+    yield prompts.feedback_prompt(clip.sport, clip.incorrect).replace(prompts.VIDEO, '')
+    yield f' {prompts.serialize_attributes(clip.incorrect)}'
+    yield f' {clip.commentary}'
+
+
+def _padded(times: np.ndarray, encoder: encoders.Encoder) -> np.ndarray:
+  missing = -times.shape[1] % encoder.config.frames_per_token
+  return np.pad(times, ((0, 0), (0, missing)), constant_values=np.nan)
+
+
+# --- Training
+
+
+def train(run: Run) -> None:
+  """Trains whatever is not yet trained."""
+  config, clips = run.config, len(run.split.train)
+  batch_size = config.training.batch_size
+  first = stages.updates_of(config.stage1, clips, batch_size)
+  second = stages.updates_of(config.stage2, clips, batch_size)
+  writer = MetricWriter(run.workdir / 'tensorboard')
+  attributes, feedback, direct = (
+    pipeline.Task(name, share)
+    for name, share in (
+      (examples.ATTRIBUTES, config.stage2.attributes),
+      (examples.FEEDBACK, config.stage2.feedback),
+      (examples.DIRECT, 1),
+    )
+  )
+  try:
+    with timed('stage I'):
+      stage1 = _train(run, STAGE1, run.initial, [attributes], run.split.train, first, writer)
+    with timed('attributes out of fold'):
+      predicted = _out_of_fold(run, writer)
+    with timed('stage II'):
+      mixed = dataclasses.replace(feedback, predicted=predicted, true_ratio=config.stage2.true_ratio)
+      stage2 = _train(run, STAGE2, stage1, [mixed, attributes], run.split.train, second, writer)
+    if END_TO_END in config.eval.rows:
+      with timed(f'row: {END_TO_END}'):
+        _train(run, folder_of(END_TO_END), run.initial, [direct], run.split.train, first + second, writer)
+    if ZEROED in config.eval.rows:
+      with timed(f'row: {ZEROED}'):
+        prior = _train(
+          run, folder_of(ZEROED, STAGE1), run.initial, [attributes], run.split.train, first, writer, hidden=True
+        )
+        _train(run, folder_of(ZEROED), prior, [feedback, attributes], run.split.train, second, writer, hidden=True)
+    if config.probe.steps:
+      with timed('proficiency probe'):
+        _fit_probe(run, stage2)
+  finally:
+    writer.close()
+
+
+def folder_of(row: str, stage: str = STAGE2) -> str:
+  """Where a trained row keeps its parameters, under the workdir."""
+  return stage if row == CROSSTRAINER else f'rows/{row.replace(" ", "_")}/{stage}'
+
+
+def _train(
+  run: Run,
+  folder: str,
+  params: nnx.State,
+  tasks: Sequence[pipeline.Task],
+  clips: Sequence[int],
+  updates: int,
+  writer: MetricWriter,
+  hidden: bool = False,
+) -> nnx.State:
+  config = run.config
+  pad_id, video_id = run.words.pad_token_id, run.words.convert_tokens_to_ids(prompts.VIDEO)
+  stage = pipeline.Stage(run.clips, clips, tasks, run.text, video_id, pad_id, config.training.view_dropout, run.seconds)
+  # Every stage draws its own order, the same one in every run with this seed.
+  seed = int(hashlib.sha256(f'{config.seed} {folder}'.encode()).hexdigest()[:8], 16) % 2**31
+  video = run.no_video if hidden else run.video
+  outcome = stages.train_stage(
+    run.workdir / folder,
+    folder,
+    run.update,
+    params,
+    stage,
+    video,
+    config.training,
+    updates,
+    mesh=run.mesh,
+    seed=seed,
+    writer=writer,
+  )
+  return outcome.params
+
+
+def _out_of_fold(run: Run, writer: MetricWriter) -> dict[int, list[str]]:
+  """For every training clip, the attributes that a stage I which has not seen its person writes."""
+  config, path = run.config, run.workdir / 'folds' / 'predicted.json'
+  if path.is_file():
+    by_id = json.loads(path.read_text())
+    return {i: by_id[run.clips[i].clip_id] for i in run.split.train}
+  predicted: dict[int, list[str]] = {}
+  if config.stage2.folds:
+    parts = splits.folds(run.clips, run.split.train, config.stage2.folds, config.split.seed)
+    for number, fold in enumerate(parts):
+      others = [i for part in parts if part is not fold for i in part]
+      updates = max(1, round(config.stage2.fold_epochs * len(others) / config.training.batch_size))
+      task = pipeline.Task(examples.ATTRIBUTES, 1)
+      params = _train(run, f'folds/{number}', run.initial, [task], others, updates, writer)
+      predicted |= dict(zip(fold, predict_attributes(run, params, fold), strict=True))
+    path.write_text(json.dumps({run.clips[i].clip_id: listed for i, listed in predicted.items()}))
+  return predicted
+
+
+def predict_attributes(
+  run: Run, params: nnx.State, indices: Sequence[int], views: Sequence[int] | None = None
+) -> list[list[str]]:
+  """F_a on clips of the run."""
+  video, valid = run.videos(indices, views)
+  return run.assessor(params).attributes(
+    [run.clips[i].sport for i in indices], video, valid, run.config.eval.max_attribute_tokens
+  )
+
+
+def _fit_probe(run: Run, params: nnx.State) -> None:
+  path = run.workdir / 'probe' / 'probe.npz'
+  levels = np.array([run.clips[i].proficiency for i in run.split.train])
+  if path.is_file():
+    return
+  if (levels < 0).all():
+    say('  no training clip has a level of proficiency: no probe')
+    return
+  video, valid = run.videos(run.split.train)
+  pooled = run.assessor(params).pooled(video, valid)
+  probe = fit_probe(
+    pooled, levels, run.config.probe.steps, run.config.probe.learning_rate, run.config.probe.weight_decay
+  )
+  path.parent.mkdir(parents=True, exist_ok=True)
+  np.savez(path, kernel=np.asarray(probe.kernel), bias=np.asarray(probe.bias))
+
+
+@contextlib.contextmanager
+def timed(name: str) -> Iterator[None]:
+  """Prints the name of a step, and afterwards its seconds."""
+  say(f'— {name}')
+  start = time.monotonic()
+  yield
+  say(f'  {name}: {time.monotonic() - start:.1f} s')

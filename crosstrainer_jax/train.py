@@ -1,0 +1,89 @@
+"""python -m crosstrainer_jax.train --config configs/cross_sport.py: the main job, from data to the results table."""
+
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from absl import flags
+
+from crosstrainer_jax import datasets, measure, recipe, settings
+from crosstrainer_jax.input.splits import SETTINGS
+from crosstrainer_jax.training import stages
+from crosstrainer_jax.training.telemetry import say
+
+settings.define_config_flag()
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept. Default: runs/<config name with its argument>.')
+_DATA_DIR = flags.DEFINE_string('data_dir', 'runs/datasets', 'Where prepared datasets are kept.')
+_DRY_RUN = flags.DEFINE_bool('dry-run', False, 'Print what would be done, and do nothing.')
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  config = settings.config_from_flags()
+  workdir = Path(_WORKDIR.value or Path('runs') / settings.run_name(flags.FLAGS.config))
+  if _DRY_RUN.value:
+    say(plan(config, workdir))
+    return
+  start = time.monotonic()
+  if (workdir / 'report.md').is_file() and (workdir / 'done.json').is_file():
+    say(f'{workdir} is done already; its results again:')
+  with recipe.timed(f'data: {config.data.dataset}'):
+    directory = datasets.prepare(config.data, _DATA_DIR.value)
+  run = recipe.open_run(config, workdir, directory)
+  recipe.train(run)
+  report = measure.evaluate(run, f'./launch_tpu.sh {shlex.join([flags.FLAGS.config, *overrides()])}')
+  report.print()
+  (workdir / 'done.json').write_text(f'{{"seconds": {time.monotonic() - start:.1f}}}\n')
+  say(_what_next(workdir, time.monotonic() - start))
+
+
+def overrides() -> list[str]:
+  return [f'--config.{override}' for override in flags.FLAGS.override]
+
+
+def plan(config: settings.ml_collections.ConfigDict, workdir: Path) -> str:
+  """What a run of `config` will do, in a few lines."""
+  sim = config.data.skillsim
+  lines = [
+    f'Would run {config.split.setting} ({SETTINGS.index(config.split.setting) + 1} of {len(SETTINGS)} settings), held out: {config.split.held_out or "nobody’s sport"}, seed {config.seed}.',
+    f'  data       {config.data.dataset} in {_DATA_DIR.value}',
+  ]
+  clips = 0
+  if config.data.dataset == 'skillsim':
+    sports = 3 if config.split.setting == 'ZS-3' else 4
+    clips = round(sports * sim.train_clips * (1 - config.split.validation_share))
+    lines.append(f'  clips      4 × ({sim.train_clips} + {sim.test_clips}), of which about {clips} train')
+    first, second = (
+      stages.updates_of(part, clips, config.training.batch_size) for part in (config.stage1, config.stage2)
+    )
+    lines.append(f'  updates    stage I {first}, stage II {second}, of {config.training.batch_size} clips')
+  lines += [
+    f'  rows       CrossTrainer, {", ".join(config.eval.rows) or "no trained rival"}, floors and ceiling',
+    f'  workdir    {workdir}{" (exists: resumes)" if workdir.is_dir() else ""}',
+    '',
+    settings.dump(config),
+  ]
+  return '\n'.join(lines)
+
+
+def _what_next(workdir: Path, seconds: float) -> str:
+  python = os.path.relpath(sys.executable)
+  return '\n'.join(
+    [
+      '',
+      f'Done in {seconds:.0f} s.',
+      f'  report       {workdir}/report.md (and report.json; every prediction is in {workdir}/predictions)',
+      f'  curves       {python} -m tensorboard.main --logdir {workdir}/tensorboard',
+      f'  checkpoint   {workdir}/{recipe.STAGE2}/params',
+      'Next:',
+      f'  {python} -m crosstrainer_jax.assess VIDEO --checkpoint {workdir}      # feedback on a video of your own',
+      f'  {python} -m crosstrainer_jax.eval --workdir {workdir}                 # this table again',
+      '  ./launch_tpu.sh configs/cross_sport.py:held_out=basketball    # another sport held out',
+    ]
+  )
+
+
+if __name__ == '__main__':
+  settings.run(main)

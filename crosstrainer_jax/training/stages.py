@@ -1,0 +1,182 @@
+"""One stage of training from start to `done.json`: model, data and loss meet here."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from flax import nnx
+from jax.sharding import Mesh
+
+from crosstrainer_jax.input import pipeline
+from crosstrainer_jax.models.crosstrainer import CrossTrainer, negative_log_likelihood
+from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.training import checkpoints, optimizer, sharding
+from crosstrainer_jax.training.loop import fit
+from crosstrainer_jax.training.step import Loss, Step, init_state, make_step
+from crosstrainer_jax.training.telemetry import MetricWriter, say
+
+
+@dataclasses.dataclass(frozen=True)
+class Blueprint:
+  """How a CrossTrainer is built; its parameters are kept apart, so that one blueprint serves every stage and row.
+
+  Attributes:
+    graph: the module's structure.
+    rest: what is not a parameter (streams of random numbers).
+  """
+
+  graph: nnx.GraphDef
+  rest: nnx.State
+
+  def merge(self, params: nnx.State, key: jax.Array | None = None) -> CrossTrainer:
+    """The module with `params`; `key` gives every random stream a new seed."""
+    rest = self.rest if key is None else _reseed(self.rest, key)
+    return nnx.merge(self.graph, params, rest)
+
+
+def build(
+  config: ml_collections.ConfigDict,
+  vocab_size: int,
+  feature_dim: int,
+  video_id: int,
+  seed: int,
+  mesh: Mesh,
+  encoder: nnx.Module | None = None,
+) -> tuple[Blueprint, nnx.State]:
+  """The model of `config.decoder` with fresh parameters, each made where it belongs on the mesh."""
+  decoder = DecoderConfig(vocab_size=vocab_size, **config.decoder.to_dict())
+
+  def create() -> CrossTrainer:
+    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), encoder)
+
+  graph, abstract, rest = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
+  shardings = sharding.state_shardings(abstract, mesh)
+
+  @jax.jit
+  def initialise() -> tuple[nnx.State, nnx.State]:
+    _, params, rest = nnx.split(create(), nnx.Param, ...)
+    return params, rest
+
+  with jax.set_mesh(mesh):
+    params, rest = initialise()
+  return Blueprint(graph, rest), jax.device_put(params, shardings)
+
+
+def make_loss(blueprint: Blueprint) -> Loss:
+  """Negative log-likelihood of the targets."""
+
+  def loss(params: nnx.State, batch: dict[str, jax.Array], key: jax.Array) -> Any:
+    total, weight, correct = negative_log_likelihood(blueprint.merge(params, key), batch, deterministic=False)
+    tokens = (batch['segment_ids'] > 0).sum().astype(jnp.float32)
+    return total, weight, {'token_accuracy': (correct, weight), 'tokens': (tokens, jnp.ones(()))}
+
+  return loss
+
+
+def make_update(blueprint: Blueprint, config: ml_collections.ConfigDict, mesh: Mesh) -> Step:
+  """The update of every stage of a run, from `config.training.optimizer`."""
+  return make_step(make_loss(blueprint), optimizer.make_optimizer(config), mesh)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What a stage leaves behind."""
+
+  params: nnx.State
+  updates: int
+
+
+def updates_of(config: ml_collections.ConfigDict, clips: int, batch_size: int) -> int:
+  """The one converter of durations: `epochs` passes over `clips`, in updates (at least one)."""
+  return max(1, math.ceil(config.epochs * clips / batch_size))
+
+
+def train_stage(
+  directory: str | Path,
+  name: str,
+  step: Step,
+  params: nnx.State,
+  stage: pipeline.Stage,
+  video: pipeline.Video,
+  config: ml_collections.ConfigDict,
+  updates: int,
+  *,
+  mesh: Mesh,
+  seed: int,
+  writer: MetricWriter | None = None,
+  evaluate: Callable[[nnx.State], dict[str, float]] | None = None,
+) -> Outcome:
+  """Trains `params` for `updates`, resuming from checkpoints; a stage that is done is read back.
+
+  Args:
+    directory: of the stage.
+    name: the tag in TensorBoard.
+    step: from `make_update`; one serves all stages, so that it is compiled once for each shape of batch.
+    config: the training settings (batch size, optimiser, reading, saving).
+  """
+  directory = Path(directory)
+  done = directory / 'done.json'
+  if done.is_file():
+    say(f'  {name}: done before ({json.loads(done.read_text())["updates"]} updates)')
+    return Outcome(checkpoints.load_params(directory / 'params', params), json.loads(done.read_text())['updates'])
+  iterator = pipeline.batches(stage, video, config.batch_size, seed, config.workers, config.threads)
+  start = time.monotonic()
+  try:
+    state = fit(
+      name,
+      step,
+      # The optimiser's buffers are donated; the caller's parameters (stage I, for example) must live on.
+      init_state(jax.tree.map(jnp.copy, params), optimizer.make_optimizer(config.optimizer), seed),
+      iterator,
+      updates,
+      optimizer.schedule(config.optimizer, updates),
+      mesh=mesh,
+      checkpoints=checkpoints.Checkpoints(directory / 'checkpoints', keep=1),
+      writer=writer,
+      save_every=config.save_every,
+      log_every=config.log_every,
+      clips_per_step=config.batch_size,
+      evaluate=evaluate,
+      evaluate_every=config.evaluate_every,
+    )
+  finally:
+    iterator.close()
+  checkpoints.save_params(directory / 'params', state.params)
+  seconds = time.monotonic() - start
+  done.write_text(
+    json.dumps(
+      {
+        'updates': updates,
+        'seconds': round(seconds, 1),
+        'clips_per_second': round(updates * config.batch_size / seconds, 1),
+      }
+    )
+  )
+  say(f'  {name}: {updates} updates in {seconds:.0f} s, {updates * config.batch_size / seconds:.0f} clips/s')
+  return Outcome(state.params, updates)
+
+
+def _reseed(rest: nnx.State, key: jax.Array) -> nnx.State:
+  """Every stream of random numbers starts anew from `key`; counters keep their value."""
+  number = 0
+
+  def renew(path: tuple[Any, ...], variable: nnx.Variable) -> Any:
+    nonlocal number
+    del path
+    if not isinstance(variable, nnx.RngKey):
+      return variable
+    number += 1
+    return variable.replace(
+      jax.random.split(jax.random.fold_in(key, number), variable.shape)
+      if variable.shape
+      else jax.random.fold_in(key, number)
+    )
+
+  return nnx.map_state(renew, rest)
