@@ -54,6 +54,7 @@ _EFFECT_VERBS = frozenset(['let', 'allow', 'help', 'give', 'make', 'mean', 'get'
 _CIRCUMSTANCES = frozenset(['when', 'whenever', 'while', 'whilst', 'once', 'until'])
 _PRONOUNS = frozenset(['you', 'he', 'she', 'they', 'it', 'we'])
 _IMPERATIVES = rules.word_set('imperatives')
+_CONCESSIONS = rules.word_set('concessions')
 _INSTEADS = frozenset([('instead', 'of'), ('rather', 'than')])
 _JOINS = rules.word_set('joins')
 _SUBJECTS = rules.word_set('subjects')
@@ -97,10 +98,13 @@ def sentences(text: str) -> Iterator[list[str]]:
 def stretches(sentence: list[str]) -> list[Stretch]:
   """The stretches of one sentence; the first is marked as a contrast, since no judgement carries over to it."""
   cut = [Stretch([], contrast=True)]
+  conceded = sentence[0] in _CONCESSIONS
   i = 0
   while i < len(sentence):
     current = cut[-1]
     opened, skip = _opening(sentence, i, current.tokens)
+    if opened is not None and sentence[i] in _PAUSES and conceded:
+      opened.contrast, conceded = True, False
     if opened is None:
       current.tokens.append(sentence[i])
     elif current.tokens:

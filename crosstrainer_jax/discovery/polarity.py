@@ -280,7 +280,8 @@ def _sign_of_name(
   """A mention that only names a concept: the cues decide, 0 if there are none."""
   match = mention.match
   if steering:
-    return 1 if _nearest(match, steering).value == 'praise' else -1
+    cue = _nearest(match, steering)
+    return 1 if cue.value == 'praise' and not _negated(cue, negations) else -1
   if cues:
     cue = _nearest(match, cues)
     return (1 if cue.value == 'good' else -1) * (-1 if _negated(cue, negations) else 1)
