@@ -120,9 +120,12 @@ def prepare(
     writer = Manifest(settings, data_dir)
     records = pathlib.Path(writer.data_dir)
     if _is_new(writer, overwrite):
-      if records.exists():
-        shutil.rmtree(records)
-        writer = Manifest(settings, data_dir)
+      for left in [
+        *writer.folder.glob('*incomplete*'),
+        *writer.folder.glob(records.name),
+      ]:  # of a killed import, or old
+        shutil.rmtree(left)
+      writer = Manifest(settings, data_dir)
       writer.download_and_prepare(download_dir=writer.cache)  # a folder that TFDS makes and nothing needs
       shutil.rmtree(writer.cache)
     reader = tfds.builder_from_directory(records)

@@ -395,7 +395,9 @@ def test_a_killed_import_goes_on(tmp_path, monkeypatch, capsys):
   decoded.clear()
   decoded += ['no death'] * 4
   assert not list((tmp_path / 'data').rglob('*.array_record*'))
+  (tmp_path / 'data/mine/incomplete.x_1.0.0').mkdir()  # what TFDS leaves when it is killed while it writes
   made = builder.prepare(path, tmp_path / 'data', 'mine', workers=1, **SECOND)
+  assert sorted(p.name for p in (tmp_path / 'data/mine').iterdir()) == ['1.0.0', 'import.json']
   assert broken in decoded[4:]
   assert not finished & set(decoded[4:])
   assert begun + len(decoded[4:]) <= 6  # a fourth may have begun when the third died
