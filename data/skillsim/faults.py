@@ -158,7 +158,7 @@ def _knees(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, streng
   height = values[:, SLICES['pelvis']][:, 2]
   if fault.direction == 'too stiff':
     standing = skill.curve()(-1.6)[SLICES['pelvis']][2]
-    height += strength * (0.66 + 0.29 * fault.severity) * np.maximum(0, standing - height)
+    height += strength * (0.72 + 0.25 * fault.severity) * np.maximum(0, standing - height)
   else:
     height -= strength * (0.08 + 0.06 * fault.severity) * _window(u, LOAD - 0.2, LOAD + 0.15, 0.35)
 

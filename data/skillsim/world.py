@@ -149,6 +149,11 @@ class World:
       commentary_time=float(np.clip(event + rng.uniform(-0.2, 1.0), 0, SECONDS)),
     )
 
+  def spec_of(self, clip_id: str) -> Spec:
+    """The spec behind a record's clip id."""
+    sport, split, index = clip_id.rsplit('-', 2)
+    return self.spec(sport.replace('_', ' '), split, int(index))
+
   def joints(self, spec: Spec, faults: bool = True) -> Performance:
     """Noise-free performance; with `faults=False` the clean twin, equal in everything else."""
     return self._perform(spec, TIMES, faults)
@@ -181,35 +186,44 @@ class World:
     motion = to_motion(values, skill.anchored)
     return pose(motion.mirrored() if spec.left_handed else motion, spec.body, placement)
 
-  def cameras(self, spec: Spec) -> list[Camera]:
-    """One camera per view of `render.VIEWS`. Static ones are placed for the take, whatever goes wrong in a clip of
-    it.
-    """
+  def view_angles(self, spec: Spec) -> np.ndarray:
+    """Azimuth in the athlete's frame, elevation (radians) and fill of each view: float[V, 3]; the same for all clips of a take."""
     rng = self._stream('camera', spec.sport, spec.split, spec.index // CLIPS_PER_TAKE)
     shift = self.camera_shift if spec.split == 'test' else 0.0
-    usual = dataclasses.replace(spec, style=_PLAIN, event=2.0)
-    stage = self._perform(usual, TIMES, False).joints
-    front = self._placement(spec).heading + (np.pi if SKILLS[spec.skill].anchored else 0.0)
+    front = np.pi if SKILLS[spec.skill].anchored else 0.0  # a wall hides its climber from the front
     azimuth = front + np.array([0.0, 0.85, -0.85]) + rng.uniform(-0.35, 0.35, 3) + shift * rng.uniform(0.5, 1.1, 3)
     elevation = rng.uniform(0.02, 0.3, 3) + shift * rng.uniform(0.2, 0.5, 3)
-    fill = rng.uniform([1.0, 0.84, 0.84], [1.15, 0.94, 0.94]) * (1 - 0.2 * shift)
-    height = spec.body.height
-    close = self.joints(spec).joints
-    drift = rng.uniform(-1, 1, 3) * np.array([0.5, 0.1, 1])
+    fill = rng.uniform([0.88, 0.98, 0.98], [1.0, 1.1, 1.1]) * (1 - 0.2 * shift)
+    return np.stack([azimuth, elevation, fill], -1)
+
+  def cameras(self, spec: Spec) -> list[Camera]:
+    """One camera per view of `render.VIEWS`; static ones are placed for the take, whatever goes wrong in a clip of it."""
+    close, left, right = self.view_angles(spec) + np.array([self._placement(spec).heading, 0, 0])
+    usual = dataclasses.replace(spec, style=_PLAIN, event=2.0)
+    stage = self._perform(usual, TIMES, False).joints
+    drift = self._stream('clip', spec.sport, spec.split, spec.index).uniform(-1, 1, 3) * np.array([0.5, 0.1, 1])
     return [
-      tracking_view(close, azimuth[0], elevation[0], fill[0], drift, height),
-      static_view(stage, azimuth[1], elevation[1], fill[1]),
-      static_view(stage, azimuth[2], elevation[2], fill[2]),
+      tracking_view(self.joints(spec).joints, *close, drift, spec.body.height),
+      static_view(stage, *left),
+      static_view(stage, *right),
     ]
+
+  def scene(self, spec: Spec) -> render.Scene:
+    """Place and implement, the same for all clips of a take."""
+    rng = self._stream('scene', spec.sport, spec.split, spec.index // CLIPS_PER_TAKE)
+    shift = self.camera_shift if spec.split == 'test' else 0.0
+    skill = SKILLS[spec.skill]
+    return _scene(rng, spec.sport, skill, self._props(spec, skill), shift)
+
+  def look(self, spec: Spec) -> render.Look:
+    """Skin, hair, build and clothes, the same for all clips of a take."""
+    return render.random_look(self._stream('look', spec.sport, spec.split, spec.index // CLIPS_PER_TAKE))
 
   def render(self, spec: Spec) -> np.ndarray:
     """Frames uint8[V, T, H, W, 3]."""
-    rng = self._stream('look', spec.sport, spec.split, spec.index // CLIPS_PER_TAKE)
-    skill = SKILLS[spec.skill]
-    scene = _scene(rng, spec.sport, skill, self._props(spec, skill), self.camera_shift if spec.split == 'test' else 0.0)
-    look = render.random_look(rng)
     truth = self.joints(spec)
-    return render.draw_views(truth.joints, self.cameras(spec), look, scene, truth.implement, spec.body.height)
+    cameras, height = self.cameras(spec), spec.body.height
+    return render.draw_views(truth.joints, cameras, self.look(spec), self.scene(spec), truth.implement, height)
 
   def clip(self, sport: str, split: str, index: int) -> record.Clip:
     """The record of one clip, frames included."""
@@ -238,7 +252,7 @@ class World:
 
   def _stream(self, purpose: str, sport: str, split: str, index: int) -> np.random.Generator:
     """Independent random numbers for one purpose."""
-    kind = ('clip', 'take', 'person', 'fault', 'camera', 'look', 'words').index(purpose)
+    kind = ('clip', 'take', 'person', 'fault', 'camera', 'look', 'words', 'scene').index(purpose)
     return np.random.default_rng([self.seed, 101 + kind, list(SPORTS).index(sport), SPLITS.index(split), index])
 
   def _placement(self, spec: Spec) -> Placement:
