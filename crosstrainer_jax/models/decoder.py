@@ -139,7 +139,8 @@ def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """float[..., outputs] = `x` float[..., inputs] @ `kernel` float[inputs, outputs].
 
   Its weight gradient is written as xᵀ·g. JAX's own rule is (gᵀ·x)ᵀ, for which XLA on CPU fuses the transposition of g
-  into the elementwise operations that make g; those then walk through memory in strides, and a step takes 1.7 times as long.
+  into the elementwise operations that make g; those then walk through memory in strides, and a step takes 1.7 times
+  as long.
   """
   return x @ kernel
 
