@@ -55,6 +55,11 @@ _CIRCUMSTANCES = frozenset(['when', 'whenever', 'while', 'whilst', 'once', 'unti
 _PRONOUNS = frozenset(['you', 'he', 'she', 'they', 'it', 'we'])
 _IMPERATIVES = rules.word_set('imperatives')
 _CONCESSIONS = rules.word_set('concessions')
+# "nice and slow", "only then": no new stretch.
+_COMPOUNDS = frozenset(
+  [(first, 'and') for first in ('nice', 'try', 'up', 'stop', 'stops', 'come')]
+  + [(first, 'then') for first in ('only', 'by', 'until', 'even')]
+)
 _INSTEADS = frozenset([('instead', 'of'), ('rather', 'than')])
 _JOINS = rules.word_set('joins')
 _SUBJECTS = rules.word_set('subjects')
@@ -142,7 +147,7 @@ def _opening(sentence: list[str], i: int, before: list[str]) -> tuple[Stretch | 
     return Stretch([], purpose=bool(before)), 1
   if token == 'with':
     return (Stretch([]), 1) if before and previous not in _KEEPS_WITH else (None, 1)
-  if token in _JOINS and not (token == 'and' and previous in ('nice', 'try', 'up', 'stop', 'stops')):
+  if token in _JOINS and (previous, token) not in _COMPOUNDS and 'between' not in before[-4:]:
     return Stretch([], condition=token in ('if', 'unless'), circumstance=token in _CIRCUMSTANCES), 1
   if token in _JOINS_BEFORE_SUBJECT and following in _SUBJECTS and previous != token and third != 'should':
     return Stretch([], circumstance=token == 'as'), 1

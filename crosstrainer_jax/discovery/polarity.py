@@ -204,7 +204,7 @@ def _named_by_signs(mentions: list[Mention], tokens: Sequence[str]) -> list[Ment
     name = kept[-1] if kept else None
     if (
       name is not None
-      and name.kind == 'name'
+      and (name.kind == 'name' or name.concept == 'follow-through')
       and mention.kind in ('good', 'bad', 'hint')
       and mention.concept != 'timing'
       and 0 < mention.match.start - name.match.end <= 2
