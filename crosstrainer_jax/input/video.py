@@ -11,6 +11,7 @@ import dataclasses
 import math
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any, Literal, NamedTuple, cast
@@ -37,6 +38,9 @@ _CONTAINERS = 'mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,flv,asf,ogg
 _JUMP_FRAMES = 8
 # A stream may end this much before its header says so (audio outlasts video, rounding) and still be whole.
 _END_SLACK = 0.5
+# A header that promises more seconds than this is damaged; windows over them would fill the memory.
+_LONGEST = 48 * 3600.0
+_CLOCK = re.compile(r'(\d+):(\d+):(\d+(?:\.\d*)?)')
 
 
 class VideoError(ValueError):
@@ -176,13 +180,18 @@ class _Video:
 
   def __init__(self, path: Path, threads: int = 0):
     self.path = path
-    self._stack = contextlib.ExitStack()
+    self.container = _open(path)
     try:
-      self.container = self._stack.enter_context(_open(path))
       self.stream = _video_stream(self.container, path)
+      self._read_header(threads)
+    except av.error.FFmpegError as error:
+      self.container.close()
+      raise VideoError(path, UNDECODABLE, 'damaged; export it again') from error
     except BaseException:
-      self._stack.close()
+      self.container.close()
       raise
+
+  def _read_header(self, threads: int) -> None:
     self.stream.thread_type = 'AUTO'
     self.stream.codec_context.thread_count = threads
     self.time_base = self.stream.time_base or Fraction(1, av.time_base)
@@ -193,13 +202,15 @@ class _Video:
     self.container.seek(0, stream=self.stream)  # Matroska reads its index on the first seek only
     self._keys = sorted(self._seconds(e.timestamp) for e in self.stream.index_entries if e.is_keyframe)
     self.duration = self._duration()
+    if not 0 <= self.duration <= _LONGEST:
+      raise VideoError(self.path, UNDECODABLE, f'a damaged header: it promises {self.duration:.0f} s; export it again')
     self._seek(0.0)
 
   def __enter__(self) -> '_Video':
     return self
 
   def __exit__(self, *_: object) -> None:
-    self._stack.close()
+    self.container.close()
 
   def first_frame(self) -> av.VideoFrame:
     self._advance()
@@ -283,9 +294,8 @@ class _Video:
     """End of the last frame in seconds: what the header says, or the packets where it says less or nothing."""
     if self.stream.duration is not None:
       end = self._seconds((self.stream.start_time or 0) + self.stream.duration)
-    elif 'DURATION' in self.stream.metadata:  # Matroska: hh:mm:ss.fraction, counted from zero
-      hours, minutes, seconds = self.stream.metadata['DURATION'].split(':')
-      end = int(hours) * 3600 + int(minutes) * 60 + float(seconds) - self.origin
+    elif tag := _CLOCK.fullmatch(self.stream.metadata.get('DURATION', '')):  # Matroska's, counted from zero
+      end = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - self.origin
     elif self.container.duration is not None:
       end = self.container.duration / av.time_base
     else:
@@ -308,6 +318,8 @@ def _open(path: Path) -> av.container.InputContainer:
   file = pathlib.Path(path)
   if not file.is_file():
     raise VideoError(path, MISSING, 'a folder' if file.is_dir() else 'no such file')
+  if not os.access(file, os.R_OK):
+    raise VideoError(path, MISSING, 'no permission to read it')
   if file.stat().st_size == 0:
     raise VideoError(path, EMPTY, '0 bytes')
   try:

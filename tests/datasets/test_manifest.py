@@ -1,5 +1,6 @@
 """Own videos to records. The videos are made here: frame i is of one grey, 4 i."""
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -175,6 +176,20 @@ def test_a_link_out_of_the_root_is_refused(tmp_path):
 def test_same_file_names_are_different_takes(tmp_path):
   path = write_manifest(tmp_path, row('day1/a.mp4'), row('day2/a.mp4'), row('day2/a.mp4', time=1, commentary='x'))
   assert [r.take for r in rows.read_manifest(path)] == ['day1/a', 'day2/a', 'day2/a']
+
+
+def test_the_guide_is_true(tmp_path):
+  guide = (pathlib.Path(__file__).parents[2] / 'docs/own_videos.md').read_text()
+  blocks = guide.split('```')
+  (tmp_path / 'm.jsonl').write_text(next(b for b in blocks if b.startswith('json\n')).removeprefix('json\n'))
+  (tmp_path / 'm.csv').write_text(next(b for b in blocks if b.startswith('\nvideos,')).lstrip())
+  read = rows.read_manifest(tmp_path / 'm.jsonl')
+  assert len(read) == 3
+  assert [dataclasses.replace(r, line=0) for r in read] == [
+    dataclasses.replace(r, line=0) for r in rows.read_manifest(tmp_path / 'm.csv')
+  ]
+  table = [line.split('|')[1] for line in guide.splitlines() if line.startswith('| `')]
+  assert sorted(name.strip(' `') for cell in table for name in cell.split(',')) == sorted(rows.FIELDS)
 
 
 # Windows and splits

@@ -1,5 +1,6 @@
 """Decoding by time. Frame i of a made video shows i as eight black or white bars, legible after any codec."""
 
+import contextlib
 import math
 from fractions import Fraction
 
@@ -26,7 +27,19 @@ def read_bars(image):
   return sum(int(image[size // 2, size * (2 * bit + 1) // 16].mean() > 128) << bit for bit in range(8))
 
 
-def write(path, codec='libx264', stamps=None, fps=25, images=None, rotation=0, audio=False, gop=10, options=None):
+def write(
+  path,
+  codec='libx264',
+  stamps=None,
+  fps=25,
+  images=None,
+  rotation=0,
+  audio=False,
+  gop=10,
+  options=None,
+  pixel_format='yuv420p',
+  pixel_aspect=1,
+):
   """A video of `images` (by default bars 0…) at `stamps` (seconds; by default 50 frames at `fps`)."""
   stamps = [i / fps for i in range(50)] if stamps is None else stamps
   images = [bars(i) for i in range(len(stamps))] if images is None else images
@@ -36,7 +49,8 @@ def write(path, codec='libx264', stamps=None, fps=25, images=None, rotation=0, a
       codec, rate=fps, options={'x265-params': 'log-level=none'} if codec == 'libx265' else {}
     )
     stream.height, stream.width = images[0].shape[:2]
-    stream.pix_fmt, stream.codec_context.gop_size = 'yuv420p', gop
+    stream.pix_fmt, stream.codec_context.gop_size = pixel_format, gop
+    stream.codec_context.sample_aspect_ratio = Fraction(pixel_aspect)
     exact = codec != 'mpeg4'  # MPEG-4 and AVI count frames, the others take any time
     if exact:
       stream.time_base = stream.codec_context.time_base = milliseconds
@@ -173,6 +187,20 @@ def test_crop_takes_the_middle(tmp_path):
   assert (video.read_frames(path, [0.0], 24, fit='crop')[0][:, 1:-1] > 200).all()
 
 
+def test_oblong_pixels_are_shown_as_wide_as_they_are(tmp_path):
+  white = np.full((48, 48, 3), 255, np.uint8)
+  path = write(tmp_path / 'a.mp4', stamps=[0.0, 0.1], images=[white] * 2, pixel_aspect=2)
+  assert (video.probe(path).width, video.probe(path).height) == (96, 48)
+  frame = video.read_frames(path, [0.0], 32)[0]
+  assert (frame[10:22] > 240).all()
+  assert (frame[:7] == 0).all()
+
+
+def test_ten_bits_per_colour(tmp_path):
+  path = write(tmp_path / 'a.mp4', 'libx265', pixel_format='yuv420p10le')
+  assert numbers(path, [0.0, 1.0]) == [0, 25]
+
+
 def test_shrinking_averages_over_the_area(tmp_path):
   checks = (np.indices((256, 256)).sum(0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, -1)
   path = write(tmp_path / 'a.mp4', stamps=[0.0, 0.1], images=[checks] * 2, options={'crf': '1'})
@@ -245,6 +273,21 @@ def test_damage_in_the_middle_is_passed_over(tmp_path):
   content[middle : middle + 400] = b'\xff' * 400
   path.write_bytes(content)
   assert numbers(path, [0.0, 1.92]) == [0, 48]
+
+
+@pytest.mark.parametrize(('name', 'codec'), CODECS)
+def test_whatever_is_broken_is_a_video_error(tmp_path, name, codec):
+  content = write(tmp_path / name, codec).read_bytes()
+  rng = np.random.default_rng(0)
+  path = tmp_path / f'broken_{name}'
+  for _ in range(30):
+    broken = np.frombuffer(content, np.uint8).copy()
+    start = rng.integers(len(broken))
+    broken[start : start + rng.integers(1, 2000)] = rng.integers(256)
+    path.write_bytes(broken[: rng.integers(1, 2 * len(broken))].tobytes())
+    with contextlib.suppress(video.VideoError):
+      video.probe(path)
+      video.read_windows(path, [[0.0, 0.5], [1.9]], 32)
 
 
 def test_audio_only_zero_bytes_text_missing_and_folder(tmp_path):
