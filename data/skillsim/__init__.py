@@ -1,0 +1,1 @@
+"""The embedded world: simulated athletes, made by code, deterministic from a seed."""

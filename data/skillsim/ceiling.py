@@ -1,7 +1,9 @@
-"""The sport-blind ceiling: what can be said about faults in a sport never seen, from noise-free joints instead of pixels.
+"""The sport-blind ceiling: what can be said about faults in a sport never seen, from noise-free joints instead of
+pixels.
 
-Kinematic features that know no sport (angles, spreads, tempo, and how they lie around the contact) feed one gradient-boosted classifier
-per fault. No model that watches pixels should hope for more; its row stands at the end of the results table.
+Kinematic features that know no sport (angles, spreads, tempo, and how they lie around the contact) feed one
+gradient-boosted classifier per fault. No model that watches pixels should hope for more; its row stands at the end of
+the results table.
 """
 
 from collections.abc import Sequence
@@ -165,8 +167,8 @@ def fit_predict(train: np.ndarray, truth: np.ndarray, test: np.ndarray) -> np.nd
 def predict(world: World, train: Sequence[str], test: Sequence[str]) -> list[set[str]]:
   """Faults of the clips `test`, learnt from the clips `train`; both are clip ids of this world.
 
-  The learner is told neither sport nor skill. With the clips of three sports as `train` and those of the fourth as `test`, it is the
-  ceiling of the held-out-sport setting.
+  The learner is told neither sport nor skill. With the clips of three sports as `train` and those of the fourth as
+  `test`, it is the ceiling of the held-out-sport setting.
   """
   known, asked = ([world.spec_of(clip_id) for clip_id in ids] for ids in (train, test))
   chance = fit_predict(features(perform(world, known)), labels(known), features(perform(world, asked)))

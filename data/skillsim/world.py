@@ -187,7 +187,9 @@ class World:
     return pose(motion.mirrored() if spec.left_handed else motion, spec.body, placement)
 
   def view_angles(self, spec: Spec) -> np.ndarray:
-    """Azimuth in the athlete's frame, elevation (radians) and fill of each view: float[V, 3]; the same for all clips of a take."""
+    """Azimuth in the athlete's frame, elevation (radians) and fill of each view: float[V, 3]; the same for all clips
+    of a take.
+    """
     rng = self._stream('camera', spec.sport, spec.split, spec.index // CLIPS_PER_TAKE)
     shift = self.camera_shift if spec.split == 'test' else 0.0
     front = np.pi if SKILLS[spec.skill].anchored else 0.0  # a wall hides its climber from the front
@@ -197,7 +199,9 @@ class World:
     return np.stack([azimuth, elevation, fill], -1)
 
   def cameras(self, spec: Spec) -> list[Camera]:
-    """One camera per view of `render.VIEWS`; static ones are placed for the take, whatever goes wrong in a clip of it."""
+    """One camera per view of `render.VIEWS`; static ones are placed for the take, whatever goes wrong in a clip of
+    it.
+    """
     close, left, right = self.view_angles(spec) + np.array([self._placement(spec).heading, 0, 0])
     usual = dataclasses.replace(spec, style=_PLAIN, event=2.0)
     stage = self._perform(usual, TIMES, False).joints
