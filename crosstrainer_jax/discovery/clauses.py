@@ -135,7 +135,9 @@ def _opening(sentence: list[str], i: int, before: list[str]) -> tuple[Stretch | 
     return Stretch([], exception=True), 2 if following in ('for', 'from', 'than') else 1
   if (token, following) in _INSTEADS:
     return Stretch([], replaced=True), 2
-  if (token, following) in _PURPOSES or (token == 'to' and following in _PURPOSE_VERBS and previous not in _TAKES_TO):
+  if ((token, following) in _PURPOSES and previous != 'ask') or (
+    token == 'to' and following in _PURPOSE_VERBS and previous not in _TAKES_TO
+  ):
     return Stretch([], purpose=bool(before)), 2 if token in ('so', 'in') else 1
   if token == 'so' and before and following in _IMPERATIVES:
     return Stretch(['so']), 1

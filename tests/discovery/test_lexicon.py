@@ -73,6 +73,29 @@ def test_what_the_lexicon_lacks_is_kept_in_its_own_words(text, incorrect):
 
 
 @pytest.mark.parametrize(
+  'text',
+  [
+    'Keep it up.',
+    "That's what good looks like.",
+    'On to the next one.',
+    'I have very little to criticise.',
+    "Your hands are exactly where they need to be, and you don't rush.",
+    'The stance is neither too wide nor too narrow.',
+    'Your follow-through is getting better and better.',
+    'You could not ask for better balance.',
+    "You're not late any more.",
+    'Super soft knees, great hands!',
+    'She plants her foot and shoots.',
+    'The climber reaches for the next hold with her right hand.',
+    'I have no worries about the timing.',
+    'Your head stays where it should.',
+  ],
+)
+def test_praise_and_plain_telling_hold_no_fault(text):
+  assert faults_in(text) == []
+
+
+@pytest.mark.parametrize(
   'text', ['', '   ', '\n', '...', '👍👍', '🤔', '!!!', '12345', 'El equilibrio fue malo.', 'バランスが悪い。', None]
 )
 def test_nothing_to_read_yields_nothing(text):
