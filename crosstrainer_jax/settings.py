@@ -35,6 +35,9 @@ from absl import app, flags
 from crosstrainer_jax import rules
 from crosstrainer_jax.configs import arguments
 
+# what is defined here for a verb shows in that verb's --help
+flags.disclaim_key_flags()
+
 PACKAGE = pathlib.Path(__file__).resolve().parent
 
 
@@ -216,6 +219,9 @@ def run(main: Callable[[list[str]], None]) -> None:
       if not _raised_here(error):
         raise
       sys.exit(f'Error: {error}')
+    except KeyboardInterrupt:
+      print('\nInterrupted; the same command goes on from what is done.', file=sys.stderr)
+      sys.exit(130)
 
   app.run(guarded, flags_parser=parse_flags)
 

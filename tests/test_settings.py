@@ -150,6 +150,8 @@ def main(argv):
   print(config.seed, config.stage1.lr, argv[1:])
   if config.seed == 5:
     json.loads('{')
+  if config.seed == 6:
+    raise KeyboardInterrupt
 
 if __name__ == '__main__':
   settings.run(main)
@@ -167,6 +169,12 @@ def test_a_verb_reads_its_config(tmp_path, example):
   assert done.stdout == "2 0.5 ['clip.mp4']\n", done.stderr
 
 
+def test_help_of_a_verb_shows_the_config(tmp_path):
+  done = _verb(tmp_path, '--help')
+  assert '--config: Config file, with an argument after a colon' in done.stdout
+  assert '--override: A setting to change' in ' '.join(done.stdout.split())
+
+
 def test_a_verb_answers_a_mistake_without_a_stack_trace(tmp_path, example):
   done = _verb(tmp_path, f'--config={example}', '--config.stage1.rate=0.5')
   assert done.returncode != 0
@@ -178,6 +186,12 @@ def test_an_error_from_below_keeps_its_stack_trace(tmp_path, example):
   done = _verb(tmp_path, f'--config={example}:seed=5')
   assert done.returncode != 0
   assert 'Traceback' in done.stderr
+
+
+def test_an_interrupted_verb_says_how_to_go_on(tmp_path, example):
+  done = _verb(tmp_path, f'--config={example}:seed=6')
+  assert done.returncode == 130
+  assert done.stderr.strip() == 'Interrupted; the same command goes on from what is done.'
 
 
 # --- Writing down
