@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -81,8 +81,7 @@ class Assessor:
     """How likely each attribute is: the share of `samples` sampled lists that name it, so the vocabulary stays open."""
     rows = [self._encoder.prompt(examples.ATTRIBUTES, sport) for sport in sports]
     results = []
-    for number, (tokens, _) in enumerate(self._generate(rows, video, valid, max_tokens, samples, temperature, seed)):
-      del number
+    for tokens, _ in self._generate(rows, video, valid, max_tokens, samples, temperature, seed):
       named = Counter(name for sample in tokens for name in set(prompts.parse_attributes(self._text(sample))))
       results.append({name: count / samples for name, count in named.most_common()})
     return results
@@ -155,6 +154,3 @@ def _pool(blueprint: Blueprint, params: nnx.State, batch: dict[str, Any]) -> jax
   v = blueprint.merge(params).video_tokens(batch)
   weight = batch['valid'].reshape(*v.shape[:2], 1).astype(v.dtype)
   return (v * weight).sum(1) / jnp.maximum(weight.sum(1), 1.0)
-
-
-VideoOf = Callable[[Sequence[int]], Video]

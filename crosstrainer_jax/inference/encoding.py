@@ -64,7 +64,8 @@ def encode_dataset(
     pairs = [fitted(clip.frames, clip.frame_times, encoder) for clip in clips]
     if len({pair[0].shape for pair in pairs}) > 1:
       raise ValueError(
-        f'{source.directory}: clips differ in views or length, {sorted({p[0].shape for p in pairs})}; import them with one window and one number of views'
+        f'{source.directory}: clips differ in views or length, {sorted({p[0].shape for p in pairs})}; '
+        'import them with one window and one number of views'
       )
     frames, times = (np.stack(parts) for parts in zip(*pairs, strict=True))
     missing = batch_size - len(clips)

@@ -1,7 +1,7 @@
 """From one clip to the arrays of one training example, or of one prompt.
 
-The `<video>` of a prompt becomes V x S placeholder tokens, views one after another (paper, section 4.2). A placeholder whose view was dropped, or
-whose second has no frame, is padding: nothing attends to it and it takes no position.
+The `<video>` of a prompt becomes V x S placeholder tokens, views one after another (paper, section 4.2). A placeholder
+whose view was dropped, or whose second has no frame, is padding: nothing attends to it and it takes no position.
 """
 
 import dataclasses
@@ -77,8 +77,8 @@ def arrays(tokens: Tokens, lengths: Lengths, video_valid: Array, video_id: int, 
     video_valid: bool[V * S], False for the placeholders that are padding.
 
   Returns:
-    tokens int32[L], segment_ids int32[L] (1, or 0 for padding), positions int32[L]; target_slots int32[M] (the positions whose state predicts a
-    target), target_ids int32[M], target_weights float32[M].
+    tokens int32[L], segment_ids int32[L] (1, or 0 for padding), positions int32[L]; target_slots int32[M] (the
+    positions whose state predicts a target), target_ids int32[M], target_weights float32[M].
   """
   ids = [*tokens.prompt, *tokens.target]
   if len(ids) > lengths.tokens or len(tokens.target) > lengths.targets:

@@ -1,7 +1,8 @@
 """The Grain pipeline of training: one global example index decides what every batch holds, for any number of hosts.
 
-All examples of one batch are of one task, chosen by the batch's number, so that each task keeps its own short length. The iterator is Grain's
-ElasticIterator: its state is the global index, it shards by itself, and nothing before it filters.
+All examples of one batch are of one task, chosen by the batch's number, so that each task keeps its own short length.
+The iterator is Grain's ElasticIterator: its state is the global index, it shards by itself, and nothing before it
+filters.
 """
 
 import dataclasses
@@ -99,13 +100,12 @@ def batches(
   lengths = stage.lengths()
   train = np.asarray(stage.train)
 
-  def build(place: int, row: int, random: np.random.Generator) -> dict[str, Any]:
+  def build(numbers: tuple[int, int], random: np.random.Generator) -> dict[str, Any]:
+    place, row = numbers
     return example(stage, lengths, video, stage.task_of(place // batch_size), int(train[row]), random)
 
   dataset = grain.MapDataset.range(len(train)).seed(seed).shuffle().repeat()
-  dataset = dataset.map_with_index(lambda place, row: (place, row)).random_map(
-    lambda pair, random: build(*pair, random)
-  )
+  dataset = dataset.map_with_index(lambda place, row: (place, row)).random_map(build)
   return grain.experimental.ElasticIterator(
     dataset,
     batch_size,

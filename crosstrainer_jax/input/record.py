@@ -1,6 +1,7 @@
 """The record: one clip of one person performing one skill, as every room of the project sees it.
 
-A `Clip` is what a TFDS builder in `data/` writes and what the Grain pipeline reads. The table is the single description of the format:
+A `Clip` is what a TFDS builder in `data/` writes and what the Grain pipeline reads. The table is the single description
+of the format:
 
 | field | type | meaning |
 |---|---|---|
@@ -9,20 +10,20 @@ A `Clip` is what a TFDS builder in `data/` writes and what the Grain pipeline re
 | `sport`, `skill` | str | superclass and subclass (drill, exercise) of the paper, section 3 |
 | `participant`, `take` | str | the person, and the uninterrupted recording; splits never cut through either |
 | `views` | list[str] | one name per view, for example `close`, `left`, `right` |
-| `frames` | uint8[V, T, H, W, 3] | RGB; a view shorter than `T` is padded with zeros. Empty (0 in every dimension) when only features are stored |
+| `frames` | uint8[V, T, H, W, 3] | RGB; a view shorter than `T` is padded with zeros. Empty without frames |
 | `frame_times` | float32[V, T] | seconds in the source video; NaN where a frame is padding |
 | `features` | float16[V, S, D] | cached outputs of a frozen encoder f_v; empty when only frames are stored |
 | `encoder` | str | fingerprint of the encoder that made `features`, "" when there are none |
 | `commentary` | str | what the expert said; "" when nobody did |
 | `commentary_time` | float32 | time point t of the commentary, seconds; NaN without commentary |
 | `window` | float32[2] | [t - mu1, t + mu2] clipped to the video, seconds |
-| `correct`, `incorrect` | list[str] | skill-attributes of the commentary, by discovery (paper section 3.3); empty before discovery ran |
+| `correct`, `incorrect` | list[str] | skill-attributes of the commentary (paper section 3.3); empty before discovery |
 | `faults` | list[str] | the faults truly present, where the dataset knows them (simulation, hand labels) |
 | `has_faults` | bool | whether `faults` is known: an empty list is then a faultless clip, not an unknown one |
 | `proficiency` | int32 | index into `LEVELS`, -1 when unknown |
 | `provenance` | str | where the clip comes from: a relative path, a URL, or the generator and its seed |
 | `licence` | str | SPDX identifier or a sentence |
-| `token_lengths` | int32[2] | tokens of the F_a and the F_t example (prompt, video and target); 0 before a tokenizer exists |
+| `token_lengths` | int32[2] | tokens of the F_a and the F_t example (prompt, video, target); 0 before a tokenizer |
 
 Absent arrays are 0-size, since TFDS has no optional feature.
 """
@@ -115,27 +116,29 @@ def features_dict() -> tfds.features.FeaturesDict:
   def array(shape: tuple[int | None, ...], dtype: Any) -> tfds.features.Tensor:
     return tfds.features.Tensor(shape=shape, dtype=dtype, encoding='zlib')
 
-  return tfds.features.FeaturesDict({
-    'clip_id': text,
-    'dataset': text,
-    'sport': text,
-    'skill': text,
-    'participant': text,
-    'take': text,
-    'views': texts,
-    'frames': array((None, None, None, None, 3), np.uint8),
-    'frame_times': array((None, None), np.float32),
-    'features': array((None, None, None), np.float16),
-    'encoder': text,
-    'commentary': text,
-    'commentary_time': np.float32,
-    'window': tfds.features.Tensor(shape=(2,), dtype=np.float32),
-    'correct': texts,
-    'incorrect': texts,
-    'faults': texts,
-    'has_faults': np.bool_,
-    'proficiency': np.int32,
-    'provenance': text,
-    'licence': text,
-    'token_lengths': tfds.features.Tensor(shape=(2,), dtype=np.int32),
-  })
+  return tfds.features.FeaturesDict(
+    {
+      'clip_id': text,
+      'dataset': text,
+      'sport': text,
+      'skill': text,
+      'participant': text,
+      'take': text,
+      'views': texts,
+      'frames': array((None, None, None, None, 3), np.uint8),
+      'frame_times': array((None, None), np.float32),
+      'features': array((None, None, None), np.float16),
+      'encoder': text,
+      'commentary': text,
+      'commentary_time': np.float32,
+      'window': tfds.features.Tensor(shape=(2,), dtype=np.float32),
+      'correct': texts,
+      'incorrect': texts,
+      'faults': texts,
+      'has_faults': np.bool_,
+      'proficiency': np.int32,
+      'provenance': text,
+      'licence': text,
+      'token_lengths': tfds.features.Tensor(shape=(2,), dtype=np.int32),
+    }
+  )

@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 from crosstrainer_jax.input.record import Clip
 
 _LIGHT_FIELDS = (
-  'clip_id', 'dataset', 'sport', 'skill', 'participant', 'take', 'views', 'commentary', 'frame_times', 'correct', 'incorrect',
-  'faults', 'has_faults', 'proficiency',
+  'clip_id', 'dataset', 'sport', 'skill', 'participant', 'take', 'views', 'commentary', 'frame_times', 'correct',
+  'incorrect', 'faults', 'has_faults', 'proficiency',
 )  # fmt: skip
 
 
@@ -52,7 +52,8 @@ class ClipSource:
     self.directory = Path(directory)
     if not (self.directory / 'dataset_info.json').is_file():
       raise FileNotFoundError(
-        f'{self.directory}: no prepared dataset here (no dataset_info.json). Prepare one: python -m crosstrainer_jax.prepare --help'
+        f'{self.directory}: no prepared dataset here (no dataset_info.json). '
+        'Prepare one: python -m crosstrainer_jax.prepare --help'
       )
     self._builder = tfds.builder_from_directory(str(self.directory))
     self._pools = sorted(self._builder.info.splits)
@@ -78,7 +79,7 @@ class ClipSource:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """Names the content: a hash of the dataset's description and its splits' checksums, stable over moves of the folder."""
+    """Names the content: a hash of the dataset's description and its splits' sizes, stable over moves of the folder."""
     digest = hashlib.sha256()
     for pool in self._pools:
       split = self._builder.info.splits[pool]

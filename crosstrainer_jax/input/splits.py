@@ -36,7 +36,8 @@ def make_split(
 
   Args:
     setting: one of `SETTINGS`.
-    held_out: the sport (ZS-3), the skill (ZS-1, ZS-2: `skill` or `sport/skill`), or for FS a sport to test on, '' for all.
+    held_out: the sport (ZS-3), the skill (ZS-1, ZS-2: `skill` or `sport/skill`), or for FS a sport to test on, '' for
+      all.
     validation_share: share of the training people who validate.
 
   Raises:
@@ -72,7 +73,8 @@ def make_split(
   for name in ('train', 'test'):
     if not parts[name]:
       raise ValueError(
-        f'{setting} with held_out={held_out!r} leaves no clip to {name}: the dataset has {len(people)} people and skills {_skills(clips)}'
+        f'{setting} with held_out={held_out!r} leaves no clip to {name}: '
+        f'the dataset has {len(people)} people and skills {_skills(clips)}'
       )
   check_leaks(clips, split, setting, held_out)
   return split
@@ -86,7 +88,8 @@ def check_leaks(clips: Sequence[ClipInfo], split: Split, setting: str, held_out:
     shared = {getattr(clip, field) for clip in seen} & {getattr(clip, field) for clip in unseen}
     if shared:
       raise ValueError(
-        f'{setting}: {field} {sorted(shared)[:5]} is in training and in test; name people and takes uniquely in the dataset'
+        f'{setting}: {field} {sorted(shared)[:5]} is in training and in test; '
+        'name people and takes uniquely in the dataset'
       )
   between = {clips[i].participant for i in split.train} & {clips[i].participant for i in split.validation}
   if between:

@@ -1,8 +1,8 @@
-"""The tokenizer of the default decoder: byte-level BPE trained on one setting's training text, kept in the Hugging Face format."""
+"""The tokenizer of the default decoder: byte-level BPE of one setting's training text, in the Hugging Face format."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -66,4 +66,4 @@ def load_tokenizer(directory: str | Path) -> Words:
   """
   if not (Path(directory) / 'tokenizer_config.json').is_file():
     raise FileNotFoundError(f'{directory}: no tokenizer here (tokenizer_config.json is missing)')
-  return AutoTokenizer.from_pretrained(str(directory))
+  return cast(Words, AutoTokenizer.from_pretrained(str(directory)))

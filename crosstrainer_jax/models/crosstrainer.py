@@ -1,4 +1,4 @@
-"""The whole: f_v → f_m → L. Video features are mapped to L's width and stand where the prompt says `<video>` (paper, section 3.3)."""
+"""The whole: f_v → f_m → L. Mapped video features stand where the prompt says `<video>` (paper, section 3.3)."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ class CrossTrainer(nnx.Module):
     self.decoder = Decoder(decoder, rngs)
 
   def video_tokens(self, batch: dict[str, jax.Array]) -> jax.Array:
-    """v = f_m(v'): float[B, V * S, hidden] from 'features' float16[B, V, S, D], or from 'frames' uint8[B, V, T, H, W, 3]."""
+    """v = f_m(v'): float[B, V * S, hidden] from 'features' float16[B, V, S, D] or 'frames' uint8[B, V, T, H, W, 3]."""
     if 'features' in batch:
       features = batch['features']
     else:

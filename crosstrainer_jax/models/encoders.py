@@ -1,7 +1,7 @@
 """The registry of video encoders f_v, and how a trained one is written and read.
 
-An encoder is an `nnx.Module` that turns uint8[N, T, H, W, 3] (and optional bool[N, T] validity) into float32[N, S, D], built from a dataclass that
-has `fps`, `image_size`, `tokens_per_second` and `feature_dim`.
+An encoder is an `nnx.Module` that turns uint8[N, T, H, W, 3] (and optional bool[N, T] validity) into float32[N, S, D],
+built from a dataclass that has `fps`, `image_size`, `tokens_per_second`, `frames_per_token` and `feature_dim`.
 """
 
 import dataclasses
@@ -62,7 +62,7 @@ def build(name: str, config: dict[str, Any], seed: int = 0) -> tuple[Any, nnx.Mo
 
 
 def save(path: str | Path, name: str, config: Any, params: nnx.State, notes: dict[str, str]) -> str:
-  """Writes an encoder in half precision, with its config and `notes` (command, seed, score) in the header; returns the file's SHA-256."""
+  """Writes an encoder in half precision, its config and `notes` (command, seed) in its header; returns SHA-256."""
   flat = flatten_dict(nnx.to_pure_dict(params), sep='/')
   tensors = {key: np.asarray(value).astype(np.float16) for key, value in flat.items()}
   header = {'encoder': name, 'config': json.dumps(dataclasses.asdict(config), sort_keys=True), **notes}
@@ -82,7 +82,8 @@ def load(path: str | Path = 'shipped') -> Encoder:
   path = Path(path)
   if not path.is_file():
     raise FileNotFoundError(
-      f'{path}: no encoder weights here. Make them: python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py'
+      f'{path}: no encoder weights here. '
+      'Make them: python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py'
     )
   with safe_open(str(path), 'numpy') as file:
     header = file.metadata() or {}

@@ -48,7 +48,8 @@ def _descend(
 def fit_probe(v: np.ndarray, levels: np.ndarray, steps: int, learning_rate: float, weight_decay: float) -> Probe:
   """Trains f_p by full-batch AdamW on cross-entropy.
 
-  Features are standardised for the descent, and the standardisation is folded into the weights, so that the result is linear in v.
+  Features are standardised for the descent, and the standardisation is folded into the weights, so that the result is
+  linear in v.
 
   Args:
     v: float32[N, D], averaged over tokens.

@@ -1,9 +1,9 @@
 """f_v: a compact video transformer, one view at a time.
 
-Each view is cut into tubelets, embedded, merged 2 x 2 and passed, together with one *second token* per second of video, through a transformer.
-A second's feature is its second token beside the mean of its patch tokens: the first can attend anywhere, the second keeps the width from being a
-bottleneck. Time is encoded by sinusoids, so that a clip may have any number of seconds; views carry no embedding (paper, section 4.2: views are
-concatenated).
+Each view is cut into tubelets, embedded, merged 2 x 2 and passed, together with one *second token* per second of video,
+through a transformer. A second's feature is its second token beside the mean of its patch tokens: the first can attend
+anywhere, the second keeps the width from being a bottleneck. Time is encoded by sinusoids, so that a clip may have any
+number of seconds; views carry no embedding (paper, section 4.2: views are concatenated).
 """
 
 import dataclasses
@@ -59,7 +59,8 @@ def sinusoids(positions: jax.Array, width: int) -> jax.Array:
 class Block(nnx.Module):
   """Pre-norm transformer block: x + Attention(norm x), then x + MLP(norm x), with squared ReLU.
 
-  Linear layers see float[N * L, D]: with a third dimension XLA's CPU backend transposes whole activations in the backward pass (2.4 x slower).
+  Linear layers see float[N * L, D]: with a third dimension XLA's CPU backend transposes whole activations in the
+  backward pass (2.4 x slower).
   """
 
   def __init__(self, config: VideoTransformerConfig, rngs: nnx.Rngs):
@@ -121,7 +122,8 @@ class VideoTransformer(nnx.Module):
     n, t, h, w, _ = frames.shape
     if (h, w) != (c.image_size, c.image_size) or t % c.frames_per_token:
       raise ValueError(
-        f'the encoder takes {c.image_size} x {c.image_size} frames, a multiple of {c.frames_per_token} of them; got {frames.shape}'
+        f'the encoder takes {c.image_size} x {c.image_size} frames, a multiple of {c.frames_per_token} of them; '
+        f'got {frames.shape}'
       )
     steps, grid = t // c.tubelet_frames, h // c.patch
     x = frames.astype(jnp.dtype(c.dtype)) / 127.5 - 1.0

@@ -34,7 +34,8 @@ class Checkpoints:
       restored = self._manager.restore(self.latest(), args=args)
     except (ValueError, KeyError) as error:
       raise ValueError(
-        f'{self.directory}: the checkpoint does not fit this model ({error}). Was the config changed? Use another --workdir, or delete this folder.'
+        f'{self.directory}: the checkpoint does not fit this model ({error}). '
+        'Was the config changed? Use another --workdir, or delete this folder.'
       ) from error
     return TrainState(**restored.state), dict(restored.data)
 

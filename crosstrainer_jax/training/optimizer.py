@@ -23,7 +23,7 @@ def path_name(path: Sequence[Any]) -> str:
 
 
 def scale_of(name: str, rules: Sequence[tuple[str, float]]) -> float:
-  """Multiplier of the learning rate of the parameter `name`: the first rule whose regular expression is found in it, else 1."""
+  """Multiplier of the learning rate of the parameter `name`: of the first rule whose pattern is found in it, else 1."""
   return next((factor for pattern, factor in rules if re.search(pattern, name)), 1.0)
 
 
@@ -32,8 +32,8 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
 
   So the compiled update is the same for every stage, whatever its length.
 
-  `config.learning_rate_rules` is a sequence of (regular expression over the parameter path, factor): the paper trains f_m at 2e-3 and L at 2e-4
-  (section 4.1). Matrices decay, vectors (norms, biases) do not.
+  `config.learning_rate_rules` is a sequence of (regular expression over the parameter path, factor): the paper trains
+  f_m at 2e-3 and L at 2e-4 (section 4.1). Matrices decay, vectors (norms, biases) do not.
   """
   rules = [(str(pattern), float(factor)) for pattern, factor in config.learning_rate_rules]
 

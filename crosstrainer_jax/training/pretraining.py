@@ -1,7 +1,8 @@
 """Pretraining of f_v on generic motion: from each second of one view, predict where the body is.
 
-Targets are regressed per frame from the second's feature (3-D joints in camera and body axes, implement, contact, velocities); nothing of the
-world's sports is seen. Clips are cut to a random whole number of seconds per update, so that short windows are not foreign to the encoder.
+Targets are regressed per frame from the second's feature (3-D joints in camera and body axes, implement, contact,
+velocities); nothing of the world's sports is seen. Clips are cut to a random whole number of seconds per update, so
+that short windows are not foreign to the encoder.
 """
 
 from collections.abc import Sequence
@@ -44,7 +45,7 @@ def target_statistics(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def make_loss(graph: nnx.GraphDef, mean: np.ndarray, deviation: np.ndarray, seconds: Sequence[int], fps: int) -> Loss:
   """Huber loss on standardised targets and on their change from frame to frame.
 
-  Batch: {'frames': uint8[B, V, T, H, W, 3], 'targets': float32[B, V, T, K]}. One length of `seconds` is drawn per update.
+  Batch: {'frames': uint8[B, V, T, H, W, 3], 'targets': float32[B, V, T, K]}. One of `seconds` is drawn per update.
   """
 
   def cut_loss(params: nnx.State, batch: dict[str, jax.Array], length: int) -> tuple[jax.Array, jax.Array]:

@@ -56,12 +56,12 @@ def build(
   def create() -> CrossTrainer:
     return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), encoder)
 
-  graph, abstract, rest = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
+  graph, abstract, *_ = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
   shardings = sharding.state_shardings(abstract, mesh)
 
   @jax.jit
   def initialise() -> tuple[nnx.State, nnx.State]:
-    _, params, rest = nnx.split(create(), nnx.Param, ...)
+    _, params, *(rest,) = nnx.split(create(), nnx.Param, ...)
     return params, rest
 
   with jax.set_mesh(mesh):

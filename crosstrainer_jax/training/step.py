@@ -36,7 +36,8 @@ Step = Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
 def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh) -> Step:
   """The jitted update.
 
-  Every mean is Σ(w·x)/Σw. The key of an update depends on the seed and the step alone, so that a resumed run is the same run.
+  Every mean is Σ(w·x)/Σw. The key of an update depends on the seed and the step alone, so that a resumed run is the
+  same run.
   """
 
   def step(state: TrainState, batch: Any, learning_rate: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:

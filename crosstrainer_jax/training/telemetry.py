@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 
 class MetricWriter:
-  """clu's `MetricWriter` methods over tensorboardX: clu's own writers import TensorFlow, 1.3 GB that nothing else here needs."""
+  """clu's `MetricWriter` methods over tensorboardX: clu's own writers import TensorFlow, 1.3 GB without use here."""
 
   def __init__(self, directory: str | Path):
     self._writer = SummaryWriter(str(directory), flush_secs=10)
