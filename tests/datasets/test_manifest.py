@@ -5,15 +5,12 @@ import json
 import math
 import pathlib
 import pickle
-import subprocess
-import sys
 
 import av
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from crosstrainer_jax import prepare as verb
 from crosstrainer_jax.datasets.manifest import builder, decoding, plan, rows, windows
 from crosstrainer_jax.input import record, video
 
@@ -442,28 +439,7 @@ def test_the_same_video_alone_and_as_a_view(tmp_path):
   assert pair.frame_times[1, 0] == pytest.approx(0.5, abs=0.01)
 
 
-# The verb
-
-
-def run(tmp_path, *options):
-  verb.main([str(tmp_path / 'manifest.jsonl'), '--data_dir', str(tmp_path / 'data'), '--name', 'mine', *options])
-
-
-def test_dry_run_and_estimate_write_nothing(tmp_path, capsys):
-  write_video(tmp_path / 'a.mp4')
-  write_manifest(tmp_path, row(), row('gone.mp4'))
-  options = ['--mu1', '0.5', '--mu2', '0.5', '--size', '16']
-  run(tmp_path, '--dry-run', *options)
-  out = capsys.readouterr().out
-  assert '3 clips (0 with commentary) of 1 takes by 1 participants' in out
-  assert '1 × missing' in out
-  run(tmp_path, '--estimate', *options)
-  out = capsys.readouterr().out
-  assert '3 clips: about' in out
-  assert 'MB more during the import' in out
-  assert not (tmp_path / 'data').exists()
-  run(tmp_path, *options)
-  assert (tmp_path / 'data/mine/1.0.0/dataset_info.json').exists()
+# The estimate and the progress
 
 
 def test_the_estimate_fits(tmp_path):
@@ -473,37 +449,6 @@ def test_the_estimate_fits(tmp_path):
   assert estimated.cache_bytes == 3 * 4 * 16 * 16 * 3
   assert 0 < estimated.dataset_bytes < estimated.cache_bytes
   assert estimated.seconds > 0
-
-
-@pytest.mark.parametrize(
-  ('options', 'message'),
-  [
-    (['--mu1', '-3'], 'mu1'),
-    (['--root', '/nowhere'], '/nowhere'),
-    (['--name', '../x'], 'letters'),
-    (['--size', '2'], '8'),
-  ],
-)
-def test_the_verb_ends_with_a_message(tmp_path, options, message):
-  write_manifest(tmp_path, row())
-  with pytest.raises(SystemExit, match=message) as caught:
-    run(tmp_path, *options)
-  assert str(caught.value).startswith('error: ')
-
-
-def test_the_verb_needs_a_name(tmp_path):
-  with pytest.raises(SystemExit, match='--name'):
-    verb.main([str(write_manifest(tmp_path, row()))])
-
-
-def test_the_verb_off_a_terminal_prints_plain_lines(tmp_path):
-  write_video(tmp_path / 'a.mp4')
-  command = [sys.executable, '-W', 'error', '-m', 'crosstrainer_jax.prepare', write_manifest(tmp_path, row())]
-  command += ['--name', 'mine', '--data_dir', tmp_path / 'data', '--mu1', '1', '--mu2', '1']
-  done = subprocess.run(command, capture_output=True, text=True, check=True)
-  assert '\r' not in done.stdout + done.stderr
-  assert 'nothing was skipped' in done.stdout
-  assert '2 clips' in done.stdout.splitlines()[-1]
 
 
 def test_progress_off_a_terminal(capsys, monkeypatch):
