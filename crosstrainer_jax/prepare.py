@@ -15,14 +15,14 @@ from crosstrainer_jax.datasets.manifest import builder, plan
 def main(arguments: Sequence[str] | None = None) -> None:
   """The verb. Exits with status 1 and a message where the input is at fault."""
   options = _parser().parse_args(arguments)
-  if options.source == 'skillsim':
-    # Rendering is of no concern to who imports videos.
-    from crosstrainer_jax.datasets.skillsim import builder as skillsim
-
-    skillsim.prepare(options.data_dir)
-    return
   try:
-    _import(options)
+    if options.source == 'skillsim':
+      # Rendering is of no concern to who imports videos.
+      from crosstrainer_jax.datasets.skillsim import builder as skillsim
+
+      skillsim.prepare(options.data_dir)
+    else:
+      _import(options)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
   except KeyboardInterrupt:
