@@ -7,18 +7,37 @@ source "$root/environment.sh"
 help() {
   cat <<'TEXT'
 usage: ./run_tests.sh [--parity] [--slow] [pytest's own arguments]
+       ./run_tests.sh --lint
 
   ./run_tests.sh                                 every test but the drills and the comparisons with PyTorch
   ./run_tests.sh tests/models -k decoder         some of them: what pytest takes
   ./run_tests.sh --parity                        installs PyTorch too, and compares with it
   ./run_tests.sh --slow                          the drills, minutes each; writes the result to docs/drills.md
+  ./run_tests.sh --lint                          ruff and mypy, nothing else
   ./run_tests.sh tests/test_settings.py --update-goldens    rewrites the golden dumps of the configs
 
 Of PyTorch the CPU build is enough:  PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu ./run_tests.sh --parity
 TEXT
 }
 
+# ruff, and mypy over the layout as it is installed: configs/ and data/ inside the package, which mypy cannot be told otherwise.
+lint() {
+  local status=0 layout
+  "$venv/bin/python" -m ruff check . || status=1
+  "$venv/bin/python" -m ruff format --check . || status=1
+  layout=$(mktemp -d)
+  mkdir "$layout/crosstrainer_jax"
+  ln -s "$root"/crosstrainer_jax/* "$layout/crosstrainer_jax/"
+  ln -s "$root/configs" "$layout/crosstrainer_jax/configs"
+  ln -s "$root/data" "$layout/crosstrainer_jax/datasets"
+  (cd "$layout" && "$venv/bin/python" -m mypy --config-file "$root/setup.cfg" --cache-dir "$root/.mypy_cache" -p crosstrainer_jax) ||
+    status=1
+  rm -r "$layout"
+  return $status
+}
+
 extras=test
+lint=
 arguments=()
 for argument in "$@"; do
   case $argument in
@@ -30,10 +49,15 @@ for argument in "$@"; do
       extras=test,parity
       arguments+=(-m 'not slow')
       ;;
+    --lint) lint=1 ;;
     --slow) arguments+=(-m slow "--record=$root/docs/drills.md" -v) ;;
     *) arguments+=("$argument") ;;
   esac
 done
 ensure_environment "$extras"
 cd "$root"
+if [ -n "$lint" ]; then
+  lint
+  exit
+fi
 exec "$venv/bin/python" -m pytest "${arguments[@]}"

@@ -30,7 +30,7 @@ from typing import Any
 
 import jax
 import ml_collections
-from absl import app, flags
+from absl import app, flags, logging
 
 from crosstrainer_jax import rules
 from crosstrainer_jax.configs import arguments
@@ -213,6 +213,8 @@ def run(main: Callable[[list[str]], None]) -> None:
   """
 
   def guarded(argv: list[str]) -> None:
+    if not flags.FLAGS['verbosity'].present:
+      logging.set_verbosity(logging.WARNING)  # what matters of the rest, the verbs print themselves
     try:
       main(argv)
     except (ValueError, FileNotFoundError) as error:
