@@ -147,9 +147,9 @@ def prepare(data_dir: str | os.PathLike, workers: int | None = None, **config: A
   unknown = sorted(set(config) - known)
   if unknown:
     raise ValueError(f'skillsim has no setting {", ".join(unknown)}; it has {", ".join(_settings())}.')
-  builder = Skillsim(
-    workers=workers, data_dir=os.fspath(data_dir), config=SkillsimConfig(**config), file_format='array_record'
-  )
+  chosen = SkillsimConfig(**config)
+  chosen = Skillsim.builder_configs.get(chosen.name, chosen)
+  builder = Skillsim(workers=workers, data_dir=os.fspath(data_dir), config=chosen, file_format='array_record')
   place = pathlib.Path(builder.data_dir)
   for leftover in place.parent.glob(f'{place.name}.incomplete*') if place.parent.is_dir() else ():
     print(f'skillsim: removing {leftover}, left by an interrupted run.')

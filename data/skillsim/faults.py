@@ -137,7 +137,7 @@ def _balance(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, stre
 
 
 def _hands(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, strength: float) -> None:
-  place = np.array([0.08, 0.17, -0.13] if fault.direction == 'too low' else [0.12, 0.41, 0.22])
+  place = np.array([0.08, 0.12, -0.13] if fault.direction == 'too low' else [0.12, 0.41, 0.22])
   hand = values[:, SLICES['lh']]  # the off hand of a right-handed athlete
   goal = place + (values[:, SLICES['pelvis']] if skill.anchored else 0)
   weight = strength * (0.72 + 0.28 * fault.severity) * _window(u, -1.2, 0.25)

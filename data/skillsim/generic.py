@@ -38,6 +38,7 @@ TARGET_NAMES: list[str] = [
   'contact',
   'vertical velocity',
   'horizontal speed',
+  *(f'pixel {joint} {axis}' for joint in JOINTS for axis in ('x', 'y')),
 ]
 
 
@@ -243,7 +244,8 @@ def cameras(rng: np.random.Generator, joints: np.ndarray, height: float) -> list
 def targets(
   joints: np.ndarray, implement: np.ndarray, contact: np.ndarray, views: Sequence[Camera], height: float
 ) -> np.ndarray:
-  """float32[V, T, K], named by `TARGET_NAMES`; lengths in body heights, speeds in body heights per second."""
+  """float32[V, T, K], named by `TARGET_NAMES`; lengths in body heights, speeds in body heights per second,
+  pixels in image widths from the upper left corner."""
   centred = (joints - joints[:, :1]) / height
   yaw = facing(joints)
   zero = np.zeros_like(yaw)
@@ -260,6 +262,7 @@ def targets(
         contact[:, None],
         velocity[:, 2:],
         np.linalg.norm(velocity[:, :2], axis=-1, keepdims=True),
+        view.project(joints, 1)[0].reshape(frames, -1),
       ],
       -1,
     )

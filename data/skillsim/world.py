@@ -40,6 +40,7 @@ class Style:
   side: float
   head: float
   yaw: float
+  crouch: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,25 +277,27 @@ class World:
   @staticmethod
   def _style(take: np.random.Generator, clip: np.random.Generator) -> Style:
     """Mostly the take's habit, a little of the moment."""
-    wide = take.uniform(-1, 1, 9) * 0.7 + clip.uniform(-1, 1, 9) * 0.3
+    wide = take.uniform(-1, 1, 10) * 0.6 + clip.uniform(-1, 1, 10) * 0.4
     return Style(
       tempo=1 + 0.08 * wide[0],
       depth=0.012 * wide[1],
-      lean=0.05 * wide[2],
+      lean=0.09 * wide[2],
       width=0.012 * wide[3],
       hands=(0.02 * wide[4], 0.02 * wide[5]),
       side=0.04 * wide[6],
       head=0.1 * wide[7],
       yaw=0.15 * wide[8],
+      crouch=0.02 * (1 + wide[9]),
     )
 
 
-_PLAIN = Style(1.0, 0.0, 0.0, 0.0, (0.0, 0.0), 0.0, 0.0, 0.0)
+_PLAIN = Style(1.0, 0.0, 0.0, 0.0, (0.0, 0.0), 0.0, 0.0, 0.0, 0.02)
 
 
 def _styled(values: np.ndarray, style: Style, skill: Skill) -> np.ndarray:
   values = values.copy()
   values[:, SLICES['lean']] += style.lean
+  values[:, SLICES['pelvis']][:, 2] -= style.crouch
   values[:, SLICES['side']] += style.side
   values[:, SLICES['head_pitch']] += style.head
   values[:, SLICES['head_yaw']] += style.yaw

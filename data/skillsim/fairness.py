@@ -1,0 +1,217 @@
+"""Is the embedded world fair? Measured on noise-free joints: `python -m crosstrainer_jax.datasets.skillsim.fairness`.
+
+Five questions, each with the bound that the tests hold:
+
+(a) a sport-aware learner, who knows the nominal motion, finds every fault (recall >= 0.95);
+(b) a sport-blind learner, trained on the other three sports, has F1 >= 0.7 on every fault of the fourth;
+(c) sport, skill, body, clothes, place and camera alone predict no fault (AUC 0.5 +- 0.03);
+(d) every fault moves something by >= 2 pixels in some view, compared with the clean twin;
+(e) one frame does not tell the faults of time: F1 of the best single frame lies >= 0.2 below that of the sequence.
+
+Only these ceilings and floors may be used to calibrate the world.
+"""
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
+
+from crosstrainer_jax.datasets.skillsim import ceiling, render
+from crosstrainer_jax.datasets.skillsim.body import Body
+from crosstrainer_jax.datasets.skillsim.faults import FAULTS, NAMES, Fault
+from crosstrainer_jax.datasets.skillsim.sports import SKILLS, SPORTS
+from crosstrainer_jax.datasets.skillsim.world import Spec, World
+
+OF_TIME = ('timing', 'speed control')
+
+
+@dataclasses.dataclass
+class Sample:
+  """Specs of one sport and split with their noise-free performances, features and labels."""
+
+  specs: list[Spec]
+  performance: ceiling.Performance
+  features: np.ndarray
+  labels: np.ndarray
+
+
+def sample(world: World, sport: str, split: str, count: int) -> Sample:
+  """The first `count` clips."""
+  specs = [world.spec(sport, split, i) for i in range(count)]
+  performance = ceiling.perform(world, specs)
+  return Sample(specs, performance, ceiling.features(performance), ceiling.labels(specs))
+
+
+def samples(world: World, train: int, test: int) -> dict[str, tuple[Sample, Sample]]:
+  """Training and test clips of every sport."""
+  return {sport: (sample(world, sport, 'train', train), sample(world, sport, 'test', test)) for sport in SPORTS}
+
+
+def aware(world: World, data: dict[str, tuple[Sample, Sample]]) -> dict[str, dict[str, tuple[float, float]]]:
+  """(a) Recall and precision per sport and fault, from the difference to the nominal motion of that athlete and
+  skill.
+  """
+  scores: dict[str, dict[str, tuple[float, float]]] = {}
+  for sport, pair in data.items():
+    train, test = (part.features - ceiling.features(ceiling.perform(world, part.specs, False)) for part in pair)
+    said = ceiling.fit_predict(train, pair[0].labels, test) >= 0.2  # asked for recall
+    truth = pair[1].labels
+    scores[sport] = {
+      name: (
+        float(recall_score(truth[:, k], said[:, k], zero_division=0)),
+        float(precision_score(truth[:, k], said[:, k], zero_division=0)),
+      )
+      for k, name in enumerate(NAMES)
+    }
+  return scores
+
+
+def blind(data: dict[str, tuple[Sample, Sample]]) -> dict[str, dict[str, float]]:
+  """(b) F1 per held-out sport and fault of the learner that saw the other sports only."""
+  scores: dict[str, dict[str, float]] = {}
+  for held_out, (_, test) in data.items():
+    others = [train for sport, (train, _) in data.items() if sport != held_out]
+    inputs, truth = (np.concatenate([getattr(part, field) for part in others]) for field in ('features', 'labels'))
+    said = ceiling.fit_predict(inputs, truth, test.features) >= 0.5
+    scores[held_out] = {name: float(f1_score(test.labels[:, k], said[:, k])) for k, name in enumerate(NAMES)}
+  return scores
+
+
+def surroundings(world: World, spec: Spec) -> dict[str, list[float]]:
+  """All that may not betray a fault, as numbers, by kind."""
+  look, scene = world.look(spec), world.scene(spec)
+  skill = list(SKILLS).index(spec.skill)
+  return {
+    'sport and skill': [float(i == skill) for i in range(len(SKILLS))],
+    'body': [getattr(spec.body, f.name) for f in dataclasses.fields(Body)] + [spec.left_handed, look.girth],
+    'background and clothes': [
+      *scene.wall,
+      *scene.floor,
+      *scene.implement_colour,
+      *look.shirt,
+      *look.shorts,
+      *look.skin,
+    ],
+    'view': [*world.view_angles(spec).ravel()],
+  }
+
+
+def nuisances(world: World, count: int) -> dict[str, dict[str, float]]:
+  """(c) AUC per kind of surroundings and fault, learnt on `count` training clips and tested on as many test clips.
+
+  Clips are taken one per take, spread over the sports; give a world of many participants, since a few have chance
+  correlations.
+  """
+  kinds: dict[str, list[list[list[float]]]] = {}
+  truth = []
+  for split in ('train', 'test'):
+    specs = [world.spec(list(SPORTS)[i % 4], split, i) for i in range(0, 5 * count, 5)]
+    truth.append(ceiling.labels(specs))
+    for spec in specs:
+      for kind, values in surroundings(world, spec).items():
+        kinds.setdefault(kind, [[], []])[split == 'test'].append(values)
+  kinds['all'] = [[sum(row, []) for row in zip(*(kinds[k][i] for k in list(kinds)), strict=True)] for i in (0, 1)]
+  scores = {}
+  for kind, (train, test) in kinds.items():
+    chance = ceiling.fit_predict(np.array(train, float), truth[0], np.array(test, float))
+    scores[kind] = {name: float(roc_auc_score(truth[1][:, k], chance[:, k])) for k, name in enumerate(NAMES)}
+  return scores
+
+
+def displacement(world: World, spec: Spec) -> float:
+  """Largest distance in pixels, over views, frames and joints, between a clip and its clean twin."""
+  joints, twin = (world.joints(spec, faults).joints for faults in (True, False))
+  largest = 0.0
+  for camera in world.cameras(spec):
+    (there, _), (here, _) = (camera.project(j, render.SIZE) for j in (joints, twin))
+    largest = max(largest, float(np.linalg.norm(there - here, axis=-1).max()))
+  return largest
+
+
+def visible(world: World, count: int) -> dict[tuple[str, str], float]:
+  """(d) Smallest displacement in pixels per fault and direction over `count` test clips a sport with that fault
+  alone.
+  """
+  smallest: dict[tuple[str, str], float] = {}
+  for name, directions in FAULTS.items():
+    for direction in directions:
+      pixels = []
+      for sport in SPORTS:
+        for i in range(count):
+          spec = world.spec(sport, 'test', 5 * i)
+          severity = float(np.random.default_rng([world.seed, i]).uniform(0.3, 1.0))
+          fault = Fault(name, direction, severity, sign=1 if i % 2 else -1, phase=0.7 * i)
+          pixels.append(displacement(world, dataclasses.replace(spec, faults=(fault,))))
+      smallest[name, direction] = min(pixels)
+  return smallest
+
+
+def single_frames(data: dict[str, tuple[Sample, Sample]], names: Sequence[str]) -> dict[str, tuple[float, float]]:
+  """(e) F1 of the best single frame (at one second count of the clip) and of the sequence, sports mixed, per fault."""
+  train, test = ([pair[i] for pair in data.values()] for i in (0, 1))
+  columns = [NAMES.index(name) for name in names]
+  known, asked = (np.concatenate([part.labels for part in parts])[:, columns] for parts in (train, test))
+  whole = ceiling.fit_predict(*(_joined(train), known, _joined(test)))
+  best = np.zeros(len(names))
+  for t in range(render.FRAMES):
+    frame = ceiling.fit_predict(_stills(train, t), known, _stills(test, t))
+    best = np.maximum(best, [f1_score(asked[:, k], frame[:, k] >= 0.5) for k in range(len(names))])
+  return {name: (float(best[k]), float(f1_score(asked[:, k], whole[:, k] >= 0.5))) for k, name in enumerate(names)}
+
+
+def _joined(parts: Sequence[Sample]) -> np.ndarray:
+  return np.concatenate([part.features for part in parts])
+
+
+def _stills(parts: Sequence[Sample], t: int) -> np.ndarray:
+  """What one frame shows: posture without any speed, and where the implement is."""
+  rows = []
+  for part in parts:
+    values = ceiling.channels(part.performance)
+    posture = [value for name, value in values.items() if 'speed' not in name and name not in ('rise', 'turn')]
+    away = part.performance.implement - part.performance.joints[:, :, 0]
+    posture += [np.linalg.norm(away[..., :2], axis=-1), away[..., 2]]
+    rows.append(np.stack([value[:, t] for value in posture], 1))
+  return np.concatenate(rows)
+
+
+def _table(title: str, scores: dict[str, dict[str, float]]) -> None:
+  print(f'\n{title}\n')
+  print('| | ' + ' | '.join(NAMES) + ' |')
+  print('|---' * (len(NAMES) + 1) + '|')
+  for row, values in scores.items():
+    print(f'| {row} | ' + ' | '.join(f'{values[name]:.2f}' for name in NAMES) + ' |')
+
+
+def main() -> None:
+  """Prints the tables."""
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--entanglement', type=float, default=0.3)
+  parser.add_argument('--train', type=int, default=1200, help='training clips per sport')
+  parser.add_argument('--test', type=int, default=400, help='test clips per sport')
+  parser.add_argument('--nuisance', type=int, default=8000, help='clips for (c)')
+  args = parser.parse_args()
+  begin = time.monotonic()
+  world = World(args.seed, args.entanglement)
+  data = samples(world, args.train, args.test)
+  known = aware(world, data)
+  _table('(a) sport-aware: recall', {s: {n: v[0] for n, v in row.items()} for s, row in known.items()})
+  _table('(a) sport-aware: precision', {s: {n: v[1] for n, v in row.items()} for s, row in known.items()})
+  _table('(b) sport-blind, by held-out sport: F1', blind(data))
+  crowd = World(args.seed, args.entanglement, participants=4096)
+  _table('(c) surroundings alone, 4,096 participants: AUC', nuisances(crowd, args.nuisance))
+  print('\n(d) smallest displacement in pixels\n\n| fault | direction | pixels |\n|---|---|---|')
+  for (name, direction), pixels in visible(world, 40).items():
+    print(f'| {name} | {direction} | {pixels:.1f} |')
+  print('\n(e) best single frame against the sequence: F1\n\n| fault | frame | sequence |\n|---|---|---|')
+  for name, (frame, sequence) in single_frames(data, NAMES).items():
+    print(f'| {name} | {frame:.2f} | {sequence:.2f} |')
+  print(f'\n{time.monotonic() - begin:.0f} s')
+
+
+if __name__ == '__main__':
+  main()
