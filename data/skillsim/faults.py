@@ -169,6 +169,17 @@ def _follow(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, stren
     values[:, SLICES['twist']] += 0.75 * on[:, None]
     values[:, SLICES['yaw']] += 0.45 * on[:, None]
     values[:, SLICES['lean']] += 0.5 * on[:, None]
+    if skill.anchored:  # the body swings open like a barn door and takes the hands with it
+      for name in ('lh', 'rh'):
+        _turn(values[:, SLICES[name]], values[:, SLICES['pelvis']], on)
+
+
+def _turn(points: np.ndarray, centre: np.ndarray, angle: np.ndarray) -> None:
+  """Turns float[T, 3] about the vertical through `centre` float[T, 3] by `angle` float[T], in place."""
+  away = points - centre
+  c, s = np.cos(angle), np.sin(angle)
+  points[:, 0] = centre[:, 0] + c * away[:, 0] - s * away[:, 1]
+  points[:, 1] = centre[:, 1] + s * away[:, 0] + c * away[:, 1]
 
 
 def _head(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, strength: float) -> None:

@@ -279,7 +279,7 @@ class World:
     """Mostly the take's habit, a little of the moment."""
     wide = take.uniform(-1, 1, 10) * 0.6 + clip.uniform(-1, 1, 10) * 0.4
     return Style(
-      tempo=1 + 0.08 * wide[0],
+      tempo=1 + 0.13 * wide[0],
       depth=0.012 * wide[1],
       lean=0.09 * wide[2],
       width=0.012 * wide[3],
@@ -287,11 +287,11 @@ class World:
       side=0.04 * wide[6],
       head=0.1 * wide[7],
       yaw=0.15 * wide[8],
-      crouch=0.02 * (1 + wide[9]),
+      crouch=0.025 * (1 + wide[9]),
     )
 
 
-_PLAIN = Style(1.0, 0.0, 0.0, 0.0, (0.0, 0.0), 0.0, 0.0, 0.0, 0.02)
+_PLAIN = Style(1.0, 0.0, 0.0, 0.0, (0.0, 0.0), 0.0, 0.0, 0.0, 0.025)
 
 
 def _styled(values: np.ndarray, style: Style, skill: Skill) -> np.ndarray:
