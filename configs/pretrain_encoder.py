@@ -13,8 +13,10 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.mesh = (1, -1, 1)
-  config.steps = 1800
-  config.batch_size = 32
+  config.steps = 2400
+  config.batch_size = 16
+  # Weight of the maps' looking at the joints, beside the regression of 3-D joints.
+  config.localisation = 0.3
   # Seconds per update, drawn at random: mostly whole clips, some short windows.
   config.seconds = (4, 4, 2, 1)
   config.workers = 0
@@ -28,19 +30,21 @@ def get_config() -> ml_collections.ConfigDict:
       'image_size': 64,
       'fps': 4,
       'tokens_per_second': 1,
-      'tubelet_frames': 2,
-      'patch': 8,
-      'patch_width': 64,
+      'patch': 4,
+      'channels': 48,
+      'keypoints': 32,
+      'values': 4,
       'width': 128,
       'layers': 3,
       'heads': 4,
-      'mlp_ratio': 2,
+      'mlp_ratio': 4,
+      'feature_dim': 256,
     }
   )
 
   config.optimizer = ml_collections.ConfigDict(
     {
-      'learning_rate': 2e-3,
+      'learning_rate': 3e-3,
       'warmup_fraction': 0.05,
       'final_fraction': 0.02,
       'b1': 0.9,

@@ -47,7 +47,10 @@ def main(argv: list[str]) -> None:
   graph, params = nnx.split(model, nnx.Param)
   params = jax.device_put(params, sharding.replicated(mesh))
   mean, deviation = pretraining.target_statistics(generic.batch(config.seed + 1, range(512))[1])
-  loss = pretraining.make_loss(graph, mean, deviation, config.seconds, encoder_config.fps)
+  pixels = [column for column, name in enumerate(generic.TARGET_NAMES) if name.startswith('pixel ')]
+  loss = pretraining.make_loss(
+    graph, mean, deviation, pixels, config.seconds, encoder_config.fps, config.localisation
+  )
   tx = optimizer.make_optimizer(config.optimizer)
   say(f'{config.steps} updates of {config.batch_size} clips; every clip of generic motion is seen once')
   state = fit(

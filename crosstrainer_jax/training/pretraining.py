@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
 from crosstrainer_jax.training.step import Loss
@@ -42,30 +43,66 @@ def target_statistics(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   return flat.mean(0), np.where(deviation < 1e-3, 1.0, deviation).astype(np.float32)
 
 
-def make_loss(graph: nnx.GraphDef, mean: np.ndarray, deviation: np.ndarray, seconds: Sequence[int], fps: int) -> Loss:
-  """Huber loss on standardised targets and on their change from frame to frame.
+def make_loss(
+  graph: nnx.GraphDef,
+  mean: np.ndarray,
+  deviation: np.ndarray,
+  pixels: Sequence[int],
+  seconds: Sequence[int],
+  fps: int,
+  localisation: float,
+) -> Loss:
+  """Huber loss on standardised targets and on their change from frame to frame, and where the first maps must look.
 
   Batch: {'frames': uint8[B, V, T, H, W, 3], 'targets': float32[B, V, T, K]}. One of `seconds` is drawn per update.
+
+  Args:
+    pixels: the columns of the targets that are x and y of each joint, in image widths: map j is to look at joint j.
+    localisation: weight of that.
   """
 
-  def cut_loss(params: nnx.State, batch: dict[str, jax.Array], length: int) -> tuple[jax.Array, jax.Array]:
+  def cut_loss(params: nnx.State, batch: dict[str, jax.Array], length: int) -> tuple[jax.Array, ...]:
     model = nnx.merge(graph, params)
     frames = batch['frames'][:, :, : length * fps]
-    targets = ((batch['targets'] - mean) / deviation)[:, :, : length * fps]
+    wanted = batch['targets'][:, :, : length * fps]
     b, v, t = frames.shape[:3]
-    predicted = model.head(model.encoder(frames.reshape(b * v, *frames.shape[2:]))).reshape(b * v, t, -1)
-    targets = targets.reshape(b * v, t, -1)
-    error = predicted - targets
-    change = jnp.diff(predicted, axis=1) - jnp.diff(targets, axis=1)
-    return _huber(error).mean() + _huber(change).mean(), jnp.square(error).mean()
+    features, logits, positions = model.encoder.observe(frames.reshape(b * v, *frames.shape[2:]))
+    predicted = model.head(features).reshape(b * v, t, -1)
+    standard = ((wanted - mean) / deviation).reshape(b * v, t, -1)
+    error = predicted - standard
+    change = jnp.diff(predicted, axis=1) - jnp.diff(standard, axis=1)
+    joints = wanted[..., np.asarray(pixels)].reshape(b * v, t, -1, 2)
+    looks, distance = localise(logits[:, :, : joints.shape[2]], positions[:, :, : joints.shape[2]], joints)
+    total = _huber(error).mean() + 0.5 * _huber(change).mean() + localisation * (looks + 10.0 * distance)
+    return total, jnp.square(error).mean(), distance
 
   def loss(params: nnx.State, batch: dict[str, jax.Array], key: jax.Array) -> Any:
     choice = jax.random.randint(key, (), 0, len(seconds))
     branches = [lambda p, b, n=n: cut_loss(p, b, n) for n in seconds]
-    total, squared = jax.lax.switch(choice, branches, params, batch)
-    return total, jnp.ones(()), {'unexplained_variance': (squared, jnp.ones(()))}
+    total, squared, distance = jax.lax.switch(choice, branches, params, batch)
+    one = jnp.ones(())
+    return total, one, {'unexplained_variance': (squared, one), 'joint_distance': (distance, one)}
 
   return loss
+
+
+def localise(logits: jax.Array, positions: jax.Array, joints: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """How far maps are from looking at joints, over the joints that lie in the image.
+
+  Args:
+    logits: float32[..., J, cells] of a square grid. positions: float32[..., J, 2], joints: float32[..., J, 2], in image
+      widths.
+
+  Returns:
+    Mean cross-entropy of the cell that holds the joint, and mean distance |dx| + |dy| in image widths.
+  """
+  grid = round(logits.shape[-1] ** 0.5)
+  inside = ((joints >= 0) & (joints < 1)).all(-1).astype(jnp.float32)
+  cell = jnp.clip(jnp.floor(joints * grid), 0, grid - 1).astype(jnp.int32)
+  chosen = cell[..., 1] * grid + cell[..., 0]
+  count = jnp.maximum(inside.sum(), 1.0)
+  entropy = optax.softmax_cross_entropy_with_integer_labels(logits, chosen)
+  return (entropy * inside).sum() / count, (jnp.abs(positions - joints).sum(-1) * inside).sum() / count
 
 
 def _huber(x: jax.Array) -> jax.Array:
