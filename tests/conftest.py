@@ -8,6 +8,7 @@ import pathlib
 import platform
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
 
 # before jax is imported anywhere
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -87,3 +88,34 @@ def real_data() -> pathlib.Path:
   if not REAL_DATA.is_dir():
     pytest.skip(f'the real material is not there: {REAL_DATA}')
   return REAL_DATA
+
+
+@pytest.fixture(scope='session')
+def write_dataset() -> Callable[..., pathlib.Path]:
+  """Writes clips, given by pool, as a TFDS dataset of ArrayRecord; returns its directory."""
+  import tensorflow_datasets as tfds
+
+  from crosstrainer_jax.input.record import Clip, features_dict
+
+  class Written(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    VERSION = tfds.core.Version('1.0.0')
+    pools: dict[str, list[Clip]]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+      return tfds.core.DatasetInfo(builder=self, features=features_dict(), disable_shuffling=True)
+
+    def _split_generators(self, dl_manager: object) -> dict[str, object]:
+      return {pool: self._generate_examples(pool) for pool in self.pools}
+
+    def _generate_examples(self, pool: str) -> Iterator[tuple[int, dict]]:
+      for number, clip in enumerate(self.pools[pool]):
+        yield number, clip.to_example()
+
+  def write(directory: pathlib.Path, pools: dict[str, list[Clip]]) -> pathlib.Path:
+    tfds.disable_progress_bar()
+    builder = Written(data_dir=directory, file_format='array_record')
+    builder.pools = pools
+    builder.download_and_prepare()
+    return pathlib.Path(builder.data_dir)
+
+  return write

@@ -64,7 +64,8 @@ class Encoder:
   def _ids(self, text: str) -> list[int]:
     ids = self._cache.get(text)
     if ids is None:
-      ids = self._words.encode(text, add_special_tokens=False)
+      # A comment that contains "<video>" or "</s>" says these letters; it neither shows a video nor ends.
+      ids = self._words.encode(text, add_special_tokens=False, split_special_tokens=True)
       self._cache[text] = ids
     return ids
 

@@ -63,7 +63,7 @@ def write(
   for start, path in zip(_starts(clips), _parts(directory, clips), strict=True):
     count = min(PART, clips - start)
     side = path.with_suffix('.json')
-    if path.is_file() and side.is_file():
+    if path.is_file():
       shape = json.loads(side.read_text())
     else:
       features = encode(range(start, start + count))
@@ -73,10 +73,12 @@ def write(
       for row in features:
         writer.write(np.ascontiguousarray(row, np.float16).tobytes())
       writer.close()
-      temporary.rename(path)
       side.write_text(json.dumps(shape))
+      temporary.rename(path)
     report(count)
-  (directory / 'header.json').write_text(json.dumps({'shape': shape, 'encoder': encoder, 'clips': clips}))
+  header = directory / 'header.partial'
+  header.write_text(json.dumps({'shape': shape, 'encoder': encoder, 'clips': clips}))
+  header.rename(directory / 'header.json')
   return FeatureCache(directory)
 
 

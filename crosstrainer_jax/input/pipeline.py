@@ -88,7 +88,13 @@ def example(
 
 
 def batches(
-  stage: Stage, video: Video, batch_size: int, seed: int, workers: int = 0, threads: int = 1
+  stage: Stage,
+  video: Video,
+  batch_size: int,
+  seed: int,
+  workers: int = 0,
+  threads: int = 1,
+  shard: grain.sharding.ShardOptions | None = None,
 ) -> grain.experimental.ElasticIterator:
   """An endless, globally shuffled, elastic iterator of host batches.
 
@@ -96,6 +102,7 @@ def batches(
     video: clip index -> {'features': float16[V, S, D]} or {'frames': uint8[V, T, H, W, 3]}.
     batch_size: global; every process gets its share of each batch.
     workers: spawned reader processes; 0 reads in threads of this one, which is faster up to a few cores.
+    shard: which part of each batch to read; by default that of this JAX process.
   """
   lengths = stage.lengths()
   train = np.asarray(stage.train)
@@ -109,7 +116,7 @@ def batches(
   return grain.experimental.ElasticIterator(
     dataset,
     batch_size,
-    grain.sharding.ShardByJaxProcess(),
+    shard or grain.sharding.ShardByJaxProcess(),
     read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * batch_size),
     multiprocessing_options=grain.MultiprocessingOptions(num_workers=workers) if workers else None,
   )

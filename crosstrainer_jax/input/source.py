@@ -13,8 +13,8 @@ import tensorflow_datasets as tfds
 from crosstrainer_jax.input.record import Clip
 
 _LIGHT_FIELDS = (
-  'clip_id', 'dataset', 'sport', 'skill', 'participant', 'take', 'views', 'commentary', 'frame_times', 'correct',
-  'incorrect', 'faults', 'has_faults', 'proficiency',
+  'clip_id', 'sport', 'skill', 'participant', 'take', 'views', 'commentary', 'frame_times', 'correct', 'incorrect',
+  'faults', 'has_faults', 'proficiency',
 )  # fmt: skip
 
 
@@ -73,19 +73,20 @@ class ClipSource:
     infos = []
     for pool in self._pools:
       for example in self._open(pool, False):
-        values = {name: example[name] for name in _LIGHT_FIELDS if name != 'dataset'}
-        infos.append(ClipInfo(**{name: _plain(value) for name, value in values.items()}, pool=pool))
+        infos.append(ClipInfo(**{name: _plain(example[name]) for name in _LIGHT_FIELDS}, pool=pool))
     return infos
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """Names the content: a hash of the dataset's description and its splits' sizes, stable over moves of the folder."""
-    digest = hashlib.sha256()
-    for pool in self._pools:
-      split = self._builder.info.splits[pool]
-      digest.update(f'{self._builder.info.full_name} {pool} {split.num_examples} {split.num_bytes}'.encode())
-    for name in sorted(path.name for path in self.directory.glob('*.json')):
-      digest.update((self.directory / name).read_bytes())
+    """Names the content: a hash of the dataset's name and of every record file (about a second a GB).
+
+    It stays the same when the folder moves or the same data are made again.
+    """
+    digest = hashlib.sha256(self._builder.info.full_name.encode())
+    for path in sorted(self.directory.glob('*.array_record*')):
+      digest.update(path.name.encode())
+      with path.open('rb') as file:
+        digest.update(hashlib.file_digest(file, 'sha256').digest())
     return digest.hexdigest()[:16]
 
   def _locate(self, index: int) -> tuple[str, int]:

@@ -1,0 +1,195 @@
+"""What batch k holds depends on k, the seed and the batch size: not on hosts, threads, workers or where a run began."""
+
+import collections
+import itertools
+import json
+
+import grain
+import numpy as np
+import pytest
+
+from crosstrainer_jax.input import examples, pipeline, prompts
+from crosstrainer_jax.input.pipeline import Stage, Task
+from crosstrainer_jax.input.source import ClipInfo
+from crosstrainer_jax.input.tokenizer import train_tokenizer
+
+VIEWS, SECONDS, BATCH = 2, 2, 4
+ATTRIBUTES, FEEDBACK = Task(examples.ATTRIBUTES, 1), Task(examples.FEEDBACK, 2)
+SPORTS = ('soccer', 'golf')
+
+
+def clip(number: int) -> ClipInfo:
+  return ClipInfo(
+    f'c{number}', SPORTS[number % 2], 'pass', f'p{number}', f't{number}', 'train', ['a'] * VIEWS, f'Comment {number}.',
+    np.zeros((VIEWS, 4), np.float32), [], [f'fault {number}'], [], False, -1,
+  )  # fmt: skip
+
+
+CLIPS = [clip(number) for number in range(11)]
+
+
+def video(index: int) -> dict[str, np.ndarray]:
+  return {'features': np.full((VIEWS, SECONDS, 3), index, np.float16)}
+
+
+@pytest.fixture(scope='module')
+def words(tmp_path_factory):
+  return train_tokenizer([f' fault Comment {number}.' for number in range(11)], 280, tmp_path_factory.mktemp('words'))
+
+
+@pytest.fixture
+def stage(words):
+  def make(tasks=(FEEDBACK, ATTRIBUTES), train=range(1, 11), view_dropout=0.5):
+    encoder = examples.Encoder(words, VIEWS * SECONDS, 3)
+    video_id = words.convert_tokens_to_ids(prompts.VIDEO)
+    return Stage(CLIPS, list(train), tasks, encoder, video_id, words.pad_token_id, view_dropout, SECONDS)
+
+  return make
+
+
+def take(count, stage, state=None, **options):
+  iterator = pipeline.batches(stage, video, **({'batch_size': BATCH, 'seed': 0} | options))
+  if state is not None:
+    iterator.set_state(state)
+  batches = list(itertools.islice(iterator, count))
+  states = iterator.get_state()
+  iterator.close()
+  return batches, states
+
+
+def assert_same(one, other):
+  assert one.keys() == other.keys()
+  for name in one:
+    assert one[name].dtype == other[name].dtype
+    np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def clips_of(batches):
+  return [int(i) for batch in batches for i in batch['features'][:, 0, 0, 0]]
+
+
+@pytest.mark.parametrize('hosts', [2, 4])
+def test_any_number_of_hosts_sees_the_same_batches(stage, hosts):
+  whole, _ = take(7, stage())
+  parts = [take(7, stage(), shard=grain.sharding.ShardOptions(host, hosts))[0] for host in range(hosts)]
+  for k, batch in enumerate(whole):
+    # the rows are dealt to the hosts in turn
+    dealt = {name: np.stack([part[k][name] for part in parts], 1).reshape(value.shape) for name, value in batch.items()}
+    assert_same(dealt, batch)
+
+
+def test_hosts_may_change_in_the_middle(stage):
+  whole, _ = take(6, stage())
+  _, state = take(3, stage(), shard=grain.sharding.ShardOptions(1, 2))
+  resumed, _ = take(3, stage(), state)
+  for one, other in zip(resumed, whole[3:], strict=True):
+    assert_same(one, other)
+
+
+def test_the_state_is_one_integer_and_resumes_exactly(stage):
+  whole, _ = take(9, stage())
+  for done in (0, 1, 5):
+    _, state = take(done, stage())
+    assert state == {'global_next_index': done * BATCH}
+    resumed, _ = take(9 - done, stage(), json.loads(json.dumps(state)))
+    for one, other in zip(resumed, whole[done:], strict=True):
+      assert_same(one, other)
+
+
+def test_threads_change_nothing(stage):
+  for one, other in zip(take(8, stage())[0], take(8, stage(), threads=4)[0], strict=True):
+    assert_same(one, other)
+
+
+def test_every_epoch_shows_each_clip_once_in_a_new_order(stage):
+  # 10 clips and batches of 5, so that an epoch is two batches
+  batches, _ = take(6, stage(), batch_size=5)
+  epochs = [clips_of(batches[i : i + 2]) for i in (0, 2, 4)]
+  assert all(sorted(epoch) == list(range(1, 11)) for epoch in epochs)
+  assert len({tuple(epoch) for epoch in epochs}) == 3
+  assert clips_of(take(2, stage(), batch_size=5, seed=1)[0]) != epochs[0]
+
+
+def test_fewer_clips_than_rows_are_repeated(stage):
+  batches, _ = take(3, stage(train=[2, 5]))
+  assert collections.Counter(clips_of(batches)) == {2: 6, 5: 6}
+
+
+def test_a_batch_is_of_one_task_and_tasks_come_in_proportion(stage, words):
+  batches, _ = take(9, stage())
+  tasks = []
+  for batch in batches:
+    answers = [
+      words.decode(ids[weights > 0].tolist(), skip_special_tokens=True)
+      for ids, weights in zip(batch['target_ids'], batch['target_weights'], strict=True)
+    ]
+    comments = [answer.startswith(' Comment') for answer in answers]
+    assert len(set(comments)) == 1
+    tasks.append('feedback' if comments[0] else 'attributes')
+    expected = ' Comment {}.' if comments[0] else ' fault {}'
+    assert answers == [expected.format(number) for number in clips_of([batch])]
+  assert tasks == ['feedback', 'feedback', 'attributes'] * 3
+
+
+def test_shapes_are_those_of_the_task(stage):
+  lengths = stage().lengths()
+  batches, _ = take(3, stage())
+  for batch, task in zip(batches, (FEEDBACK, FEEDBACK, ATTRIBUTES), strict=True):
+    size = lengths[task.name]
+    for name in ('tokens', 'segment_ids', 'positions'):
+      assert batch[name].shape == (BATCH, size.tokens)
+    for name in ('target_slots', 'target_ids', 'target_weights'):
+      assert batch[name].shape == (BATCH, size.targets)
+    assert batch['features'].shape == (BATCH, VIEWS, SECONDS, 3)
+    np.testing.assert_array_equal(batch['weight'], np.ones(BATCH, np.float32))
+  assert lengths[examples.FEEDBACK].tokens > lengths[examples.ATTRIBUTES].tokens
+
+
+def shown_attributes(stage, words, batches):
+  """For each row, the attributes that its prompt names."""
+  found = []
+  for batch in batches:
+    for row in batch['tokens']:
+      found.append(words.decode(row.tolist(), skip_special_tokens=True).split('mistakes): ')[1].split('.')[0])
+  return found
+
+
+@pytest.mark.parametrize(('ratio', 'expected'), [(0.0, 0.0), (1.0, 1.0), (0.5, 0.5)])
+def test_prompts_mix_true_and_predicted_attributes(stage, words, ratio, expected):
+  predicted = {i: [f'guess {i}, which is rather long', 'another'] for i in range(1, 11)}
+  made = stage((Task(examples.FEEDBACK, 1, predicted, ratio),), view_dropout=0.0)
+  batches, _ = take(50, made)
+  true = [text.startswith('fault') for text in shown_attributes(made, words, batches)]
+  np.testing.assert_allclose(np.mean(true), expected, atol=0.12)
+
+
+def test_without_predictions_the_true_attributes_are_shown(stage, words):
+  batches, _ = take(2, stage((Task(examples.FEEDBACK, 1, {}, 0.0),)))
+  assert shown_attributes(stage(), words, batches) == [f'fault {i}' for i in clips_of(batches)]
+
+
+def test_views_are_dropped_anew_each_time(stage):
+  batches, _ = take(20, stage((ATTRIBUTES,)))
+  kept = np.concatenate(
+    [batch['segment_ids'][batch['tokens'] == 3].reshape(BATCH, VIEWS, SECONDS) for batch in batches]
+  )
+  assert (kept.min(2) == kept.max(2)).all()
+  assert kept[..., 0].any(1).all()
+  patterns = collections.Counter(map(tuple, kept[..., 0].tolist()))
+  assert set(patterns) == {(1, 1), (1, 0), (0, 1)}
+  whole, _ = take(5, stage((ATTRIBUTES,), view_dropout=0.0))
+  assert all((batch['segment_ids'][batch['tokens'] == 3] == 1).all() for batch in whole)
+
+
+def test_nothing_outside_the_training_part_is_read(stage):
+  asked = set()
+
+  def watched(index):
+    asked.add(index)
+    return video(index)
+
+  iterator = pipeline.batches(stage(train=[3, 4, 7]), watched, BATCH, 0)
+  for _ in range(4):
+    next(iterator)
+  iterator.close()
+  assert asked == {3, 4, 7}
