@@ -151,7 +151,7 @@ def prepare(data_dir: str | os.PathLike, workers: int | None = None, **config: A
   chosen = Skillsim.builder_configs.get(chosen.name, chosen)
   builder = Skillsim(workers=workers, data_dir=os.fspath(data_dir), config=chosen, file_format='array_record')
   place = pathlib.Path(builder.data_dir)
-  for leftover in place.parent.glob(f'{place.name}.incomplete*') if place.parent.is_dir() else ():
+  for leftover in place.parent.glob(f'*incomplete*{place.name}*') if place.parent.is_dir() else ():
     print(f'skillsim: removing {leftover}, left by an interrupted run.')
     shutil.rmtree(leftover)
   if not place.exists():
@@ -164,6 +164,11 @@ def prepare(data_dir: str | os.PathLike, workers: int | None = None, **config: A
     count = sum(split.num_examples for split in builder.info.splits.values())
     print(f'skillsim: {count} clips in {time.monotonic() - begin:.0f} s under {place}')
   return tfds.builder_from_directory(os.fspath(place))
+
+
+def world(**config: Any) -> World:
+  """The world of a dataset that `prepare` made with the same settings."""
+  return SkillsimConfig(**config).world()
 
 
 def _settings() -> list[str]:

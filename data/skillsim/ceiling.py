@@ -154,7 +154,7 @@ def perform(world: World, specs: Sequence[Spec], faults: bool = True) -> Perform
 def classifier(seed: int = 0) -> HistGradientBoostingClassifier:
   """One fault's classifier."""
   return HistGradientBoostingClassifier(
-    max_iter=120, learning_rate=0.12, max_leaf_nodes=12, min_samples_leaf=15, max_features=0.3, random_state=seed
+    max_iter=60, learning_rate=0.2, max_leaf_nodes=12, min_samples_leaf=15, max_features=0.3, random_state=seed
   )
 
 

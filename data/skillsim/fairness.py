@@ -54,15 +54,18 @@ def aware(world: World, data: dict[str, tuple[Sample, Sample]]) -> dict[str, dic
   """(a) Recall and precision per sport and fault, from the difference to the nominal motion of that athlete and
   skill.
   """
+  train, test = ([pair[i] for pair in data.values()] for i in (0, 1))
+  known, asked = (
+    np.concatenate([part.features - ceiling.features(ceiling.perform(world, part.specs, False)) for part in parts])
+    for parts in (train, test)
+  )
+  found = ceiling.fit_predict(known, np.concatenate([part.labels for part in train]), asked) >= 0.2  # asked for recall
   scores: dict[str, dict[str, tuple[float, float]]] = {}
-  for sport, pair in data.items():
-    train, test = (part.features - ceiling.features(ceiling.perform(world, part.specs, False)) for part in pair)
-    said = ceiling.fit_predict(train, pair[0].labels, test) >= 0.2  # asked for recall
-    truth = pair[1].labels
+  for sport, part, said in zip(data, test, np.split(found, len(test)), strict=True):
     scores[sport] = {
       name: (
-        float(recall_score(truth[:, k], said[:, k], zero_division=0)),
-        float(precision_score(truth[:, k], said[:, k], zero_division=0)),
+        float(recall_score(part.labels[:, k], said[:, k], zero_division=0)),
+        float(precision_score(part.labels[:, k], said[:, k], zero_division=0)),
       )
       for k, name in enumerate(NAMES)
     }
@@ -99,24 +102,25 @@ def surroundings(world: World, spec: Spec) -> dict[str, list[float]]:
   }
 
 
-def nuisances(world: World, count: int) -> dict[str, dict[str, float]]:
-  """(c) AUC per kind of surroundings and fault, learnt on `count` training clips and tested on as many test clips.
+KINDS = ('sport and skill', 'body', 'background and clothes', 'view', 'all')
+
+
+def nuisances(world: World, train: int, test: int, kinds: Sequence[str] = KINDS) -> dict[str, dict[str, float]]:
+  """(c) AUC per kind of surroundings and fault, learnt on `train` training clips and tested on `test` test clips.
 
   Clips are taken one per take, spread over the sports; give a world of many participants, since a few have chance
   correlations.
   """
-  kinds: dict[str, list[list[list[float]]]] = {}
-  truth = []
-  for split in ('train', 'test'):
+  inputs, truth = [], []
+  for split, count in (('train', train), ('test', test)):
     specs = [world.spec(list(SPORTS)[i % 4], split, i) for i in range(0, 5 * count, 5)]
+    rows = [surroundings(world, spec) for spec in specs]
+    table = {kind: np.array([row[kind] for row in rows], float) for kind in KINDS[:-1]}
+    inputs.append({**table, 'all': np.concatenate(list(table.values()), 1)})
     truth.append(ceiling.labels(specs))
-    for spec in specs:
-      for kind, values in surroundings(world, spec).items():
-        kinds.setdefault(kind, [[], []])[split == 'test'].append(values)
-  kinds['all'] = [[sum(row, []) for row in zip(*(kinds[k][i] for k in list(kinds)), strict=True)] for i in (0, 1)]
   scores = {}
-  for kind, (train, test) in kinds.items():
-    chance = ceiling.fit_predict(np.array(train, float), truth[0], np.array(test, float))
+  for kind in kinds:
+    chance = ceiling.fit_predict(inputs[0][kind], truth[0], inputs[1][kind])
     scores[kind] = {name: float(roc_auc_score(truth[1][:, k], chance[:, k])) for k, name in enumerate(NAMES)}
   return scores
 
@@ -205,7 +209,7 @@ def main() -> None:
   _table('(a) sport-aware: precision', {s: {n: v[1] for n, v in row.items()} for s, row in known.items()})
   _table('(b) sport-blind, by held-out sport: F1', blind(data))
   crowd = World(args.seed, args.entanglement, participants=4096)
-  _table('(c) surroundings alone, 4,096 participants: AUC', nuisances(crowd, args.nuisance))
+  _table('(c) surroundings alone, 4,096 participants: AUC', nuisances(crowd, args.nuisance, args.nuisance))
   print('\n(d) smallest displacement in pixels\n\n| fault | direction | pixels |\n|---|---|---|')
   for (name, direction), pixels in visible(world, 40).items():
     print(f'| {name} | {direction} | {pixels:.1f} |')

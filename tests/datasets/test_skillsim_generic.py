@@ -1,8 +1,15 @@
 """Generic motion: shapes, determinism, coverage and geometry of the targets."""
 
+import dataclasses
+import subprocess
+import sys
+
 import numpy as np
+
 from crosstrainer_jax.datasets.skillsim import generic
-from crosstrainer_jax.datasets.skillsim.body import INDEX, JOINTS
+from crosstrainer_jax.datasets.skillsim.body import INDEX, JOINTS, facing, rotation
+from crosstrainer_jax.datasets.skillsim.sports import SPORTS
+from crosstrainer_jax.datasets.skillsim.world import World
 
 
 def test_shapes_and_names():
@@ -11,7 +18,7 @@ def test_shapes_and_names():
   assert frames.dtype == np.uint8
   assert targets.shape == (2, 3, 16, len(generic.TARGET_NAMES))
   assert targets.dtype == np.float32
-  assert len(set(generic.TARGET_NAMES)) == len(JOINTS) * 6 + 6
+  assert len(set(generic.TARGET_NAMES)) == len(generic.TARGET_NAMES) == len(JOINTS) * 8 + 6
   assert np.isfinite(targets).all()
 
 
@@ -57,3 +64,36 @@ def test_a_body_is_drawn_and_moves():
   static = frames[:, 1:].astype(int)
   changed = np.abs(static - static[:, :, :1]).sum(-1) > 60
   assert (changed.mean((2, 3, 4)) > 0.001).any()
+
+
+def test_generic_motion_imports_no_sport():
+  code = (
+    'import sys; from crosstrainer_jax.datasets.skillsim import generic; generic.batch(0, [0]); '
+    'print([m for m in sys.modules if "skillsim" in m])'
+  )
+  loaded = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+  assert 'skillsim.generic' in loaded
+  for absent in ('sports', 'faults', 'world', 'grammar'):
+    assert f'skillsim.{absent}' not in loaded
+
+
+def _shape(joints: np.ndarray) -> np.ndarray:
+  """Joints float[T, J, 3] centred on the pelvis, facing x, in trunk lengths."""
+  yaw = facing(joints)
+  upright = (joints - joints[:, :1]) @ rotation(yaw, 0 * yaw, 0 * yaw)
+  return upright / np.linalg.norm(joints[:, INDEX['neck']] - joints[:, 0], axis=-1).mean()
+
+
+def test_generic_motion_saw_no_sport():
+  """No generic clip comes as close to a sport's nominal motion as other athletes doing that skill do."""
+  seen = np.stack([_shape(generic.joints(0, i)) for i in range(1000)])
+  world = World()
+  for sport, skills in SPORTS.items():
+    for skill in skills:
+      specs = [s for s in (world.spec(sport, 'train', i) for i in range(0, 240, 4)) if s.skill == skill.name]
+      # Same moment of the event and same hand, so that what is left is the athlete's style.
+      specs = [dataclasses.replace(s, event=2.0, left_handed=False) for s in specs[:12]]
+      nominal, *others = (_shape(world.joints(spec, faults=False).joints) for spec in specs)
+      own = np.median([np.linalg.norm(other - nominal, axis=-1).mean() for other in others])
+      nearest = np.linalg.norm(seen - nominal, axis=-1).mean((1, 2)).min()
+      assert nearest > 1.5 * own, (skill.name, nearest, own)
