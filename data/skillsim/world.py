@@ -108,6 +108,7 @@ class World:
     self.entanglement = entanglement
     self.commentary_noise = commentary_noise
     self.camera_shift = camera_shift
+    self._latest: tuple[str, np.ndarray] = ('', np.empty(0))
     train = 3 * participants // 4
     self.people = {'train': range(train), 'test': range(train, participants)}
     rng = np.random.default_rng([seed, 11])
@@ -200,18 +201,25 @@ class World:
     return np.stack([azimuth, elevation, fill], -1)
 
   def cameras(self, spec: Spec) -> list[Camera]:
-    """One camera per view of `render.VIEWS`; static ones are placed for the take, whatever goes wrong in a clip of
-    it.
-    """
+    """One camera per view of `render.VIEWS`; static ones are placed for the take, whatever goes wrong in a clip."""
+    return self._cameras(spec, self.joints(spec).joints)
+
+  def _cameras(self, spec: Spec, joints: np.ndarray) -> list[Camera]:
     close, left, right = self.view_angles(spec) + np.array([self._placement(spec).heading, 0, 0])
-    usual = dataclasses.replace(spec, style=_PLAIN, event=2.0)
-    stage = self._perform(usual, TIMES, False).joints
+    stage = self._usual(spec)
     drift = self._stream('clip', spec.sport, spec.split, spec.index).uniform(-1, 1, 3) * np.array([0.5, 0.1, 1])
     return [
-      tracking_view(self.joints(spec).joints, *close, drift, spec.body.height),
+      tracking_view(joints, *close, drift, spec.body.height),
       static_view(stage, *left),
       static_view(stage, *right),
     ]
+
+  def _usual(self, spec: Spec) -> np.ndarray:
+    """Joints float32[T, J, 3] of the take's skill in its plainest form; kept while clips of one take follow."""
+    if self._latest[0] != spec.take:
+      plain = dataclasses.replace(spec, style=_PLAIN, event=2.0)
+      self._latest = (spec.take, self._perform(plain, TIMES, False).joints)
+    return self._latest[1]
 
   def scene(self, spec: Spec) -> render.Scene:
     """Place and implement, the same for all clips of a take."""
@@ -227,7 +235,7 @@ class World:
   def render(self, spec: Spec) -> np.ndarray:
     """Frames uint8[V, T, H, W, 3]."""
     truth = self.joints(spec)
-    cameras, height = self.cameras(spec), spec.body.height
+    cameras, height = self._cameras(spec, truth.joints), spec.body.height
     return render.draw_views(truth.joints, cameras, self.look(spec), self.scene(spec), truth.implement, height)
 
   def clip(self, sport: str, split: str, index: int) -> record.Clip:
