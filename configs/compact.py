@@ -1,4 +1,6 @@
-"""The compact preset: the paper's architecture at a size that two CPU cores train in minutes. Every shipped config starts from it.
+"""The compact preset: the paper's architecture at a size that two CPU cores train in minutes.
+
+Every config of the model starts from it.
 
 Larger presets change values, never code. Durations are epochs over the training clips of a stage.
 """
@@ -17,7 +19,8 @@ def preset() -> ml_collections.ConfigDict:
   config.data = ml_collections.ConfigDict({
     'dataset': 'skillsim',
     'skillsim': {
-      'seed': 0, 'entanglement': 0.3, 'commentary_noise': 0.1, 'camera_shift': 0.0, 'train_clips': 1200, 'test_clips': 400,
+      'seed': 0, 'entanglement': 0.3, 'commentary_noise': 0.1, 'camera_shift': 0.0,
+      'train_clips': 1200, 'test_clips': 400,
     },
   })  # fmt: skip
   config.split = ml_collections.ConfigDict({'setting': 'FS', 'held_out': '', 'validation_share': 0.1, 'seed': 0})
@@ -30,9 +33,10 @@ def preset() -> ml_collections.ConfigDict:
 
   # --- L; f_m takes its width from here.
   config.decoder = ml_collections.ConfigDict({
+    'name': 'llama',
     'hidden_size': 128, 'intermediate_size': 320, 'num_layers': 3, 'num_heads': 4, 'num_kv_heads': 2, 'head_dim': 32,
     'rope_theta': 10000.0, 'rms_norm_eps': 1e-5, 'tie_embeddings': True, 'max_position': 512, 'dropout': 0.0,
-    'dtype': 'float32', 'param_dtype': 'float32', 'remat': 'none',
+    'dtype': 'float32', 'param_dtype': 'float32', 'remat': 'full',
   })  # fmt: skip
 
   # --- Training of every stage.
@@ -81,7 +85,9 @@ def preset() -> ml_collections.ConfigDict:
   )
 
   # --- Confidence of `assess`: share of sampled lists that name an attribute.
-  config.assess = ml_collections.ConfigDict({'samples': 32, 'temperature': 1.0, 'target_precision': 0.5})
+  config.assess = ml_collections.ConfigDict(
+    {'samples': 32, 'temperature': 1.0, 'target_precision': 0.5, 'validation_clips': 200}
+  )
   return config
 
 

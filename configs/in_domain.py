@@ -1,8 +1,8 @@
-"""FS: train on every sport, be measured on people who were never seen (paper, section 4.1). Also the config for own videos.
+"""FS: train on every sport, be measured on people who were never seen (paper, section 4.1). For own videos too.
 
     ./launch_tpu.sh configs/in_domain.py
-    ./launch_tpu.sh configs/in_domain.py:dataset=my_videos                  # imported by python -m crosstrainer_jax.prepare
-    ./launch_tpu.sh configs/in_domain.py:held_out=soccer                    # measured on one sport alone
+    ./launch_tpu.sh configs/in_domain.py:dataset=my_videos          # imported by python -m crosstrainer_jax.prepare
+    ./launch_tpu.sh configs/in_domain.py:held_out=soccer            # measured on one sport alone
 
 Arguments: `held_out` (a sport to measure on), `seed`, `dataset`, `smoke`.
 """

@@ -2,7 +2,8 @@
 
     python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py
 
-Its result ships as crosstrainer_jax/models/weights/video_transformer.safetensors; the file's header holds the command, the seed and the score.
+Its result ships as crosstrainer_jax/models/weights/video_transformer.safetensors; the file's header holds the command,
+the seed and the score.
 """
 
 import ml_collections

@@ -1,6 +1,26 @@
-"""CrossTrainer in JAX: assessment of a sport that the model has never seen, from video and commentary."""
+"""CrossTrainer in JAX: video-language models that coach a sport they have never seen.
 
-import os
+From Python:
 
-# transformers announces at every start that PyTorch is absent, which here it is meant to be
-os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
+    import crosstrainer_jax
+    coach = crosstrainer_jax.load('runs/cross_sport')
+    print(coach.assess('my_jump.mp4', sport='basketball').describe())
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  from crosstrainer_jax.inference.coach import Coach
+
+
+def load(workdir: str | Path) -> 'Coach':
+  """The coach of a finished run: `load(dir).assess(path)`.
+
+  Raises:
+    FileNotFoundError: no trained model in `workdir`.
+  """
+  # Imported here so that `import crosstrainer_jax` costs nothing.
+  from crosstrainer_jax.inference import coach
+
+  return coach.load(workdir)

@@ -32,7 +32,7 @@ class Rows:
 
 
 def evaluate(run: Run, command: str) -> Report:
-  """Predicts, scores, and writes `predictions/`, `report.md`, `report.json` and TensorBoard entries into the workdir."""
+  """Predicts, scores, and writes `predictions/`, `report.md`, `report.json` and TensorBoard entries."""
   references = [Reference.from_clip(run.clips[i]) for i in run.split.test]
   with recipe.timed(f'predictions on {len(references)} test clips'):
     rows = predict_rows(run, references)
@@ -131,7 +131,7 @@ def two_passes(
 
 
 def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> list[Prediction]:
-  """Feedback without attributes; its attributes are those that the extractor reads in it (as the paper does for such rows)."""
+  """Feedback without attributes; the extractor reads them off the text, as the paper does for such rows."""
   video, valid = run.videos(run.split.test)
   texts = run.assessor(params).feedback(
     [r.sport for r in references], None, video, valid, run.config.eval.max_feedback_tokens
@@ -201,7 +201,8 @@ def _show(run: Run, predictions: Sequence[Prediction], report: Report) -> None:
     lines = [
       f'**{clip.sport}, {clip.skill}** ({clip.clip_id})',
       f'expert: {clip.commentary}',
-      f'expert’s attributes: {", ".join(run.clips[index].incorrect) or "none"}; true faults: {", ".join(clip.faults) or "none"}',
+      f'expert’s attributes: {", ".join(run.clips[index].incorrect) or "none"}',
+      f'true faults: {", ".join(clip.faults) or "none"}',
       f'CrossTrainer’s attributes: {", ".join(prediction.attributes or []) or "none"}',
       f'CrossTrainer’s feedback: {prediction.feedback}',
     ]

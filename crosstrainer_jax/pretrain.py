@@ -1,4 +1,4 @@
-"""python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py: trains the video encoder on generic motion and writes its weights."""
+"""python -m crosstrainer_jax.pretrain: trains the video encoder on generic motion and writes its weights."""
 
 import hashlib
 import json
@@ -48,9 +48,7 @@ def main(argv: list[str]) -> None:
   params = jax.device_put(params, sharding.replicated(mesh))
   mean, deviation = pretraining.target_statistics(generic.batch(config.seed + 1, range(512))[1])
   pixels = [column for column, name in enumerate(generic.TARGET_NAMES) if name.startswith('pixel ')]
-  loss = pretraining.make_loss(
-    graph, mean, deviation, pixels, config.seconds, encoder_config.fps, config.localisation
-  )
+  loss = pretraining.make_loss(graph, mean, deviation, pixels, config.seconds, encoder_config.fps, config.localisation)
   tx = optimizer.make_optimizer(config.optimizer)
   say(f'{config.steps} updates of {config.batch_size} clips; every clip of generic motion is seen once')
   state = fit(
@@ -116,7 +114,7 @@ def batches(config: ml_collections.ConfigDict, clips: int) -> grain.experimental
 def _evaluate(
   graph: nnx.GraphDef, params: nnx.State, seed: int, mean: np.ndarray, deviation: np.ndarray, clips: int
 ) -> dict[str, float]:
-  """Mean squared error of standardised targets on clips of another seed, per group of targets: 0 is perfect, 1 is predicting the mean."""
+  """Mean squared error of standardised targets on clips of another seed, by group: 1 is predicting the mean."""
 
   @jax.jit
   def predict(params: nnx.State, frames: jax.Array) -> jax.Array:

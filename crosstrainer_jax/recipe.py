@@ -2,8 +2,8 @@
 
     data → attributes → features → tokenizer → stage I → folds → stage II → other rows → probe
 
-Every step leaves its result in the workdir (or beside the dataset, when other runs can use it) and is skipped when that is there, so that a killed
-run goes on where it was.
+Every step leaves its result in the workdir (or beside the dataset, when other runs can use it) and is skipped when that
+is there, so that a killed run goes on where it was.
 """
 
 import contextlib
@@ -19,9 +19,11 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from crosstrainer_jax import settings
+from crosstrainer_jax import datasets, settings
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
+from crosstrainer_jax.inference import confidence
 from crosstrainer_jax.inference.assessment import Assessor
+from crosstrainer_jax.inference.coach import Card
 from crosstrainer_jax.inference.encoding import encode_dataset, fitted
 from crosstrainer_jax.input import examples, features, pipeline, prompts, splits, tokenizer
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
@@ -88,11 +90,7 @@ class Run:
     return stages.checkpoints.load_params(self.workdir / folder / 'params', self.initial)
 
   def probe(self) -> Probe | None:
-    path = self.workdir / 'probe' / 'probe.npz'
-    if not path.is_file():
-      return None
-    with np.load(path) as file:
-      return Probe(file['kernel'], file['bias'])
+    return Probe.load(self.workdir / 'probe' / 'probe.npz')
 
 
 # --- Preparing
@@ -125,7 +123,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   )
   split = _spoken(clips, split)
   say(
-    f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, {len(split.test)} test'
+    f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, '
+    f'{len(split.test)} test'
   )
 
   with timed('video features'):
@@ -261,6 +260,8 @@ def train(run: Run) -> None:
     if config.probe.steps:
       with timed('proficiency probe'):
         _fit_probe(run, stage2)
+    with timed('confidence'):
+      _write_card(run, stage2)
   finally:
     writer.close()
 
@@ -344,8 +345,38 @@ def _fit_probe(run: Run, params: nnx.State) -> None:
   probe = fit_probe(
     pooled, levels, run.config.probe.steps, run.config.probe.learning_rate, run.config.probe.weight_decay
   )
-  path.parent.mkdir(parents=True, exist_ok=True)
-  np.savez(path, kernel=np.asarray(probe.kernel), bias=np.asarray(probe.bias))
+  probe.save(path)
+
+
+def _write_card(run: Run, params: nnx.State) -> None:
+  """Sets the threshold of confidence on validation clips, and writes what `assess` must know of the model."""
+  config, indices = run.config, run.split.validation[: run.config.assess.validation_clips]
+  threshold, precision = confidence.NEVER, 0.0
+  if indices:
+    video, valid = run.videos(indices)
+    chances = run.assessor(params).probabilities(
+      [run.clips[i].sport for i in indices],
+      video,
+      valid,
+      config.eval.max_attribute_tokens,
+      config.assess.samples,
+      config.assess.temperature,
+      config.seed,
+    )
+    truths = [run.clips[i].faults if run.clips[i].has_faults else run.clips[i].incorrect for i in indices]
+    threshold, precision = confidence.choose_threshold(chances, truths, config.assess.target_precision)
+  sports = sorted({run.clips[i].sport for i in run.split.train})
+  frames = run.seconds * run.video_encoder.config.frames_per_token
+  simulated = datasets.simulated(config.data)
+  Card(config.data.dataset, sports, simulated, run.views, run.seconds, frames, 'letterbox', threshold, precision).write(
+    run.workdir
+  )
+  if threshold > 1:
+    say(
+      f'  no threshold reaches a precision of {config.assess.target_precision:.0%} (best {precision:.0%}): never sure'
+    )
+  else:
+    say(f'  sure from a probability of {threshold:.0%}: precision {precision:.0%} on {len(indices)} validation clips')
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from crosstrainer_jax.configs import arguments
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.discovery.backend import BACKENDS
 from crosstrainer_jax.input.splits import SETTINGS
-from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.training.sharding import MESH_AXES
 
 Values = Mapping[str, Any]
@@ -38,6 +38,7 @@ FROM_0_TO_1 = (
   'training.optimizer.final_fraction',
 )
 AT_LEAST_1 = (
+  'assess.validation_clips',
   'data.skillsim.train_clips',
   'data.skillsim.test_clips',
   'prompt.k',
@@ -128,7 +129,7 @@ def decoder(values: Values) -> Iterator[str]:
   shape = {path.removeprefix('decoder.'): value for path, value in values.items() if path.startswith('decoder.')}
   if shape:
     try:
-      DecoderConfig(vocab_size=values['tokenizer.vocab_size'], **shape)
+      decoder_config(shape.pop('name', ''), {'vocab_size': values['tokenizer.vocab_size'], **shape})
     except (TypeError, ValueError) as error:
       yield str(error)
 

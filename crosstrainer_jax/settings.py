@@ -30,7 +30,7 @@ from typing import Any
 
 import jax
 import ml_collections
-from absl import app, flags, logging
+from absl import app, flags, logging, logging
 
 from crosstrainer_jax import rules
 from crosstrainer_jax.configs import arguments
@@ -216,6 +216,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # what matters of the rest, the verbs print themselves
     try:
+      # Orbax and TFDS tell the story of every file at level INFO.
+      logging.set_verbosity(logging.WARNING)
       main(argv)
     except (ValueError, FileNotFoundError) as error:
       if not _raised_here(error):
@@ -233,6 +235,12 @@ def _raised_here(error: BaseException) -> bool:
   return bool(frames) and frames[-1].f_globals.get('__name__', '').startswith(
     ('crosstrainer_jax.', '__main__', 'config_')
   )
+
+
+def keep_compiled(folder: str | os.PathLike[str]) -> None:
+  """Keeps compiled programs under `folder`, so that a resumed run, an evaluation or a sweep does not compile again."""
+  jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(folder).absolute() / '.compiled'))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
 # --- Writing down

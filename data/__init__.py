@@ -1,19 +1,21 @@
-"""The datasets: each folder holds a TFDS builder and a README. This page is their registry and what the rest asks of them.
+"""The datasets: each folder holds a TFDS builder and a README. This is their registry, and what the rest asks of them.
 
-A new dataset is one folder with `builder.py` and one entry in `FAMILIES`; an imported set of own videos needs no entry.
+A new dataset is one folder with `builder.py` and one entry in `FAMILIES`; a set of own videos needs no entry, since the
+builder in `manifest/` imports it under its own name.
 """
 
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.input.splits import Split
 
-# Datasets that are made on the spot -> module with prepare(data_dir, **config), nouns() and ceiling(config, clips, split).
+# Datasets that are made on the spot. Each is a package with the modules `builder` (prepare(data_dir, **config)),
+# `grammar` (nouns()) and `ceiling` (predict(world, train, test)).
 FAMILIES = {'skillsim': 'crosstrainer_jax.datasets.skillsim'}
-IMPORTED = 'manifest'
 
 
 def prepare(config: Any, data_dir: str | Path) -> Path:
@@ -23,31 +25,40 @@ def prepare(config: Any, data_dir: str | Path) -> Path:
     FileNotFoundError: nothing is imported under that name; the message says what is, and how to import.
   """
   if config.dataset in FAMILIES:
-    builder = importlib.import_module(f'{FAMILIES[config.dataset]}.builder')
-    return Path(builder.prepare(data_dir, **config[config.dataset].to_dict()).data_dir)
-  folder = Path(data_dir) / IMPORTED / config.dataset
-  versions = sorted(path.parent for path in folder.glob('*/dataset_info.json'))
+    return Path(_module(config, 'builder').prepare(data_dir, **config[config.dataset].to_dict()).data_dir)
+  versions = sorted(path.parent for path in (Path(data_dir) / config.dataset).glob('*/dataset_info.json'))
   if not versions:
-    found = sorted({path.parent.parent.name for path in (Path(data_dir) / IMPORTED).glob('*/*/dataset_info.json')})
+    found = {path.parent.parent.name for path in Path(data_dir).glob('*/*/dataset_info.json')}
     raise FileNotFoundError(
-      f'no dataset {config.dataset!r} in {data_dir}: made on the spot are {sorted(FAMILIES)}, imported are {found}. '
-      f'Import it: python -m crosstrainer_jax.prepare MANIFEST --name {config.dataset} --data_dir {data_dir}'
+      f'no dataset {config.dataset!r} in {data_dir}: made on the spot are {sorted(FAMILIES)}, imported are '
+      f'{sorted(found)}. Import it: python -m crosstrainer_jax.prepare MANIFEST --name {config.dataset} '
+      f'--data_dir {data_dir}'
     )
   return versions[-1]
 
 
 def nouns(config: Any, clips: Sequence[ClipInfo]) -> set[str]:
-  """Words that give a sport away, to be masked in text scores: the dataset's own list, else the names of sports and skills."""
+  """Words that give a sport away, to be masked in text scores: of its name, its skills and the dataset's own list."""
   words = {word for clip in clips for name in (clip.sport, clip.skill) for word in name.lower().split()}
   if config.dataset in FAMILIES:
-    words |= set(importlib.import_module(FAMILIES[config.dataset]).nouns())
+    words |= {word for listed in _module(config, 'grammar').nouns().values() for word in listed}
   return words
 
 
 def ceiling(config: Any, clips: Sequence[ClipInfo], split: Split) -> list[set[str]] | None:
-  """Faults of the test clips by a learner with perfect joints that knows no sport; None where there are no true joints."""
+  """Faults of the test clips by a learner with true joints that knows no sport; None where nobody knows the joints."""
   if config.dataset not in FAMILIES:
     return None
-  module = importlib.import_module(f'{FAMILIES[config.dataset]}.ceiling')
-  result: list[set[str]] = module.for_clips(config[config.dataset].to_dict(), clips, split.train, split.test)
-  return result
+  world = _module(config, 'builder').world(**config[config.dataset].to_dict())
+  train, test = ([clips[i].clip_id for i in part] for part in (split.train, split.test))
+  named: list[set[str]] = _module(config, 'ceiling').predict(world, train, test)
+  return named
+
+
+def simulated(config: Any) -> bool:
+  """Whether nobody real is in the videos, of which users of a model should be warned."""
+  return config.dataset in FAMILIES
+
+
+def _module(config: Any, name: str) -> ModuleType:
+  return importlib.import_module(f'{FAMILIES[config.dataset]}.{name}')

@@ -78,11 +78,15 @@ class Assessor:
     temperature: float,
     seed: int,
   ) -> list[dict[str, float]]:
-    """How likely each attribute is: the share of `samples` sampled lists that name it, so the vocabulary stays open."""
+    """How likely each attribute is: the share of `samples` sampled lists that name it, so the vocabulary stays open.
+
+    The key 'none' holds the share of empty lists.
+    """
     rows = [self._encoder.prompt(examples.ATTRIBUTES, sport) for sport in sports]
     results = []
     for tokens, _ in self._generate(rows, video, valid, max_tokens, samples, temperature, seed):
-      named = Counter(name for sample in tokens for name in set(prompts.parse_attributes(self._text(sample))))
+      lists = [prompts.parse_attributes(self._text(sample)) for sample in tokens]
+      named = Counter(name for listed in lists for name in set(listed) or {prompts.EMPTY})
       results.append({name: count / samples for name, count in named.most_common()})
     return results
 
@@ -139,9 +143,9 @@ class Assessor:
     return results
 
   def _chunks(self, count: int, arrays: dict[str, np.ndarray]) -> list[tuple[dict[str, np.ndarray], int]]:
-    """Batches of the one fixed size; the last is filled with zeros, whose segment ids are padding."""
+    """Batches of the one fixed size; the last (or only) one is filled with zeros, whose segment ids are padding."""
     size, chunks = self._batch_size, []
-    for start in range(0, count, size):
+    for start in range(0, max(count, 1), size):
       part = {name: value[start : start + size] for name, value in arrays.items()}
       real = min(size, count - start)
       if real < size:

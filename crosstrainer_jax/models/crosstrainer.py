@@ -1,5 +1,8 @@
 """The whole: f_v → f_m → L. Mapped video features stand where the prompt says `<video>` (paper, section 3.3)."""
 
+import dataclasses
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -7,6 +10,27 @@ from flax import nnx
 
 from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
 from crosstrainer_jax.models.mapper import Mapper
+
+
+# The families of L: name -> (config dataclass, module). A new one is one file and one line here.
+DECODERS: dict[str, tuple[type, type]] = {
+  'llama': (DecoderConfig, Decoder),
+}
+
+
+def decoder_config(name: str, settings: dict[str, Any]) -> Any:
+  """The config dataclass of the family `name`, filled with `settings`.
+
+  Raises:
+    ValueError: no such family, or a setting that it does not have.
+  """
+  if name not in DECODERS:
+    raise ValueError(f'config.decoder.name={name!r} is not one of {sorted(DECODERS)}')
+  config_class = DECODERS[name][0]
+  known = {field.name for field in dataclasses.fields(config_class)}
+  if unknown := set(settings) - known:
+    raise ValueError(f'decoder {name!r} has no setting {sorted(unknown)}; it has {sorted(known)}')
+  return config_class(**settings)
 
 
 class CrossTrainer(nnx.Module):
@@ -27,17 +51,22 @@ class CrossTrainer(nnx.Module):
     self.mapper = Mapper(
       feature_dim, decoder.hidden_size, rngs=rngs, dtype=decoder.dtype, param_dtype=decoder.param_dtype
     )
-    self.decoder = Decoder(decoder, rngs)
+    self.decoder = next(module for kind, module in DECODERS.values() if isinstance(decoder, kind))(decoder, rngs)
 
   def video_tokens(self, batch: dict[str, jax.Array]) -> jax.Array:
-    """v = f_m(v'): float[B, V * S, hidden] from 'features' float16[B, V, S, D] or 'frames' uint8[B, V, T, H, W, 3]."""
+    """v = f_m(v'): float[B, V * S, hidden] from 'features' float16[B, V, S, D] or 'frames' uint8[B, V, T, H, W, 3].
+
+    Beside frames, 'frames_valid' bool[B, V, T] says which of them are real; without it all are.
+    """
     if 'features' in batch:
       features = batch['features']
     else:
       if self.encoder is None:
         raise ValueError('frames came in, but this model has no encoder: set config.encoder.source to features')
-      frames = batch['frames']
-      encoded = self.encoder(frames.reshape(-1, *frames.shape[2:]))
+      frames, valid = batch['frames'], batch.get('frames_valid')
+      if valid is not None:
+        valid = valid.reshape(-1, valid.shape[-1])
+      encoded = self.encoder(frames.reshape(-1, *frames.shape[2:]), valid)
       features = encoded.reshape(*frames.shape[:2], *encoded.shape[1:])
     b, v, s, d = features.shape
     return self.mapper(features.astype(jnp.float32).reshape(b * v * s, d)).reshape(b, v * s, -1)

@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from crosstrainer_jax.models.video_transformer import VideoTransformer, VideoTransformerConfig
@@ -85,10 +85,13 @@ def load(path: str | Path = 'shipped') -> Encoder:
       f'{path}: no encoder weights here. '
       'Make them: python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py'
     )
-  with safe_open(str(path), 'numpy') as file:
-    header = file.metadata() or {}
-    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-  if 'encoder' not in header:
+  try:
+    with safe_open(str(path), 'numpy') as file:
+      header = file.metadata() or {}
+      tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+  except SafetensorError as error:
+    raise ValueError(f'{path}: not a whole safetensors file ({error}); get it again') from error
+  if not {'encoder', 'config'} <= set(header):
     raise ValueError(f'{path}: not an encoder of this project (its header names none)')
   config, module = build(header['encoder'], json.loads(header['config']))
   graph, state = nnx.split(module, nnx.Param)

@@ -4,6 +4,7 @@ The paper conditions P on the attributes too (eq. 3), but implements a linear la
 """
 
 import functools
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -23,6 +24,18 @@ class Probe(NamedTuple):
   def logits(self, v: jax.Array) -> jax.Array:
     """float32[N, D] (v, averaged over its tokens) -> float32[N, 4]."""
     return v @ self.kernel + self.bias
+
+  def save(self, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, kernel=np.asarray(self.kernel), bias=np.asarray(self.bias))
+
+  @classmethod
+  def load(cls, path: Path) -> 'Probe | None':
+    """What `save` wrote; None when there is no such file."""
+    if not path.is_file():
+      return None
+    with np.load(path) as file:
+      return cls(jnp.asarray(file['kernel']), jnp.asarray(file['bias']))
 
 
 @functools.partial(jax.jit, static_argnames=('steps', 'learning_rate', 'weight_decay'))

@@ -1,13 +1,13 @@
 """f_v: a compact video transformer over keypoints, one view at a time.
 
-Each frame passes a small convolutional stem to an 8 x 8 grid. K learned maps then attend over the grid; what a map yields
-is *where* it looks (the expected position, as in spatial soft-argmax, Levine et al. 2016) and *what* it sees there. That
-is one token a frame; a transformer mixes the frames, and the frames of one second are joined into its feature. With a
-plain patch transformer of the same cost, training did not get past predicting the mean pose; positions as numbers are
-what a network of this size cannot invent from so few clips.
+Each frame passes a small convolutional stem to an 8 x 8 grid. K learned maps then attend over the grid; what a map
+yields is *where* it looks (the expected position, as in spatial soft-argmax, Levine et al. 2016) and *what* it sees
+there. That is one token a frame; a transformer mixes the frames, and the frames of one second are joined into its
+feature. With a plain patch transformer of the same cost, training did not get past predicting the mean pose: positions
+as numbers are what a network of this size cannot invent from so few clips.
 
-Time is encoded by sinusoids, so that a clip may have any number of seconds; views carry no embedding (paper, section 4.2:
-views are concatenated).
+Time is encoded by sinusoids, so that a clip may have any number of seconds; views carry no embedding (paper, section
+4.2: views are concatenated).
 """
 
 import dataclasses
@@ -73,8 +73,8 @@ def neighbourhoods(x: jax.Array, stride: int) -> jax.Array:
 class Block(nnx.Module):
   """Pre-norm transformer block: x + Attention(norm x), then x + MLP(norm x), with squared ReLU.
 
-  Linear layers see float[N * L, D]: with a third dimension XLA's CPU backend transposes whole activations in the backward
-  pass (2.4 x slower).
+  Linear layers see float[N * L, D]: with a third dimension XLA's CPU backend transposes whole activations in the
+  backward pass (2.4 x slower).
   """
 
   def __init__(self, config: VideoTransformerConfig, rngs: nnx.Rngs):
@@ -146,8 +146,8 @@ class VideoTransformer(nnx.Module):
     """Features as `__call__` gives them, and what the maps look at, which pretraining supervises.
 
     Returns:
-      features float32[N, S, D]; logits of the maps float32[N, T, K, cells]; expected positions float32[N, T, K, 2] (x, y
-      in image widths from the upper left corner).
+      features float32[N, S, D]; logits of the maps float32[N, T, K, cells]; expected positions float32[N, T, K, 2]
+      (x, y in image widths from the upper left corner).
     """
     c = self.config
     n, t, h, w, _ = frames.shape

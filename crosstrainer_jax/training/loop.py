@@ -69,13 +69,27 @@ def fit(
   start = int(state.step)
   progress = Progress(name, steps, start)
   iterator = iter(batches)
+  scalars: dict[str, jax.Array] = {}
   pending: tuple[int, dict[str, jax.Array]] | None = None
-  waited, window = 0.0, time.monotonic()
+  reported, waited, window = start - 1, 0.0, time.monotonic()
+
+  def report(index: int, scalars: dict[str, jax.Array]) -> None:
+    nonlocal reported, waited, window
+    host, now = _finite(name, reported + 1, index, scalars), time.monotonic()
+    host |= _rates(host, waited, now - window, index - reported, clips_per_step)
+    host['learning_rate'] = float(learning_rate(index))
+    if writer is not None:
+      writer.write_scalars(index, {f'{name}/{key}': value for key, value in host.items()})
+    progress.update(0, loss=host['loss'])
+    reported, waited, window = index, 0.0, now
+
   try:
     for index in range(start, steps):
       if evaluate is not None and evaluate_every and index and index % evaluate_every == 0 and writer is not None:
         writer.write_scalars(index, {f'{name}/{key}': value for key, value in evaluate(state.params).items()})
       if checkpoints is not None and index > start and index % save_every == 0:
+        # What diverged must not take the place of the last good checkpoint.
+        _finite(name, reported + 1, index - 1, scalars)
         checkpoints.save(state, batches.get_state())
       before = time.monotonic()
       batch = sharding.put_batch(next(iterator), mesh)
@@ -83,24 +97,13 @@ def fit(
       state, scalars = step(state, batch, np.float32(learning_rate(index)))
       if pending is not None:
         # The metrics of one logged update are read while the next one runs.
-        logged, values = pending
-        host = {key: float(np.asarray(value)) for key, value in jax.device_get(values).items()}
-        _check_finite(name, logged, log_every, host)
-        now = time.monotonic()
-        host |= _rates(host, waited, now - window, min(log_every, logged - start + 1), clips_per_step)
-        host['learning_rate'] = float(learning_rate(logged))
-        if writer is not None:
-          writer.write_scalars(logged, {f'{name}/{key}': value for key, value in host.items()})
-        progress.update(0, loss=host['loss'])
-        waited, window, pending = 0.0, now, None
+        report(*pending)
+        pending = None
       if (index + 1) % log_every == 0 or index + 1 == steps:
         pending = (index, scalars)
       progress.update()
     if pending is not None:
-      host = {key: float(np.asarray(value)) for key, value in jax.device_get(pending[1]).items()}
-      _check_finite(name, pending[0], log_every, host)
-      if writer is not None:
-        writer.write_scalars(pending[0], {f'{name}/{key}': value for key, value in host.items()})
+      report(*pending)
     if checkpoints is not None and int(state.step) > start:
       checkpoints.save(state, batches.get_state())
   finally:
@@ -122,11 +125,13 @@ def _rates(
   return rates
 
 
-def _check_finite(name: str, index: int, log_every: int, values: dict[str, float]) -> None:
-  if math.isfinite(values['loss']) and math.isfinite(values['grad_norm']):
-    return
+def _finite(name: str, first: int, last: int, scalars: dict[str, jax.Array]) -> dict[str, float]:
+  """The scalars of update `last` on the host; `first` is the earliest update that was not looked at."""
+  values = {key: float(np.asarray(value)) for key, value in jax.device_get(scalars).items()}
+  if all(math.isfinite(values[key]) for key in ('loss', 'grad_norm', 'param_norm')):
+    return values
   norms = ', '.join(f'{key}={values[key]:.3g}' for key in ('loss', 'grad_norm', 'update_norm', 'param_norm'))
   raise NonFiniteLoss(
-    f'{name}: not finite between updates {max(0, index - log_every + 1)} and {index} ({norms}). '
+    f'{name}: not finite between updates {first} and {last} ({norms}). '
     'The last checkpoint is good; lower the learning rate or config.clip_norm and start again to resume from it.'
   )

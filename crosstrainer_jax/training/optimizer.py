@@ -12,9 +12,11 @@ import optax
 def schedule(config: ml_collections.ConfigDict, steps: int) -> optax.Schedule:
   """Linear warm-up to `learning_rate`, then cosine decay to `final_fraction` of it, over `steps` updates."""
   warmup = max(1, round(config.warmup_fraction * steps))
-  return optax.warmup_cosine_decay_schedule(
+  curve = optax.warmup_cosine_decay_schedule(
     0.0, config.learning_rate, warmup, max(steps, warmup + 1), end_value=config.final_fraction * config.learning_rate
   )
+  # The first update is one step up the slope already: at a rate of 0 it would be lost.
+  return lambda update: curve(update + 1)
 
 
 def path_name(path: Sequence[Any]) -> str:

@@ -33,7 +33,7 @@ def make_mesh(shape: Sequence[int] = (1, -1, 1), devices: Sequence[jax.Device] |
   """
   devices = list(devices if devices is not None else jax.devices())
   sizes = list(shape)
-  if len(sizes) != len(MESH_AXES) or sizes.count(-1) > 1:
+  if len(sizes) != len(MESH_AXES) or sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
     raise ValueError(f'mesh={tuple(shape)}: give one size for each of {MESH_AXES}, at most one of them -1')
   if -1 in sizes:
     known = int(np.prod([s for s in sizes if s != -1]))
@@ -54,9 +54,25 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def data_shards(mesh: Mesh) -> int:
+  """Into how many parts a batch is split."""
+  return mesh.shape['replica'] * mesh.shape['fsdp']
+
+
 def put_batch(batch: Any, mesh: Mesh) -> Any:
-  """Moves a host batch to the mesh; leading dimensions must divide by its data axes."""
-  return jax.device_put(batch, batch_sharding(mesh))
+  """Moves this process's rows of a batch to the mesh.
+
+  Raises:
+    ValueError: the rows do not divide over the mesh's data axes.
+  """
+  rows = jax.process_count() * len(jax.tree.leaves(batch)[0])
+  if rows % data_shards(mesh):
+    raise ValueError(
+      f'a batch of {rows} rows does not divide over the {data_shards(mesh)} data shards of the mesh; '
+      f'choose a batch size that is a multiple of {data_shards(mesh)}, or another config.mesh'
+    )
+  target = batch_sharding(mesh)
+  return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(target, rows), batch)
 
 
 def partition_spec(name: str, shape: Sequence[int], axes: Sequence[str | None] | None, mesh: Mesh) -> PartitionSpec:
@@ -79,7 +95,11 @@ def partition_spec(name: str, shape: Sequence[int], axes: Sequence[str | None] |
         f'{name}: dimension of {size} does not divide over mesh axis {axis!r} of {mesh.shape[axis]}; '
         f'choose config.mesh so that {axis} divides {size}'
       )
-  return PartitionSpec(*spec)
+  # As the compiler writes it, so that a state that comes out of an update has the very shardings that went in.
+  split = [axis if axis and mesh.shape[axis] > 1 else None for axis in spec]
+  while split and split[-1] is None:
+    split.pop()
+  return PartitionSpec(*split)
 
 
 def logical_axes(variable: nnx.Variable) -> tuple[str | None, ...] | None:

@@ -1,6 +1,7 @@
 """One stage of training from start to `done.json`: model, data and loss meet here."""
 
 import dataclasses
+import functools
 import json
 import math
 import time
@@ -15,8 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from crosstrainer_jax.input import pipeline
-from crosstrainer_jax.models.crosstrainer import CrossTrainer, negative_log_likelihood
-from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.crosstrainer import CrossTrainer, decoder_config, negative_log_likelihood
 from crosstrainer_jax.training import checkpoints, optimizer, sharding
 from crosstrainer_jax.training.loop import fit
 from crosstrainer_jax.training.step import Loss, Step, init_state, make_step
@@ -38,7 +38,8 @@ class Blueprint:
   def merge(self, params: nnx.State, key: jax.Array | None = None) -> CrossTrainer:
     """The module with `params`; `key` gives every random stream a new seed."""
     rest = self.rest if key is None else _reseed(self.rest, key)
-    return nnx.merge(self.graph, params, rest)
+    # Copied, since a stream belongs to the trace that made it.
+    return nnx.merge(self.graph, params, rest, copy=True)
 
 
 def build(
@@ -51,7 +52,8 @@ def build(
   encoder: nnx.Module | None = None,
 ) -> tuple[Blueprint, nnx.State]:
   """The model of `config.decoder` with fresh parameters, each made where it belongs on the mesh."""
-  decoder = DecoderConfig(vocab_size=vocab_size, **config.decoder.to_dict())
+  family = config.decoder.to_dict()
+  decoder = decoder_config(family.pop('name'), {'vocab_size': vocab_size, **family})
 
   def create() -> CrossTrainer:
     return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), encoder)
@@ -59,14 +61,14 @@ def build(
   graph, abstract, *_ = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
   shardings = sharding.state_shardings(abstract, mesh)
 
-  @jax.jit
+  @functools.partial(jax.jit, out_shardings=(shardings, None))
   def initialise() -> tuple[nnx.State, nnx.State]:
     _, params, *(rest,) = nnx.split(create(), nnx.Param, ...)
     return params, rest
 
   with jax.set_mesh(mesh):
     params, rest = initialise()
-  return Blueprint(graph, rest), jax.device_put(params, shardings)
+  return Blueprint(graph, rest), params
 
 
 def make_loss(blueprint: Blueprint) -> Loss:

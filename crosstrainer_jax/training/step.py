@@ -24,9 +24,21 @@ class TrainState(NamedTuple):
 
 
 def init_state(params: Any, tx: optax.GradientTransformation, seed: int) -> TrainState:
-  return TrainState(
-    jnp.zeros((), jnp.int32), params, jax.jit(tx.init)(params), jax.random.key_data(jax.random.key(seed))
+  """The state before the first update: the optimiser's moments lie where their parameters lie.
+
+  `params` must be on a mesh (NamedSharding).
+  """
+  everywhere = sharding.replicated(jax.tree.leaves(params)[0].sharding.mesh)
+  places = optax.tree_map_params(
+    tx,
+    lambda _, param: param.sharding,
+    jax.eval_shape(tx.init, params),
+    params,
+    transform_non_params=lambda _: everywhere,
   )
+  start = (jnp.zeros((), jnp.int32), jax.random.key_data(jax.random.key(seed)))
+  step, key = jax.device_put(start, everywhere)
+  return TrainState(step, params, jax.jit(tx.init, out_shardings=places)(params), key)
 
 
 # step(state, batch, learning rate) -> the next state and its scalars.
@@ -54,9 +66,9 @@ def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh) -> St
     scalars = {
       'loss': loss,
       'weight': weight,
-      'grad_norm': optax.global_norm(grads),
-      'update_norm': optax.global_norm(updates),
-      'param_norm': optax.global_norm(params),
+      'grad_norm': optax.tree.norm(grads),
+      'update_norm': optax.tree.norm(updates),
+      'param_norm': optax.tree.norm(params),
     }
     scalars |= {name: total / jnp.maximum(w, 1e-6) for name, (total, w) in metrics.items()}
     return TrainState(state.step + 1, params, opt_state, state.key), scalars

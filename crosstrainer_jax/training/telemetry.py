@@ -45,9 +45,11 @@ class Progress:
     self._bar = tqdm(total=total, initial=initial, desc=name, unit=unit, leave=False) if sys.stderr.isatty() else None
     self._start = self._last = time.monotonic()
     self._first = initial
+    self._shown: dict[str, float] = {}
 
   def update(self, count: int = 1, **shown: float) -> None:
     self._done += count
+    self._shown |= shown
     if self._bar is not None:
       if shown:
         self._bar.set_postfix({name: f'{value:.3g}' for name, value in shown.items()}, refresh=False)
@@ -57,7 +59,7 @@ class Progress:
     if now - self._last >= self._seconds:
       self._last = now
       left = (now - self._start) / max(self._done - self._first, 1) * (self._total - self._done)
-      values = ''.join(f'  {name} {value:.3g}' for name, value in shown.items())
+      values = ''.join(f'  {name} {value:.3g}' for name, value in self._shown.items())
       print(f'  {self._name}: {self._done}/{self._total}{values}  {left:.0f} s left', flush=True)
 
   def close(self) -> None:

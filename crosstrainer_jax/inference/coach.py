@@ -1,0 +1,293 @@
+"""A trained model as a coach of real videos: `crosstrainer_jax.load(workdir).assess('my_jump.mp4')`."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from crosstrainer_jax.inference.assessment import Assessor
+from crosstrainer_jax.inference.encoding import make_encode
+from crosstrainer_jax.input import examples, prompts, tokenizer, video
+from crosstrainer_jax.input.record import LEVELS
+from crosstrainer_jax.models import encoders
+from crosstrainer_jax.models.proficiency import Probe
+from crosstrainer_jax.training import checkpoints, sharding, stages
+
+MODEL_FILE = 'model.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """What one must know of a trained model to use it, kept as `model.json` in its workdir.
+
+  Attributes:
+    dataset, sports: what it was trained on.
+    simulated: whether nobody real was in the training videos.
+    views: number of views that it takes at most; missing ones are left out, as view dropout taught it.
+    seconds: video tokens per view; frames: T of a window, at the encoder's frames per second.
+    fit: how a frame becomes a square, as in the training data.
+    threshold: probability below which an attribute is "not sure"; precision: of attributes above it, on validation.
+  """
+
+  dataset: str
+  sports: list[str]
+  simulated: bool
+  views: int
+  seconds: int
+  frames: int
+  fit: video.Fit
+  threshold: float
+  precision: float
+
+  def write(self, workdir: str | Path) -> None:
+    (Path(workdir) / MODEL_FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1) + '\n')
+
+  @classmethod
+  def read(cls, workdir: str | Path) -> 'Card':
+    path = Path(workdir) / MODEL_FILE
+    if not path.is_file():
+      raise FileNotFoundError(
+        f'{workdir}: no trained model here ({MODEL_FILE} is missing). Train one: ./launch_tpu.sh configs/cross_sport.py'
+      )
+    return cls(**json.loads(path.read_text()))
+
+
+@dataclasses.dataclass
+class Segment:
+  """The coach's answer for `start` … `end` seconds of the video.
+
+  Attributes:
+    attributes: those that are sure, with their probability.
+    doubtful: those below the threshold, with their probability.
+    feedback: written given the attributes; None when the coach is not sure of any.
+    level: the likeliest level and its probability; None for a model without a probe.
+  """
+
+  start: float
+  end: float
+  attributes: dict[str, float]
+  doubtful: dict[str, float]
+  feedback: str | None
+  level: tuple[str, float] | None
+
+  @property
+  def sure(self) -> bool:
+    return self.feedback is not None
+
+
+@dataclasses.dataclass
+class Assessment:
+  """All segments of one video.
+
+  Attributes:
+    warnings: what the reader should know before trusting this.
+    timing: seconds spent to decode, encode and generate, compilation included where it happened.
+  """
+
+  videos: list[str]
+  sport: str
+  segments: list[Segment]
+  warnings: list[str]
+  timing: dict[str, float]
+
+  def to_json(self) -> str:
+    values = dataclasses.asdict(self)
+    for row, segment in zip(values['segments'], self.segments, strict=True):
+      row['sure'] = segment.sure
+      row['level'] = dict(zip(('name', 'probability'), segment.level, strict=True)) if segment.level else None
+    return json.dumps(values, indent=1, ensure_ascii=False)
+
+  def describe(self) -> str:
+    """The assessment as a coach would hand it over, as text."""
+    lines = [f'{", ".join(self.videos)} · {self.sport}']
+    for segment in self.segments:
+      lines.append(f'\n{segment.start:6.1f}–{segment.end:.1f} s')
+      if segment.level:
+        lines.append(f'  level      {segment.level[0]} ({segment.level[1]:.0%})')
+      if segment.sure:
+        named = ', '.join(f'{name} ({p:.0%})' for name, p in segment.attributes.items()) or 'nothing stands out'
+        lines += [f'  improve    {named}', f'  feedback   {segment.feedback}']
+      else:
+        named = ', '.join(f'{name} ({p:.0%})' for name, p in list(segment.doubtful.items())[:3])
+        lines.append(f'  not sure   {named}')
+    lines += ['', *(f'Note: {warning}' for warning in self.warnings)]
+    lines.append('Seconds: ' + ', '.join(f'{name} {seconds:.1f}' for name, seconds in self.timing.items()))
+    return '\n'.join(lines)
+
+
+class Coach:
+  """A trained model and all that it needs to look at a video file.
+
+  Args:
+    workdir: of a finished run.
+
+  Raises:
+    FileNotFoundError: something is missing there; the message says what.
+  """
+
+  def __init__(self, workdir: str | Path, config: ml_collections.ConfigDict, folder: str):
+    self.card = Card.read(workdir)
+    self.config = config
+    workdir = Path(workdir)
+    # One row at a time is all an interactive user asks for; the mesh is then one device, whatever the machine has.
+    self._mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+    self._words = tokenizer.load_tokenizer(workdir / 'tokenizer')
+    text = examples.Encoder(self._words, self.card.views * self.card.seconds, config.prompt.k)
+    self._encoder = encoders.load(config.encoder.weights)
+    joint = config.encoder.source == 'frames'
+    blueprint, initial = stages.build(
+      config,
+      len(self._words),
+      self._encoder.config.feature_dim,
+      self._words.convert_tokens_to_ids(prompts.VIDEO),
+      config.seed,
+      self._mesh,
+      nnx.merge(self._encoder.graph, self._encoder.params) if joint else None,
+    )
+    params = checkpoints.load_params(workdir / folder / 'params', initial)
+    if joint:
+      self._encoder = dataclasses.replace(self._encoder, params=params['encoder'])
+    self._encode: Callable[[np.ndarray, np.ndarray], np.ndarray] = make_encode(self._encoder, self._mesh)
+    self._batch = 8
+    self._assessor = Assessor(blueprint, params, self._words, text, self._mesh, self._batch)
+    self._probe = Probe.load(workdir / 'probe' / 'probe.npz')
+
+  @property
+  def window(self) -> float:
+    """Seconds of one window."""
+    return self.card.frames / self._encoder.config.fps
+
+  def assess(
+    self,
+    path: str | Path | Sequence[str | Path],
+    sport: str = '',
+    stride: float = 0.0,
+    progress: Callable[[str], None] | None = None,
+  ) -> Assessment:
+    """Slides the window over a video and answers for each segment.
+
+    Args:
+      path: a video file, or one per view of the same take.
+      sport: as the prompt should name it; "" for "a sport".
+      stride: seconds from window to window; 0 sets them end to end.
+      progress: told what is being done.
+
+    Raises:
+      ValueError: a file that is no video, or more views than the model knows.
+    """
+    paths = [Path(p) for p in ([path] if isinstance(path, str | Path) else path)]
+    if len(paths) > self.card.views:
+      raise ValueError(f'{len(paths)} views were given, but this model was trained with {self.card.views}')
+    tell = progress or (lambda _: None)
+    sport = sport or 'a sport'
+    timing: dict[str, float] = {}
+
+    start = time.monotonic()
+    tell('decoding')
+    spans = self._spans(paths, stride)
+    frames, times = self._read(paths, spans)
+    timing['decode'] = time.monotonic() - start
+
+    start = time.monotonic()
+    tell('encoding')
+    features, valid = self._features(frames, times)
+    timing['encode'] = time.monotonic() - start
+
+    start = time.monotonic()
+    tell('generating')
+    segments = self._answer(sport, spans, features, valid)
+    timing['generate'] = time.monotonic() - start
+    return Assessment([str(p) for p in paths], sport, segments, self._warnings(sport), timing)
+
+  def _spans(self, paths: Sequence[Path], stride: float) -> list[tuple[float, float]]:
+    duration = min(video.probe(path).duration for path in paths)
+    return video.sliding_windows(duration, self.window, stride or self.window)
+
+  def _read(self, paths: Sequence[Path], spans: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """uint8[N, V, T, H, W, 3] and float32[N, V, T]; views that were not given are padding."""
+    size, fps, count = self._encoder.config.image_size, self._encoder.config.fps, self.card.frames
+    frames = np.zeros((len(spans), self.card.views, count, size, size, 3), np.uint8)
+    times = np.full((len(spans), self.card.views, count), np.nan, np.float32)
+    wanted = [[begin + i / fps for i in range(count) if i == 0 or begin + i / fps < end] for begin, end in spans]
+    for view, path in enumerate(paths):
+      for number, window in enumerate(video.read_windows(path, wanted, size, self.card.fit)):
+        shown = len(window.frames)
+        frames[number, view, :shown], times[number, view, :shown] = window.frames, window.times
+    return frames, times
+
+  def _features(self, frames: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    parts = []
+    for begin in range(0, len(frames), self._batch):
+      some, when = frames[begin : begin + self._batch], times[begin : begin + self._batch]
+      missing = self._batch - len(some)
+      padded = np.pad(some, ((0, missing), *((0, 0),) * 5))
+      parts.append(
+        self._encode(padded, np.pad(when, ((0, missing), (0, 0), (0, 0)), constant_values=np.nan))[: len(some)]
+      )
+    valid = np.stack([examples.valid_tokens(row, self.card.seconds) for row in times])
+    return np.concatenate(parts), valid
+
+  def _answer(
+    self, sport: str, spans: Sequence[tuple[float, float]], features: np.ndarray, valid: np.ndarray
+  ) -> list[Segment]:
+    options, seen, sports = self.config.assess, {'features': features}, [sport] * len(spans)
+    limits = self.config.eval
+    chances = self._assessor.probabilities(
+      sports, seen, valid, limits.max_attribute_tokens, options.samples, options.temperature, self.config.seed
+    )
+    nothing = [row.pop(prompts.EMPTY, 0.0) for row in chances]
+    sure = [{name: p for name, p in row.items() if p >= self.card.threshold} for row in chances]
+    texts = self._assessor.feedback(sports, [list(row) for row in sure], seen, valid, limits.max_feedback_tokens)
+    levels: list[tuple[str, float] | None] = [None] * len(spans)
+    if self._probe is not None:
+      odds = np.asarray(jax.nn.softmax(self._probe.logits(self._assessor.pooled(seen, valid)), -1))
+      levels = [(LEVELS[int(row.argmax())], float(row.max())) for row in odds]
+    return [
+      Segment(
+        begin,
+        end,
+        named,
+        {name: p for name, p in chance.items() if name not in named},
+        # Nothing to improve is an answer too, when the model is as sure of it as it must be of an attribute.
+        text if named or clean >= self.card.threshold else None,
+        level,
+      )
+      for (begin, end), named, chance, clean, text, level in zip(
+        spans, sure, chances, nothing, texts, levels, strict=True
+      )
+    ]
+
+  def _warnings(self, sport: str) -> list[str]:
+    warnings = []
+    if self.card.simulated:
+      warnings.append(
+        'this model was trained on simulated athletes alone; on real video its words show the mechanics, not advice'
+      )
+    if sport not in self.card.sports:
+      warnings.append(f'{sport!r} was not among its training sports ({", ".join(self.card.sports)})')
+    if self.card.threshold > 1:
+      warnings.append('on validation no attribute was right often enough, so it is never sure')
+    return warnings
+
+
+def load(workdir: str | Path, config: Any = None, folder: str = 'stage2') -> Coach:
+  """The coach of a finished run.
+
+  Args:
+    workdir: of the run.
+    config: another config than the one recorded there.
+    folder: which stage's parameters.
+  """
+  if config is None:
+    path = Path(workdir) / 'config.json'
+    if not path.is_file():
+      raise FileNotFoundError(f'{workdir} is not the folder of a run: it has no config.json')
+    config = ml_collections.ConfigDict(json.loads(path.read_text()))
+  return Coach(workdir, config, folder)
