@@ -4,12 +4,14 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
 from crosstrainer_jax import datasets, measure, recipe, settings
-from crosstrainer_jax.input.splits import SETTINGS
+from crosstrainer_jax.evaluation.predictions import write_atomically
+from crosstrainer_jax.evaluation.report import Report
 from crosstrainer_jax.training import stages
 from crosstrainer_jax.training.telemetry import say
 
@@ -27,27 +29,48 @@ def main(argv: list[str]) -> None:
     say(plan(config, workdir))
     return
   start = time.monotonic()
-  if (workdir / 'report.md').is_file() and (workdir / 'done.json').is_file():
+  if is_done(workdir):
     say(f'{workdir} is done already; its results again:')
-  with recipe.timed(f'data: {config.data.dataset}'):
-    directory = datasets.prepare(config.data, _DATA_DIR.value)
-  run = recipe.open_run(config, workdir, directory)
-  recipe.train(run)
-  report = measure.evaluate(run, f'./launch_tpu.sh {shlex.join([flags.FLAGS.config, *overrides()])}')
-  report.print()
-  (workdir / 'done.json').write_text(f'{{"seconds": {time.monotonic() - start:.1f}}}\n')
+  run(config, workdir, _DATA_DIR.value, command_of(flags.FLAGS.config, flags.FLAGS.override)).print()
   say(_what_next(workdir, time.monotonic() - start))
 
 
-def overrides() -> list[str]:
-  return [f'--config.{override}' for override in flags.FLAGS.override]
+def run(config: settings.ml_collections.ConfigDict, workdir: Path, data_dir: str | Path, command: str) -> Report:
+  """Trains and evaluates what `config` says, or goes on with what `workdir` holds of it.
+
+  Args:
+    data_dir: where prepared datasets are kept; the run's own is made when it is absent.
+    command: what makes this run again, for the report.
+
+  Raises:
+    SettingsError: the workdir belongs to another config or to other data.
+  """
+  start, done = time.monotonic(), is_done(workdir)
+  with recipe.timed(f'data: {config.data.dataset}'):
+    directory = datasets.prepare(config.data, data_dir)
+  opened = recipe.open_run(config, workdir, directory)
+  recipe.train(opened)
+  report = measure.evaluate(opened, command)
+  if not done:  # what the run took, not what it takes to print it again
+    write_atomically(workdir / 'done.json', f'{{"seconds": {time.monotonic() - start:.1f}}}\n')
+  return report
+
+
+def is_done(workdir: Path) -> bool:
+  """Whether a run has come to its end there."""
+  return (workdir / 'report.json').is_file() and (workdir / 'done.json').is_file()
+
+
+def command_of(config: str, overrides: Sequence[str]) -> str:
+  """The line for a shell that makes a run of `config` with `overrides`, written `a.b=value`."""
+  return f'./launch_tpu.sh {shlex.join([config, *(f"--config.{override}" for override in overrides)])}'
 
 
 def plan(config: settings.ml_collections.ConfigDict, workdir: Path) -> str:
   """What a run of `config` will do, in a few lines."""
   sim = config.data.skillsim
   lines = [
-    f'Would run {config.split.setting} ({SETTINGS.index(config.split.setting) + 1} of {len(SETTINGS)} settings), held out: {config.split.held_out or "nobody’s sport"}, seed {config.seed}.',
+    f'Would run {config.split.setting}, held out: {config.split.held_out or "nothing"}, seed {config.seed}.',
     f'  data       {config.data.dataset} in {_DATA_DIR.value}',
   ]
   clips = 0
