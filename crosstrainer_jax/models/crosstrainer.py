@@ -11,7 +11,6 @@ from flax import nnx
 from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
 from crosstrainer_jax.models.mapper import Mapper
 
-
 # The families of L: name -> (config dataclass, module). A new one is one file and one line here.
 DECODERS: dict[str, tuple[type, type]] = {
   'llama': (DecoderConfig, Decoder),

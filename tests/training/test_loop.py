@@ -1,0 +1,185 @@
+"""The order of the loop, resuming to the bit, and what happens when the loss diverges."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from crosstrainer_jax.training import sharding
+from crosstrainer_jax.training.checkpoints import Checkpoints
+from crosstrainer_jax.training.loop import NonFiniteLoss, fit
+from crosstrainer_jax.training.step import TrainState
+
+RATE = 0.1
+
+
+class Writer:
+  """Keeps what it is given."""
+
+  def __init__(self):
+    self.rows: dict[int, dict[str, float]] = {}
+
+  def write_scalars(self, step, scalars):
+    self.rows.setdefault(step, {}).update(scalars)
+
+  def flush(self):
+    pass
+
+  def losses(self):
+    return {step: row['toy/loss'] for step, row in self.rows.items() if 'toy/loss' in row}
+
+
+def train(toy, steps, directory=None, step=None, writer=None, **options):
+  settings = {'save_every': 3, 'log_every': 1, 'clips_per_step': 8} | options
+  return fit(
+    'toy',
+    step or toy.step,
+    toy.state(),
+    toy.batches(),
+    steps,
+    lambda index: RATE / (1 + index),
+    mesh=toy.mesh,
+    checkpoints=None if directory is None else Checkpoints(directory, keep=1),
+    writer=writer or Writer(),
+    **settings,
+  )
+
+
+def killed_after(step, updates):
+  """The step, which is killed when it would make one more update."""
+
+  def limited(state, batch, rate):
+    if int(state.step) == updates:
+      raise KeyboardInterrupt
+    return step(state, batch, rate)
+
+  return limited
+
+
+def assert_same(one, other):
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.fixture
+def no_device(monkeypatch):
+  """Batches stay on the host, for steps that are fakes."""
+  monkeypatch.setattr(sharding, 'put_batch', lambda batch, mesh: batch)
+
+
+def test_evaluate_save_next_batch_step(no_device):
+  events = []
+
+  class Recorder:
+    def latest(self):
+      return None
+
+    def save(self, state, iterator):
+      events.append(f'save {state.step} {iterator["k"]}')
+
+    def close(self):
+      events.append('close')
+
+  class Batches:
+    k = 0
+
+    def __iter__(self):
+      return self
+
+    def __next__(self):
+      events.append(f'batch {self.k}')
+      self.k += 1
+      return {}
+
+    def get_state(self):
+      return {'k': self.k}
+
+  def step(state, batch, rate):
+    events.append(f'step {state.step} {rate:.1f}')
+    return TrainState(state.step + 1, {}, {}, None), dict.fromkeys(('loss', 'grad_norm', 'param_norm'), 1.0)
+
+  def evaluate(params):
+    events.append('evaluate')
+    return {'score': 0.5}
+
+  writer = Writer()
+  state = fit(
+    'toy', step, TrainState(0, {}, {}, None), Batches(), 5, lambda index: index / 10, mesh=None, checkpoints=Recorder(),
+    writer=writer, save_every=2, log_every=2, evaluate=evaluate, evaluate_every=4,
+  )  # fmt: skip
+  assert state.step == 5
+  assert events == [
+    'batch 0', 'step 0 0.0', 'batch 1', 'step 1 0.1',
+    'save 2 2', 'batch 2', 'step 2 0.2', 'batch 3', 'step 3 0.3',
+    'evaluate', 'save 4 4', 'batch 4', 'step 4 0.4',
+    'save 5 5', 'close',
+  ]  # fmt: skip
+  assert sorted(writer.rows) == [1, 3, 4]
+  assert writer.rows[4] | {'toy/score': 0.5} == writer.rows[4]
+
+
+def test_what_is_logged(toy):
+  writer = Writer()
+  train(toy, 7, writer=writer, log_every=3)
+  assert sorted(writer.rows) == [2, 5, 6]
+  assert writer.rows[5]['toy/learning_rate'] == pytest.approx(RATE / 6)
+  assert set(writer.rows[2]) == set(writer.rows[6])
+  for row in writer.rows.values():
+    assert row['toy/clips_per_second'] > 0
+    assert 0 <= row['toy/data_wait_share'] <= 1
+    assert row['toy/weight'] == 8
+
+
+@pytest.mark.parametrize('killed', [1, 3, 4, 8])
+def test_a_kill_and_resume_is_the_same_run_to_the_bit(toy, tmp_path, killed):
+  whole, losses = train(toy, 9, writer=(uninterrupted := Writer())), uninterrupted.losses()
+  with pytest.raises(KeyboardInterrupt):
+    train(toy, 9, tmp_path, killed_after(toy.step, killed))
+  resumed = train(toy, 9, tmp_path, writer=(writer := Writer()))
+  assert_same(resumed, whole)
+  first = killed // 3 * 3
+  assert writer.losses() == {step: loss for step, loss in losses.items() if step >= first}
+
+
+def test_a_finished_run_is_not_trained_further(toy, tmp_path, capsys):
+  whole = train(toy, 4, tmp_path)
+  again = train(toy, 4, tmp_path, killed_after(toy.step, 4), writer=(writer := Writer()))
+  assert_same(again, whole)
+  assert writer.rows == {}
+  assert 'toy: resumed at update 4 of 4' in capsys.readouterr().out
+
+
+def test_more_updates_go_on_from_the_end(toy, tmp_path):
+  train(toy, 4, tmp_path)
+  assert_same(train(toy, 6, tmp_path), train(toy, 6))
+
+
+def poisoned(step, update):
+  """The step, whose parameters become NaN with one update."""
+
+  def wrapped(state, batch, rate):
+    if int(state.step) == update:
+      batch = batch | {'y': batch['y'] * jnp.nan}
+    return step(state, batch, rate)
+
+  return wrapped
+
+
+# seen when it is logged, or else at the next save, even where the save comes before the logged metrics are read
+@pytest.mark.parametrize(
+  ('update', 'log_every', 'window'), [(4, 1, '4 and 4'), (3, 4, '0 and 3'), (4, 20, '0 and 5'), (5, 6, '0 and 5')]
+)
+def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(toy, tmp_path, update, log_every, window):
+  with pytest.raises(NonFiniteLoss, match=rf'toy: not finite between updates {window} \(loss=nan.*checkpoint is good'):
+    train(toy, 12, tmp_path, poisoned(toy.step, update), log_every=log_every)
+  restored, data = Checkpoints(tmp_path).restore(toy.state())
+  assert (int(restored.step), data) == (3, {'number': 3})
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored.params))
+  # with the cause gone the run goes on as if nothing had been
+  assert_same(train(toy, 6, tmp_path), train(toy, 6))
+
+
+def test_divergence_in_the_last_update_is_seen(toy, tmp_path):
+  with pytest.raises(NonFiniteLoss, match='between updates 3 and 4'):
+    train(toy, 5, tmp_path, poisoned(toy.step, 4), log_every=3)
+  assert Checkpoints(tmp_path).latest() == 3
