@@ -12,25 +12,46 @@ from crosstrainer_jax.datasets.skillsim.faults import FAULTS, Fault
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.datasets.skillsim.world import World
 
+HELD_OUT = grammar.DEFAULT.with_name('grammar_heldout.toml')
+both_files = pytest.mark.parametrize('path', [grammar.DEFAULT, HELD_OUT], ids=lambda path: path.stem)
+
 
 def _spec(sport='soccer', *present, index=0):
   return dataclasses.replace(World().spec(sport, 'train', index), faults=present)
 
 
-def test_each_fault_has_eight_different_phrasings():
-  words = grammar.load(grammar.DEFAULT)
+@both_files
+def test_each_fault_has_eight_different_phrasings(path):
+  words = grammar.load(path)
   for name, directions in FAULTS.items():
     for direction in directions:
       assert len(set(words['criticism'][name][direction]['phrasings'])) >= 8
 
 
-def test_every_slot_is_filled_for_every_skill():
+def test_no_phrasing_stands_in_both_files():
+  first, second = grammar.load(grammar.DEFAULT), grammar.load(HELD_OUT)
+  for name, directions in FAULTS.items():
+    for direction in directions:
+      assert not _phrasings(first, name, direction) & _phrasings(second, name, direction), (name, direction)
+    assert not _praises(first, name) & _praises(second, name), name
+
+
+def _phrasings(words, name, direction):
+  return {p.lower() for p in words['criticism'][name][direction]['phrasings']}
+
+
+def _praises(words, name):
+  return {p.lower() for p in words['praise'][name]['phrasings']}
+
+
+@both_files
+def test_every_slot_is_filled_for_every_skill(path):
   rng = np.random.default_rng(0)
   for sport in SPORTS:
     for index in range(0, 200, 4):
       for name, directions in FAULTS.items():
         spec = _spec(sport, Fault(name, directions[index % 2], 0.5), index=index)
-        text = grammar.render(spec, rng=rng)
+        text = grammar.render(spec, path, rng=rng)
         assert not re.search(r'[{}]|\s\s|\.\.', text), text
         assert text[0].isupper()
         assert text.endswith('.')
@@ -43,6 +64,32 @@ def test_a_faultless_clip_gets_praise_alone():
     text = grammar.render(_spec(), rng=np.random.default_rng(i)).lower()
     assert not any(text.startswith(turn) for turn in turns)
     assert any(p.split('{')[0].strip() in text for p in words['praise']['whole'])
+
+
+@both_files
+def test_criticism_is_heard_of_present_faults_only(path):
+  words = grammar.load(path)
+  patterns = [
+    (name, _pattern(p)) for name, ways in FAULTS.items() for way in ways for p in _phrasings(words, name, way)
+  ]
+  for i in range(60):
+    faultless = grammar.render(_spec(index=i), path, rng=np.random.default_rng(i)).lower()
+    assert not [p for _, p in patterns if p.search(faultless)], faultless
+    name = list(FAULTS)[i % len(FAULTS)]
+    faulty = grammar.render(_spec('soccer', Fault(name, FAULTS[name][i // 8 % 2], 0.5), index=i), path).lower()
+    assert {n for n, p in patterns if p.search(faulty)} == {name}, faulty
+
+
+def _pattern(phrasing):
+  return re.compile(re.sub(r'\\{\w+\\}', '.+', re.escape(phrasing)))
+
+
+@both_files
+def test_the_same_clip_gets_the_same_words(path):
+  specs = [World().spec(sport, 'train', i) for sport in SPORTS for i in range(10)]
+  texts = [grammar.render(spec, path) for spec in specs]
+  assert texts == [grammar.render(spec, path) for spec in specs]
+  assert len(set(texts)) > 30
 
 
 def test_a_fault_is_not_praised():
@@ -63,9 +110,10 @@ def test_noise_omits_and_imagines_at_its_rate():
   assert sorted(f.name for f in grammar.heard(faults, 0.0, rng)) == ['balance', 'timing']
 
 
-def test_nouns_cover_the_words_of_each_sport():
-  words = tomllib.loads(grammar.DEFAULT.read_text())['words']
-  nouns = grammar.nouns()
+@both_files
+def test_nouns_cover_the_words_of_each_sport(path):
+  words = tomllib.loads(path.read_text())['words']
+  nouns = grammar.nouns(path)
   assert set(nouns) == set(SPORTS)
   for sport, skills in words.items():
     for skill, slots in skills.items():
