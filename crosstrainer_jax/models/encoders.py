@@ -51,14 +51,18 @@ def build(name: str, config: dict[str, Any], seed: int = 0) -> tuple[Any, nnx.Mo
   Raises:
     ValueError: no such encoder, or a setting that it does not have.
   """
+  settings = _settings(name, config)
+  return settings, ENCODERS[name][1](settings, nnx.Rngs(seed))
+
+
+def _settings(name: str, config: dict[str, Any]) -> Any:
   if name not in ENCODERS:
     raise ValueError(f'config.encoder.name={name!r} is not one of {sorted(ENCODERS)}')
-  config_class, module_class = ENCODERS[name]
+  config_class = ENCODERS[name][0]
   known = {field.name for field in dataclasses.fields(config_class)}
   if unknown := set(config) - known:
     raise ValueError(f'encoder {name!r} has no setting {sorted(unknown)}; it has {sorted(known)}')
-  settings = config_class(**config)
-  return settings, module_class(settings, nnx.Rngs(seed))
+  return config_class(**config)
 
 
 def save(path: str | Path, name: str, config: Any, params: nnx.State, notes: dict[str, str]) -> str:
@@ -93,8 +97,13 @@ def load(path: str | Path = 'shipped') -> Encoder:
     raise ValueError(f'{path}: not a whole safetensors file ({error}); get it again') from error
   if not {'encoder', 'config'} <= set(header):
     raise ValueError(f'{path}: not an encoder of this project (its header names none)')
-  config, module = build(header['encoder'], json.loads(header['config']))
-  graph, state = nnx.split(module, nnx.Param)
+  name = header['encoder']
+  try:
+    config = _settings(name, json.loads(header['config']))
+  except ValueError as error:
+    raise ValueError(f'{path}: its header describes no encoder of this project ({error})') from error
+  # Only shapes are made here, the numbers come from the file.
+  graph, state = nnx.split(nnx.eval_shape(lambda: ENCODERS[name][1](config, nnx.Rngs(0))), nnx.Param)
   expected = flatten_dict(nnx.to_pure_dict(state), sep='/')
   if set(expected) != set(tensors):
     raise ValueError(
@@ -108,7 +117,7 @@ def load(path: str | Path = 'shipped') -> Encoder:
   }
   nnx.replace_by_pure_dict(state, unflatten_dict(values))
   fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-  return Encoder(header['encoder'], config, graph, state, fingerprint)
+  return Encoder(name, config, graph, state, fingerprint)
 
 
 def _number(part: str) -> int | str:
@@ -119,7 +128,8 @@ def to_float16(features: np.ndarray) -> np.ndarray:
   """Features as they are cached; what half precision cannot hold is an error rather than an infinity."""
   if features.dtype == ml_dtypes.bfloat16:
     features = features.astype(np.float32)
-  half = features.astype(np.float16)
+  with np.errstate(over='ignore'):
+    half = features.astype(np.float16)
   if not np.isfinite(half).all():
     raise ValueError(
       'the encoder produced features that are not finite in half precision: are its weights or the frames corrupt?'
