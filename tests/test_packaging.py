@@ -42,6 +42,9 @@ NOT_IMPORTED = {
   'tensorboard': 'the command that shows the curves',
 }
 
+# Imported where they are needed, with a message that names the extra.
+OPTIONAL = {'matplotlib': 'plot'}
+
 
 def _requirement_names(lines: str) -> set[str]:
   return {_normal(re.split(r'[^\w.-]', line.strip(), maxsplit=1)[0]) for line in lines.splitlines() if line.strip()}
@@ -134,6 +137,9 @@ def test_what_is_imported_is_declared():
   needed = {
     _normal(DISTRIBUTIONS.get(name, name)) for name in imported - {'crosstrainer_jax', *sys.stdlib_module_names}
   }
+  for name, extra in OPTIONAL.items():
+    assert name in needed & _requirement_names(_setup()['options.extras_require'][extra])
+  needed -= set(OPTIONAL)
   undeclared, unused = sorted(needed - declared), sorted(declared - needed - set(NOT_IMPORTED))
   assert not undeclared, f'imported, but not in setup.cfg: {undeclared}'
   assert not unused, f'in setup.cfg, but not imported: {unused}'

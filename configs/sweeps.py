@@ -1,0 +1,76 @@
+"""The sweeps behind docs/results.md: the runs that each is made of.
+
+    python -m crosstrainer_jax.sweep transfer     # every sport held out in turn, three seeds: the table of the README
+    python -m crosstrainer_jax.sweep dials        # two-stage minus end-to-end at three values of each dial of the world
+
+Seeds are those of training; the world's own seed stays what the config says. `transfer` trains on one world. `dials`
+makes seven, of 0.8 GB each, and trains only the rows that it compares.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from crosstrainer_jax.configs import compact
+
+CONFIG = 'configs/cross_sport.py'
+SPORTS = ('soccer', 'basketball', 'rock climbing', 'fitness')
+# Values of each dial of the embedded world; the compact preset's own is among them.
+DIALS = {'entanglement': (0.0, 0.3, 1.0), 'commentary_noise': (0.0, 0.1, 0.4), 'camera_shift': (0.0, 0.5, 1.0)}
+
+# Guesses for one run on two CPU cores, until some are finished: `transfer` with features that are cached, `dials` with
+# a world to make and to encode.
+TRANSFER_SECONDS, DIALS_SECONDS, SMOKE_SECONDS = 180.0, 420.0, 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """One run: the name of its folder, its config with the argument, and overrides `a.b=value`."""
+
+  name: str
+  config: str
+  overrides: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+  """Runs, and the seconds that one of them is guessed to take."""
+
+  runs: tuple[Run, ...]
+  seconds: float
+
+  def settings(self) -> set[str]:
+    """The settings that the sweep decides itself."""
+    return {'seed', 'split.held_out'} | {o.partition('=')[0] for run in self.runs for o in run.overrides}
+
+
+def transfer(held_out: Sequence[str] = SPORTS, seeds: Sequence[str] = ('0', '1', '2'), smoke: bool = False) -> Sweep:
+  """ZS-3 with each sport held out in turn."""
+  runs = [_run(sport, seed, smoke) for sport in held_out for seed in seeds]
+  return Sweep(tuple(runs), SMOKE_SECONDS if smoke else TRANSFER_SECONDS)
+
+
+def dials(held_out: Sequence[str] = ('soccer',), seeds: Sequence[str] = ('0',), smoke: bool = False) -> Sweep:
+  """ZS-3 at each value of each dial, the others at their defaults; all dials share the run at the defaults."""
+  defaults = compact.preset().data.skillsim
+  settings = [('', ())] + [
+    (f'{dial}={value:g}', (f'data.skillsim.{dial}={value}',))
+    for dial, values in DIALS.items()
+    for value in values
+    if value != defaults[dial]
+  ]
+  rows = 'eval.rows=("end to end without attributes",)'
+  runs = [
+    _run(sport, seed, smoke, setting, (*overrides, rows))
+    for setting, overrides in settings
+    for sport in held_out
+    for seed in seeds
+  ]
+  return Sweep(tuple(runs), SMOKE_SECONDS if smoke else DIALS_SECONDS)
+
+
+SWEEPS = {'transfer': transfer, 'dials': dials}
+
+
+def _run(sport: str, seed: str, smoke: bool, setting: str = '', overrides: tuple[str, ...] = ()) -> Run:
+  name = '-'.join(filter(None, (sport.replace(' ', '_'), f'seed{seed}', setting)))
+  return Run(name, f'{CONFIG}:held_out={sport},seed={seed}{",smoke" if smoke else ""}', overrides)

@@ -1,0 +1,356 @@
+"""python -m crosstrainer_jax.sweep transfer|dials: the runs behind docs/results.md, one after the other, resumable.
+
+    python -m crosstrainer_jax.sweep transfer --dry-run                     # which runs, which are done, how long
+    python -m crosstrainer_jax.sweep transfer --write=docs/results.md --write=README.md
+    python -m crosstrainer_jax.sweep dials --write=docs/results.md          # and docs/dials-*.png
+    python -m crosstrainer_jax.sweep transfer --seeds=0 --config.stage1.epochs=1 --sweep_dir=runs/sweeps/short
+
+transfer: every sport held out in turn, three seeds. dials: two-stage minus end-to-end at three values of each dial.
+Every run is one of python -m crosstrainer_jax.train, in its own folder. Those that are done are skipped, one that fails
+is recorded there in failed.txt, and the others go on.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import re
+import shlex
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import ml_collections
+from absl import flags
+
+from crosstrainer_jax import settings, train
+from crosstrainer_jax.configs import arguments, compact, sweeps
+from crosstrainer_jax.evaluation import dials
+from crosstrainer_jax.evaluation.aggregate import aggregate
+from crosstrainer_jax.evaluation.predictions import write_atomically
+from crosstrainer_jax.evaluation.report import Report, read_report
+from crosstrainer_jax.recipe import CROSSTRAINER
+from crosstrainer_jax.training.telemetry import say
+
+_SEEDS = flags.DEFINE_list('seeds', None, 'Seeds of training. Default: 0,1,2 for transfer, 0 for dials.')
+_HELD_OUT = flags.DEFINE_list('held_out', None, 'Sports held out. Default: every one for transfer, soccer for dials.')
+_SMOKE = flags.DEFINE_bool('smoke', False, 'Small runs that show that all works; their scores mean nothing.')
+_WRITE = flags.DEFINE_multi_string(
+  'write', [], 'A Markdown page to put the result in, between <!-- sweep:NAME --> and <!-- end -->; may be repeated.'
+)
+_SWEEP_DIR = flags.DEFINE_string(
+  'sweep_dir', None, 'Where the runs are kept, a folder each. Default: runs/sweeps/<sweep>.'
+)
+# Those of train that mean the same here.
+for _name in ('data_dir', 'dry-run', 'override'):
+  flags.declare_key_flag(_name)
+
+
+def main(argv: list[str]) -> None:
+  name = _name_of_sweep(argv[1:])
+  options = {'held_out': _HELD_OUT.value, 'seeds': _SEEDS.value, 'smoke': _SMOKE.value}
+  sweep = sweeps.SWEEPS[name](**{key: value for key, value in options.items() if value})
+  folder = Path(_SWEEP_DIR.value or f'runs/sweeps/{name}{"-smoke" if _SMOKE.value else ""}')
+  runs = plan(sweep, folder, flags.FLAGS.override)
+  say(describe(name, runs, folder, sweep.seconds))
+  for page in _WRITE.value:
+    replace_block(Path(page), name, lambda columns, folder: None)  # a complaint before the runs, not after them
+  if name == 'dials':
+    dials.need_matplotlib()
+  if flags.FLAGS['dry-run'].value:
+    return
+  failed = perform(runs, sweep.seconds, flags.FLAGS.data_dir)
+  publish(name, runs, folder, [Path(page) for page in _WRITE.value], _command(name))
+  if failed:
+    say('\n'.join([f'{len(failed)} of {len(runs)} runs failed:', *(f'  {run}: {why}' for run, why in failed.items())]))
+    sys.exit(1)
+
+
+def _name_of_sweep(given: Sequence[str]) -> str:
+  if len(given) != 1 or given[0] not in sweeps.SWEEPS:
+    raise settings.SettingsError(
+      f'name one sweep, {" or ".join(sweeps.SWEEPS)}, not {" ".join(given) or "none"} (flags: --name=value)'
+    )
+  for name in ('config', 'workdir'):
+    if flags.FLAGS[name].present:
+      raise settings.SettingsError(f'--{name} is for train: a sweep names configs and folders itself (see --help)')
+  return given[0]
+
+
+def _command(name: str) -> str:
+  """What makes the same sweep again."""
+  given = [
+    *([f'--held_out={",".join(_HELD_OUT.value)}'] if _HELD_OUT.value else []),
+    *([f'--seeds={",".join(_SEEDS.value)}'] if _SEEDS.value else []),
+    *(['--smoke'] if _SMOKE.value else []),
+    *(f'--config.{override}' for override in flags.FLAGS.override),
+  ]
+  return shlex.join(['python', '-m', 'crosstrainer_jax.sweep', name, *given])
+
+
+# --- Planning
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """A run of a sweep, as `train.run` takes it."""
+
+  name: str
+  config: ml_collections.ConfigDict
+  workdir: Path
+  command: str
+
+  @property
+  def done(self) -> bool:
+    return train.is_done(self.workdir)
+
+  @property
+  def seconds(self) -> float:
+    """What a finished run took."""
+    return float(json.loads((self.workdir / 'done.json').read_text())['seconds'])
+
+  def report(self) -> Report:
+    return read_report(self.workdir / 'report.json')
+
+
+def plan(sweep: sweeps.Sweep, folder: Path, overrides: Sequence[str] = ()) -> list[Run]:
+  """The runs of `sweep` under `folder`, all with `overrides` (`a.b=value`).
+
+  Raises:
+    SettingsError: an override of what the sweep decides, a config that cannot be, two runs of one name, or a folder
+      with a run of another config.
+  """
+  overrides = [override.removeprefix('--config.') for override in overrides]
+  decided = sweep.settings() & {override.partition('=')[0] for override in overrides}
+  if decided:
+    raise settings.SettingsError(f'the sweep decides {", ".join(sorted(decided))} itself (see --seeds and --held_out)')
+  runs = []
+  for run in sweep.runs:
+    every = [*run.overrides, *overrides]
+    config = settings.load_config(run.config, every)
+    runs.append(Run(run.name, config, folder / run.name, train.command_of(run.config, every)))
+  twice = [name for name, count in collections.Counter(run.name for run in runs).items() if count > 1]
+  if twice:
+    raise settings.SettingsError(f'runs are named twice: {", ".join(twice)}; give each seed and sport once')
+  for run in runs:
+    _refuse_another(run)
+  return runs
+
+
+def _refuse_another(run: Run) -> None:
+  if not (run.workdir / 'config.json').is_file():
+    return
+  old, new = settings.flatten(settings.recorded_config(run.workdir)), settings.flatten(run.config)
+  changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+  if changed:
+    listed = ', '.join(f'{key}: {old.get(key)!r} → {new.get(key)!r}' for key in changed[:5])
+    raise settings.SettingsError(
+      f'{run.workdir} holds a run of another config ({listed}). Choose another --sweep_dir, or delete that folder.'
+    )
+
+
+def expected_seconds(runs: Sequence[Run], guess: float) -> float:
+  """Seconds of one run: the median of those that are done, which the first one's caching does not sway."""
+  return statistics.median([run.seconds for run in runs if run.done] or [guess])
+
+
+def describe(name: str, runs: Sequence[Run], folder: Path, guess: float) -> str:
+  """The plan: how many runs, which are done, how long all and the rest take."""
+  done = [run for run in runs if run.done]
+  each = expected_seconds(runs, guess)
+  source = f'median of the {len(done)} that are done' if done else 'a guess until one is done'
+  rest = (len(runs) - len(done)) * each
+  lines = [
+    f'Sweep {name}: {len(runs)} runs in {folder}, {len(done)} done, {len(runs) - len(done)} to do.',
+    f'Time: about {_duration(each)} a run ({source}), {_duration(len(runs) * each)} in all, {_duration(rest)} left.',
+    *(f'  {_state(run):<14}{run.name:<44} {run.command}' for run in runs),
+  ]
+  return '\n'.join(lines)
+
+
+def _state(run: Run) -> str:
+  if run.done:
+    return f'done {run.seconds:.0f} s'
+  if (run.workdir / 'failed.txt').is_file():
+    return 'failed before'
+  return 'begun' if run.workdir.is_dir() else 'to do'
+
+
+def _duration(seconds: float) -> str:
+  if seconds < 90:
+    return f'{seconds:.0f} s'
+  minutes = round(seconds / 60)
+  return f'{minutes} min' if minutes < 90 else f'{minutes // 60} h {minutes % 60:02d} min'
+
+
+# --- Running
+
+
+def perform(runs: Sequence[Run], guess: float, data_dir: str | Path) -> dict[str, str]:
+  """Does what is not done, in this process; returns the reason of each run that failed."""
+  failed: dict[str, str] = {}
+  left = [run for run in runs if not run.done]
+  for number, run in enumerate(left, 1):
+    say(f'\n=== {run.name} ({number} of {len(left)})')
+    start = time.monotonic()
+    try:
+      report = train.run(run.config, run.workdir, data_dir, run.command)
+    except Exception as error:  # whatever it is: one run must not end a night's sweep
+      failed[run.name] = f'{type(error).__name__}: {error}'.splitlines()[0]
+      write_atomically(run.workdir / 'failed.txt', traceback.format_exc())
+      said = f'failed, see {run.workdir}/failed.txt: {failed[run.name]}'
+    else:
+      (run.workdir / 'failed.txt').unlink(missing_ok=True)
+      said = f'{CROSSTRAINER} attribute F1 {report.rows[CROSSTRAINER]["headline/attribute F1"].value:.1f}'
+    rest = (len(left) - number) * expected_seconds(runs, guess)
+    say(
+      f'=== {run.name} ({number} of {len(left)}): {time.monotonic() - start:.0f} s, {said}; '
+      f'{len(left) - number} runs left, about {_duration(rest)}'
+    )
+  return failed
+
+
+# --- Publishing
+
+
+# Renders the Markdown with these columns (all if none) for a page in this folder; None leaves the page as it is.
+Render = Callable[[Sequence[str], Path], str | None]
+
+
+def publish(name: str, runs: Sequence[Run], folder: Path, pages: Sequence[Path], command: str) -> None:
+  """Prints the result, writes summary.md and summary.json into `folder`, and fills the pages.
+
+  While runs are missing, the pages stay as they are, and dials have no summary.
+  """
+  done = [run for run in runs if run.done]
+  missing = f'{len(runs) - len(done)} of {len(runs)} runs are missing'
+  if not done or (name == 'dials' and len(done) < len(runs)):
+    say(f'No summary: {missing}.')
+    return
+  if len(done) < len(runs) and pages:
+    say(f'{", ".join(map(str, pages))} left as before: {missing}.')
+    pages = []
+  results = _transfer_results if name == 'transfer' else _dials_results
+  render, as_json = results(done, command, pages[0].parent if pages else folder)
+  summary = folder / 'summary.md'
+  write_atomically(summary, render([], folder) or '')
+  write_atomically(summary.with_suffix('.json'), as_json)
+  for page in pages:
+    replace_block(page, name, render)
+  say(f'written: {", ".join(map(str, [summary, summary.with_suffix(".json"), *pages]))}')
+
+
+def _transfer_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[Render, str]:
+  """The page's part and the JSON; there are no pictures."""
+  del pictures
+  reports = [run.report() for run in runs]
+  summary = dataclasses.replace(aggregate(reports), commands=[command])
+  summary.print()
+  facts = provenance(runs)
+
+  def render(columns: Sequence[str], folder: Path) -> str:
+    for column in columns:
+      if column not in summary.columns:
+        raise settings.SettingsError(f'there is no column {column!r}: {arguments.nearest(column, summary.columns)}')
+    return '\n'.join([summary.to_markdown(columns), *(f'- {fact}' for fact in facts)]) + '\n'
+
+  return render, summary.to_json()
+
+
+def _dials_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[Render, str]:
+  """The page's part and the JSON; plots go into the folder `pictures`."""
+  grid = grid_of(runs)
+  found = dials.gaps(grid)
+  dials.print_table(grid)
+  first = runs[0].report()
+  sports = list(dict.fromkeys(run.config.split.held_out for run in runs))
+  seeds = list(dict.fromkeys(run.config.seed for run in runs))
+  subtitle = f'{first.setting}, held out: {", ".join(sports)}; seed {", ".join(map(str, seeds))}'
+  paths = {dial: pictures / f'dials-{dial.replace("_", "-")}.png' for dial in grid}
+  for dial, path in paths.items():
+    dials.plot(dial, found, subtitle, path)
+    say(f'written: {path}')
+  facts = [
+    f'{subtitle}; {len(runs)} runs.',
+    f'Command: {command}',
+    f'Hardware: {"; ".join(dict.fromkeys(run.report().hardware for run in runs))}',
+  ]
+
+  def render(columns: Sequence[str], folder: Path) -> str:
+    if columns:
+      raise settings.SettingsError('the block of the sweep dials has no choice of columns: write <!-- sweep:dials -->')
+    links = [Path(os.path.relpath(path, folder)).as_posix() for path in paths.values()]
+    return dials.to_markdown(grid, facts, links) + '\n'.join(f'- {fact}' for fact in provenance(runs)) + '\n'
+
+  return render, dials.to_json(found)
+
+
+def grid_of(runs: Sequence[Run]) -> dict[str, dict[float, list[Report]]]:
+  """Reports by dial and its value; those with every dial at its default serve every dial."""
+  defaults = compact.preset().data.skillsim
+  grid: dict[str, dict[float, list[Report]]] = {dial: {} for dial in sweeps.DIALS}
+  for run in runs:
+    world, report = run.config.data.skillsim, run.report()
+    moved = [dial for dial in sweeps.DIALS if world[dial] != defaults[dial]]
+    for dial in moved or sweeps.DIALS:
+      grid[dial].setdefault(world[dial], []).append(report)
+  return grid
+
+
+def provenance(runs: Sequence[Run]) -> list[str]:
+  """What was scored and by which code; no dates, so that the same runs give the same page."""
+  scored: dict[str, None] = {}
+  commits: dict[str, None] = {}
+  for run in runs:
+    report = run.report()
+    scored[
+      f'{report.held_out}: {report.n_clips} clips, {report.n_headline} with a fault, in {report.n_takes} takes'
+    ] = None
+    environment: Mapping[str, object] = json.loads((run.workdir / 'environment.json').read_text())
+    commits[f'{environment["commit"]}{" with local changes" if environment["dirty"] else ""}'] = None
+  seeds = ', '.join(str(seed) for seed in dict.fromkeys(run.config.seed for run in runs))
+  return [
+    f'Scored: {"; ".join(scored)}.',
+    f'Seeds of training: {seeds}. Median time of a run: {expected_seconds(runs, 0):.0f} s.',
+    f'Commit: {"; ".join(commits)}.',
+  ]
+
+
+def replace_block(page: Path, name: str, render: Render) -> None:
+  """Replaces what a page has between `<!-- sweep:NAME -->` and `<!-- end -->`, as often as it has it.
+
+  The first marker may choose columns of the table: `<!-- sweep:NAME: attribute F1, feedback F1 -->`.
+
+  Args:
+    render: makes the Markdown.
+
+  Raises:
+    FileNotFoundError, SettingsError: no such page or no such block.
+  """
+  if not page.is_file():
+    raise FileNotFoundError(f'there is no page {page} to write to')
+  block = re.compile(
+    rf'(?P<begin><!-- sweep:{re.escape(name)}(?:: (?P<columns>[^>]+?))? -->\n)'
+    r'(?:(?!<!-- sweep:).)*?(?P<end><!-- end -->)',
+    re.DOTALL,
+  )
+
+  def filled(match: re.Match[str]) -> str:
+    text = render([column.strip() for column in (match['columns'] or '').split(',') if column.strip()], page.parent)
+    return match[0] if text is None else f'{match["begin"]}\n{text.strip()}\n\n{match["end"]}'
+
+  old = page.read_text(encoding='utf-8')
+  new, count = block.subn(filled, old)
+  if not count:
+    raise settings.SettingsError(
+      f'{page} has no place for the result: put the lines <!-- sweep:{name} --> and <!-- end --> where it shall stand'
+    )
+  if new != old:
+    write_atomically(page, new)
+
+
+if __name__ == '__main__':
+  settings.run(main)

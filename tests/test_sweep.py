@@ -1,0 +1,294 @@
+"""The verb `sweep`, with runs that write their report and do nothing else."""
+
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from absl.testing import flagsaver
+
+from crosstrainer_jax import settings, sweep, train
+from crosstrainer_jax.configs import compact, sweeps
+from crosstrainer_jax.datasets.skillsim.sports import SPORTS
+from crosstrainer_jax.evaluation import dials
+from crosstrainer_jax.evaluation.bootstrap import Interval
+from crosstrainer_jax.evaluation.report import Report, read_report
+from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END
+
+PAGE = '# Page\n\n<!-- sweep:transfer -->\nold\n<!-- end -->\n\nbetween\n\n<!-- sweep:dials -->\n<!-- end -->\n'
+
+
+@pytest.fixture
+def runs(monkeypatch, tmp_path):
+  """Works in an empty folder; the list of runs that were started, by folder. `started.broken` maps names to errors."""
+  monkeypatch.chdir(tmp_path)
+
+  class Started(list):
+    broken: dict[str, BaseException] = {}
+
+  started = Started()
+
+  def run(config, workdir, data_dir, command):
+    started.append(workdir.name)
+    settings.record_environment(workdir, config, 'data0')
+    if workdir.name in started.broken:
+      raise started.broken[workdir.name]
+    report = report_of(config, command)
+    report.write(workdir)
+    (workdir / 'done.json').write_text(f'{{"seconds": {100.0 + len(started)}}}\n')
+    return report
+
+  monkeypatch.setattr(train, 'run', run)
+  return started
+
+
+def report_of(config, command):
+  """Scores that follow from the config: a sport's place, its seed and the dials."""
+  world = config.data.skillsim
+  score = 10.0 * list(SPORTS).index(config.split.held_out) + config.seed
+  gap = 5 - 10 * world.entanglement - world.camera_shift
+  rows = {CROSSTRAINER: (score, score / 2), END_TO_END: (score - gap, 1)}
+  columns = ['attribute F1', 'feedback F1', 'BLEU-4']
+
+  def scored(*values):
+    return {
+      f'{scope}/{column}': Interval(value, value - 1, value + 1, 10, 5)
+      for scope in ('headline', 'all')
+      for column, value in zip(columns, values, strict=False)
+    }
+
+  return Report(
+    'skillsim', 'ZS-3', config.split.held_out, config.seed, command, '1 × cpu', 400, 380, 240, columns,
+    rows={name: scored(*values) for name, values in rows.items()}, differences={dials.DIFFERENCE: scored(gap, gap / 2)},
+  )  # fmt: skip
+
+
+def verb(*arguments):
+  with flagsaver.flagsaver():
+    sweep.main(settings.parse_flags(['sweep', *arguments]))
+
+
+def test_transfer_holds_out_every_sport():
+  """The sports of the sweep are those of the world, and what `dials` compares is what a report compares."""
+  assert set(sweeps.SPORTS) == set(SPORTS)
+  assert len(sweeps.transfer().runs) == 12
+  assert f'{CROSSTRAINER} − {END_TO_END}' == dials.DIFFERENCE
+
+
+def test_dials_have_three_values_and_share_the_default(tmp_path):
+  defaults = compact.preset().data.skillsim
+  for dial, values in sweeps.DIALS.items():
+    assert len(values) == 3
+    assert defaults[dial] in values
+  planned = sweep.plan(sweeps.dials(), tmp_path)
+  worlds = [tuple(run.config.data.skillsim[dial] for dial in sweeps.DIALS) for run in planned]
+  assert len(set(worlds)) == len(worlds) == 7
+  assert all(run.config.eval.rows == (END_TO_END,) for run in planned)
+
+
+def test_dry_run_prints_the_plan_and_does_nothing(runs, tmp_path, capsys):
+  verb('transfer', '--seeds=0,1', '--dry-run')
+  out = capsys.readouterr().out
+  assert 'Sweep transfer: 8 runs in runs/sweeps/transfer, 0 done, 8 to do.' in out
+  assert 'about 3 min a run (a guess until one is done), 24 min in all, 24 min left' in out
+  assert 'to do         rock_climbing-seed1  ' in out
+  assert "./launch_tpu.sh 'configs/cross_sport.py:held_out=rock climbing,seed=1'" in out
+  assert runs == []
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_transfer_writes_summary_and_pages(runs, tmp_path, capsys):
+  (tmp_path / 'docs').mkdir()
+  results, readme = tmp_path / 'docs' / 'results.md', tmp_path / 'README.md'
+  results.write_text(PAGE)
+  readme.write_text(PAGE.replace('sweep:transfer', 'sweep:transfer: feedback F1'))
+  verb('transfer', '--seeds=0,1', '--config.stage1.epochs=1', '--write=docs/results.md', '--write=README.md')
+  assert len(runs) == 8
+  out = capsys.readouterr().out
+  assert re.search(
+    r'=== soccer-seed1 \(2 of 8\): 0 s, CrossTrainer attribute F1 1\.0; 6 runs left, about 10 min', out
+  ), out
+  folder = tmp_path / 'runs' / 'sweeps' / 'transfer'
+  assert settings.recorded_config(folder / 'fitness-seed1').stage1.epochs == 1.0
+  assert read_report(folder / 'fitness-seed1' / 'report.json').command == (
+    './launch_tpu.sh configs/cross_sport.py:held_out=fitness,seed=1 --config.stage1.epochs=1'
+  )
+  summary = json.loads((folder / 'summary.json').read_text())
+  assert summary['rows'][CROSSTRAINER]['headline/attribute F1']['mean'] == pytest.approx(15.5)
+  page = results.read_text()
+  assert page.startswith('# Page\n\n<!-- sweep:transfer -->\n\nZS-3 · 8 runs')
+  assert page.endswith('\n<!-- end -->\n\nbetween\n\n<!-- sweep:dials -->\n<!-- end -->\n')
+  assert 'old' not in page
+  for said in (
+    'python -m crosstrainer_jax.sweep transfer --seeds=0,1 --config.stage1.epochs=1\n',
+    'Hardware: 1 × cpu',
+    'soccer: 400 clips, 240 with a fault, in 380 takes',
+    'Seeds of training: 0, 1. Median time of a run: 104 s.',
+    'Commit: ',
+    '| CrossTrainer | 15.5 [',
+  ):
+    assert said in page, page
+  assert '| BLEU-4 |' in page
+  assert '| | feedback F1 |\n' in readme.read_text()
+  assert 'BLEU-4' not in readme.read_text()
+  again = results.read_text()
+  verb('transfer', '--seeds=0,1', '--config.stage1.epochs=1', '--write=docs/results.md')
+  assert results.read_text() == again
+  assert len(runs) == 8
+
+
+def test_what_is_done_is_skipped_and_gives_the_time(runs, capsys):
+  verb('transfer', '--held_out=soccer', '--seeds=0')
+  capsys.readouterr()
+  verb('transfer', '--held_out=soccer,fitness', '--seeds=0')
+  out = capsys.readouterr().out
+  assert runs == ['soccer-seed0', 'fitness-seed0']
+  assert '2 runs in runs/sweeps/transfer, 1 done, 1 to do' in out
+  assert 'about 2 min a run (median of the 1 that are done), 3 min in all, 2 min left' in out
+  assert 'done 101 s    soccer-seed0' in out
+
+
+def test_a_failed_run_is_recorded_and_tried_again(runs, tmp_path, capsys):
+  (tmp_path / 'page.md').write_text(PAGE)
+  runs.broken = {'soccer-seed1': RuntimeError('out of memory\nand so on')}
+  with pytest.raises(SystemExit) as stopped:
+    verb('transfer', '--held_out=soccer', '--write=page.md')
+  assert stopped.value.code == 1
+  assert runs == ['soccer-seed0', 'soccer-seed1', 'soccer-seed2']
+  out = capsys.readouterr().out
+  assert '1 of 3 runs failed:\n  soccer-seed1: RuntimeError: out of memory' in out
+  assert 'page.md left as before: 1 of 3 runs are missing' in out
+  assert (tmp_path / 'page.md').read_text() == PAGE
+  failed = tmp_path / 'runs/sweeps/transfer/soccer-seed1/failed.txt'
+  assert 'RuntimeError: out of memory' in failed.read_text()
+
+  runs.broken = {}
+  verb('transfer', '--held_out=soccer', '--write=page.md')
+  assert runs[3:] == ['soccer-seed1']
+  assert 'failed before soccer-seed1' in capsys.readouterr().out
+  assert not failed.exists()
+  assert 'old' not in (tmp_path / 'page.md').read_text()
+
+
+def test_an_interrupt_ends_the_sweep_which_goes_on_later(runs, capsys):
+  runs.broken = {'soccer-seed1': KeyboardInterrupt()}
+  with pytest.raises(KeyboardInterrupt):
+    verb('transfer', '--held_out=soccer')
+  assert runs == ['soccer-seed0', 'soccer-seed1']
+  runs.broken = {}
+  verb('transfer', '--held_out=soccer')
+  assert runs[2:] == ['soccer-seed1', 'soccer-seed2']
+  assert 'begun         soccer-seed1' in capsys.readouterr().out
+
+
+def test_dials_write_table_and_plots(runs, tmp_path, capsys):
+  pytest.importorskip('matplotlib', reason='the extra `plot` is not installed')
+  (tmp_path / 'docs').mkdir()
+  (tmp_path / 'docs' / 'results.md').write_text(PAGE)
+  (tmp_path / 'README.md').write_text(PAGE)
+  verb('dials', '--held_out=fitness', '--write=docs/results.md', '--write=README.md')
+  assert len(runs) == 7
+  page = (tmp_path / 'docs' / 'results.md').read_text()
+  assert '| entanglement 1 | -5.0 [-6.0, -4.0] | -2.5 [-3.5, -1.5] |' in page
+  assert page.count('| +2.0 [1.0, 3.0] | +1.0 [0.0, 2.0] |') == 5  # the defaults of three dials, and two kinds of noise
+  assert (
+    'Behind (the whole interval is below 0): attribute F1 at entanglement 1, feedback F1 at entanglement 1.' in page
+  )
+  assert 'ZS-3, held out: fitness; seed 0; 7 runs.' in page
+  assert '(dials-camera-shift.png)' in page
+  assert '(docs/dials-camera-shift.png)' in (tmp_path / 'README.md').read_text()
+  assert len(list((tmp_path / 'docs').glob('dials-*.png'))) == 3
+  values = json.loads((tmp_path / 'runs/sweeps/dials/summary.json').read_text())
+  assert len(values) == 3 * 3 * 2
+
+
+def test_dials_wait_for_all_runs(runs, tmp_path, capsys):
+  pytest.importorskip('matplotlib', reason='the extra `plot` is not installed')
+  runs.broken = {'soccer-seed0': ValueError('no')}
+  with pytest.raises(SystemExit):
+    verb('dials')
+  assert 'No summary: 1 of 7 runs are missing.' in capsys.readouterr().out
+  assert not list(tmp_path.rglob('*.png'))
+
+
+def test_smoke_runs_lie_apart(runs, tmp_path):
+  verb('transfer', '--held_out=soccer', '--seeds=3', '--smoke')
+  config = settings.recorded_config(tmp_path / 'runs/sweeps/transfer-smoke/soccer-seed3')
+  assert config.data.skillsim.train_clips == 48
+  assert config.seed == 3
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    ([], 'name one sweep, transfer or dials, not none'),
+    (['transfers'], 'name one sweep'),
+    (['transfer', '--config=configs/in_domain.py'], '--config is for train'),
+    (['transfer', '--workdir=runs/x'], '--workdir is for train'),
+    (['transfer', '--config.seed=3'], 'the sweep decides seed itself'),
+    (['dials', '--config.data.skillsim.entanglement=1'], 'decides data.skillsim.entanglement'),
+    (['dials', '--config.eval.rows=()'], 'decides eval.rows'),
+    (['transfer', '--config.stage1.epoch=3'], 'unknown setting --config.stage1.epoch'),
+    (['transfer', '--held_out=tennis'], 'tennis'),
+    (['transfer', '--seeds=a'], 'seed is an integer'),
+    (['transfer', '--seeds=1,1'], 'named twice: soccer-seed1'),
+    (['transfer', '--write=none.md'], 'there is no page none.md'),
+    (['transfer', '--write=empty.md'], 'put the lines <!-- sweep:transfer --> and <!-- end -->'),
+  ],
+)
+def test_wrong_calls_are_refused_before_any_run(runs, tmp_path, arguments, message):
+  (tmp_path / 'empty.md').write_text('no block\n')
+  with pytest.raises((settings.SettingsError, FileNotFoundError), match=re.escape(message)):
+    verb(*arguments)
+  assert runs == []
+
+
+def test_done_runs_of_another_config_are_refused(runs):
+  verb('transfer', '--held_out=soccer', '--seeds=0')
+  with pytest.raises(
+    settings.SettingsError, match=r'another config \(eval.resamples: 1000 → 10\).* another --sweep_dir'
+  ):
+    verb('transfer', '--held_out=soccer', '--seeds=0', '--config.eval.resamples=10')
+  verb('transfer', '--held_out=soccer', '--seeds=0', '--config.eval.resamples=10', '--sweep_dir=elsewhere')
+  assert len(runs) == 2
+
+
+def test_an_unknown_column_is_named(runs, tmp_path):
+  (tmp_path / 'page.md').write_text(PAGE.replace('sweep:transfer', 'sweep:transfer: atribute F1'))
+  with pytest.raises(settings.SettingsError, match='did you mean attribute F1'):
+    verb('transfer', '--held_out=soccer', '--seeds=0', '--write=page.md')
+
+
+def test_a_block_without_its_end_swallows_no_other(tmp_path):
+  page = tmp_path / 'page.md'
+  page.write_text('<!-- sweep:transfer -->\n\n<!-- sweep:dials -->\n<!-- end -->\n')
+  with pytest.raises(settings.SettingsError, match='has no place'):
+    sweep.replace_block(page, 'transfer', lambda columns, folder: 'text')
+
+
+def test_shipped_page_has_both_blocks():
+  page = settings.PACKAGE.parent / 'docs' / 'results.md'
+  if not page.is_file():
+    pytest.skip('not a checkout')
+  for name in sweeps.SWEEPS:
+    sweep.replace_block(page, name, lambda columns, folder: None)
+
+
+def test_local_changes_show_in_the_provenance(runs, tmp_path):
+  verb('transfer', '--held_out=soccer', '--seeds=0')
+  [run] = sweep.plan(sweeps.transfer(['soccer'], ['0']), tmp_path / 'runs/sweeps/transfer')
+  path = run.workdir / 'environment.json'
+  for dirty, text in ((True, 'Commit: abc with local changes.'), (False, 'Commit: abc.')):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {'commit': 'abc', 'dirty': dirty}))
+    assert sweep.provenance([run])[-1] == text
+  assert dataclasses.replace(run, workdir=tmp_path).done is False
+
+
+def test_help_shows_its_own_flags():
+  done = subprocess.run([sys.executable, '-m', 'crosstrainer_jax.sweep', '--help'], capture_output=True, text=True)
+  assert 'python -m crosstrainer_jax.sweep transfer --dry-run' in done.stdout
+  for flag in ('--seeds', '--held_out', '--write', '--sweep_dir', '--data_dir', '--override'):
+    assert flag in done.stdout
+  assert '--workdir' not in done.stdout
