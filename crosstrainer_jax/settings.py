@@ -30,7 +30,7 @@ from typing import Any
 
 import jax
 import ml_collections
-from absl import app, flags, logging, logging
+from absl import app, flags, logging
 
 from crosstrainer_jax import rules
 from crosstrainer_jax.configs import arguments
@@ -216,8 +216,6 @@ def run(main: Callable[[list[str]], None]) -> None:
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # what matters of the rest, the verbs print themselves
     try:
-      # Orbax and TFDS tell the story of every file at level INFO.
-      logging.set_verbosity(logging.WARNING)
       main(argv)
     except (ValueError, FileNotFoundError) as error:
       if not _raised_here(error):

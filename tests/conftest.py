@@ -119,3 +119,25 @@ def write_dataset() -> Callable[..., pathlib.Path]:
     return pathlib.Path(builder.data_dir)
 
   return write
+
+
+SMALL = (
+  'data.skillsim.train_clips=12',
+  'data.skillsim.test_clips=4',
+  'training.batch_size=8',
+  'stage1.epochs=1.0',
+  'stage2.epochs=1.0',
+  'assess.validation_clips=8',
+  'assess.samples=2',
+)
+
+
+@pytest.fixture(scope='session')
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """The workdir of the main job on a handful of clips; `../datasets` holds its data. Tests must not change it."""
+  from crosstrainer_jax import settings, train
+
+  home = tmp_path_factory.mktemp('main_job')
+  config = settings.load_config('configs/cross_sport.py:smoke', SMALL)
+  train.run(config, home / 'run', home / 'datasets', './launch_tpu.sh configs/cross_sport.py:smoke')
+  return home / 'run'

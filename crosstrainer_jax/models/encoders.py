@@ -75,6 +75,11 @@ def save(path: str | Path, name: str, config: Any, params: nnx.State, notes: dic
   return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+def shipped_path() -> Path:
+  """The weights that come with the package."""
+  return Path(str(importlib.resources.files('crosstrainer_jax.models') / 'weights' / SHIPPED))
+
+
 def load(path: str | Path = 'shipped') -> Encoder:
   """Reads an encoder that `save` wrote; `shipped` is the one that comes with the package.
 
@@ -82,7 +87,7 @@ def load(path: str | Path = 'shipped') -> Encoder:
     FileNotFoundError, ValueError: no such file, or one that does not fit the encoder it names.
   """
   if str(path) == 'shipped':
-    path = Path(str(importlib.resources.files('crosstrainer_jax.models') / 'weights' / SHIPPED))
+    path = shipped_path()
   path = Path(path)
   if not path.is_file():
     raise FileNotFoundError(

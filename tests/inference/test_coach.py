@@ -1,0 +1,91 @@
+"""The coach on a video file."""
+
+import dataclasses
+import json
+
+import av
+import numpy as np
+import pytest
+
+import crosstrainer_jax
+from crosstrainer_jax.inference.coach import Card
+
+
+def write_video(path, seconds, size=(96, 64), fps=10):
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('mpeg4', rate=fps)
+    stream.width, stream.height, stream.pix_fmt = *size, 'yuv420p'
+    for number in range(round(seconds * fps)):
+      image = np.full((size[1], size[0], 3), 40, np.uint8)
+      image[10:50, (number * 3) % 80 : (number * 3) % 80 + 12] = 220
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
+    container.mux(stream.encode())
+  return path
+
+
+@pytest.fixture(scope='module')
+def coach(small_run):
+  return crosstrainer_jax.load(small_run)
+
+
+@pytest.fixture(scope='module')
+def clip(tmp_path_factory):
+  return write_video(tmp_path_factory.mktemp('videos') / 'own.mp4', 9)
+
+
+def test_segments_cover_the_video_end_to_end(coach, clip):
+  result = coach.assess(clip, 'basketball')
+  assert coach.window == 4.0
+  assert result.segments[0].start == 0
+  assert result.segments[-1].end == pytest.approx(9, abs=0.2)
+  assert all(a.end == pytest.approx(b.start) for a, b in zip(result.segments, result.segments[1:], strict=False))
+  assert set(result.timing) == {'decode', 'encode', 'generate'}
+
+
+def test_json_reads_back(coach, clip):
+  values = json.loads(coach.assess(clip, 'basketball').to_json())
+  assert values['sport'] == 'basketball'
+  for row in values['segments']:
+    assert {'start', 'end', 'attributes', 'doubtful', 'feedback', 'level', 'sure'} <= set(row)
+    assert all(0 <= p <= 1 for p in (row['attributes'] | row['doubtful']).values())
+    assert 0.25 <= row['level']['probability'] <= 1
+
+
+def test_it_warns_of_simulation_and_of_an_unseen_sport(coach, clip):
+  text = coach.assess(clip, 'soccer').describe()
+  assert 'simulated athletes' in text
+  assert "'soccer' was not among its training sports" in text
+
+
+def test_below_the_threshold_it_is_not_sure(coach, clip, monkeypatch):
+  monkeypatch.setattr(coach, 'card', dataclasses.replace(coach.card, threshold=1.01))
+  result = coach.assess(clip, 'basketball')
+  assert not any(segment.sure for segment in result.segments)
+  assert 'not sure' in result.describe()
+  monkeypatch.setattr(coach, 'card', dataclasses.replace(coach.card, threshold=0.0))
+  assert all(segment.sure for segment in coach.assess(clip, 'basketball').segments)
+
+
+def test_a_video_shorter_than_the_window_is_one_segment(coach, tmp_path):
+  result = coach.assess(write_video(tmp_path / 'short.mp4', 1.5))
+  assert len(result.segments) == 1
+  assert result.segments[0].end == pytest.approx(1.5, abs=0.2)
+
+
+def test_views_of_one_take(coach, clip):
+  assert coach.assess([clip, clip, clip]).segments
+  with pytest.raises(ValueError, match='4 views were given, but this model was trained with 3'):
+    coach.assess([clip] * 4)
+
+
+def test_what_is_no_video_is_a_clear_error(coach, tmp_path):
+  (tmp_path / 'empty.mp4').touch()
+  with pytest.raises(ValueError, match='empty.mp4'):
+    coach.assess(tmp_path / 'empty.mp4')
+
+
+def test_a_folder_without_a_model_says_how_to_get_one(tmp_path):
+  with pytest.raises(FileNotFoundError, match='config.json'):
+    crosstrainer_jax.load(tmp_path)
+  with pytest.raises(FileNotFoundError, match='launch_tpu.sh'):
+    Card.read(tmp_path)

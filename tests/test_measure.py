@@ -1,0 +1,62 @@
+"""The table's rows: all there, on the same clips, and each what its name says."""
+
+import json
+
+import numpy as np
+import pytest
+
+from crosstrainer_jax import measure, recipe, settings
+from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
+from crosstrainer_jax.evaluation.report import ROWS
+
+
+@pytest.fixture(scope='module')
+def predictions(small_run):
+  files = (small_run / 'predictions').glob('*.jsonl')
+  return {path.stem: read_predictions(path) for path in files if path.stem != 'references'}
+
+
+def test_every_row_is_scored(small_run):
+  report = json.loads((small_run / 'report.json').read_text())
+  assert set(ROWS) <= set(report['rows']) | set(report['not_run'])
+  assert not report['not_run']
+  assert 'CrossTrainer, one view' in report['rows']
+
+
+def test_rows_answer_for_the_same_clips(small_run, predictions):
+  clips = [reference.clip_id for reference in read_references(small_run / 'predictions' / 'references.jsonl')]
+  assert len(clips) == 4
+  assert all([p.clip_id for p in row] == clips for row in predictions.values())
+
+
+def test_without_video_every_clip_of_a_sport_gets_the_same_answer(predictions):
+  row = predictions['video_zeroed']
+  assert len({(tuple(p.attributes), p.feedback) for p in row}) == 1
+
+
+def test_true_attributes_are_the_discovered_ones(small_run, predictions):
+  references = read_references(small_run / 'predictions' / 'references.jsonl')
+  row = predictions['CrossTrainer_with_true_attributes']
+  assert [p.attributes for p in row] == [r.attributes for r in references]
+
+
+def test_one_stage_names_no_attributes_itself(predictions):
+  assert all(p.attributes is None and p.feedback is not None for p in predictions['end_to_end_without_attributes'])
+
+
+def test_an_untrained_row_is_absent_with_its_reason(small_run, tmp_path):
+  config = settings.recorded_config(small_run)
+  dataset = next((small_run.parent / 'datasets').rglob('dataset_info.json')).parent
+  run = recipe.open_run(config, small_run, dataset)
+  run.workdir = tmp_path
+  run.params = lambda folder: run.initial
+  rows = measure.predict_rows(run, [measure.Reference.from_clip(run.clips[i]) for i in run.split.test])
+  assert set(rows.absent) == {recipe.END_TO_END, recipe.ZEROED}
+  assert 'config.eval.rows' in rows.absent[recipe.ZEROED]
+
+
+def test_the_ceiling_is_above_the_floor(small_run):
+  rows = json.loads((small_run / 'report.json').read_text())['rows']
+  value = {name: rows[name]['headline/attribute F1']['value'] for name in ('always none', 'sport-blind ceiling')}
+  assert value['always none'] == 0
+  assert np.isfinite(value['sport-blind ceiling'])
