@@ -22,6 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 from absl import flags
@@ -51,7 +52,7 @@ for _name in ('data_dir', 'dry-run', 'override'):
 
 def main(argv: list[str]) -> None:
   name = _name_of_sweep(argv[1:])
-  options = {'held_out': _HELD_OUT.value, 'seeds': _SEEDS.value, 'smoke': _SMOKE.value}
+  options: dict[str, Any] = {'held_out': _HELD_OUT.value, 'seeds': _SEEDS.value, 'smoke': _SMOKE.value}
   sweep = sweeps.SWEEPS[name](**{key: value for key, value in options.items() if value})
   folder = Path(_SWEEP_DIR.value or f'runs/sweeps/{name}{"-smoke" if _SMOKE.value else ""}')
   runs = plan(sweep, folder, flags.FLAGS.override)
@@ -128,10 +129,10 @@ def plan(sweep: sweeps.Sweep, folder: Path, overrides: Sequence[str] = ()) -> li
   if decided:
     raise settings.SettingsError(f'the sweep decides {", ".join(sorted(decided))} itself (see --seeds and --held_out)')
   runs = []
-  for run in sweep.runs:
-    every = [*run.overrides, *overrides]
-    config = settings.load_config(run.config, every)
-    runs.append(Run(run.name, config, folder / run.name, train.command_of(run.config, every)))
+  for planned in sweep.runs:
+    every = [*planned.overrides, *overrides]
+    config = settings.load_config(planned.config, every)
+    runs.append(Run(planned.name, config, folder / planned.name, train.command_of(planned.config, every)))
   twice = [name for name, count in collections.Counter(run.name for run in runs).items() if count > 1]
   if twice:
     raise settings.SettingsError(f'runs are named twice: {", ".join(twice)}; give each seed and sport once')
