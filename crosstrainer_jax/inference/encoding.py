@@ -53,20 +53,31 @@ def fitted(frames: np.ndarray, times: np.ndarray, encoder: Encoder) -> tuple[np.
 def encode_dataset(
   source: ClipSource, directory: str | Path, encoder: Encoder, mesh: Mesh, batch_size: int
 ) -> features.FeatureCache:
-  """Encodes every clip of `source` into the cache at `directory`, resuming where a killed run stopped."""
+  """Encodes every clip of `source` into the cache at `directory`, resuming where a killed run stopped.
+
+  Args:
+    batch_size: clips at a time, rounded up to what divides over the mesh.
+
+  Raises:
+    ValueError: clips that do not fit the encoder, or differ in views or length.
+  """
   if (Path(directory) / 'header.json').is_file():
     return features.FeatureCache(directory)
   encode = make_encode(encoder, mesh)
+  batch_size = -(-batch_size // sharding.data_shards(mesh)) * sharding.data_shards(mesh)
+  first = source[0]
+  shape = fitted(first.frames, first.frame_times, encoder)[0].shape
   progress = Progress('encoding clips', len(source), unit='clip')
 
   def read(indices: range) -> tuple[np.ndarray, np.ndarray]:
     clips: list[Clip] = [source[i] for i in indices]
     pairs = [fitted(clip.frames, clip.frame_times, encoder) for clip in clips]
-    if len({pair[0].shape for pair in pairs}) > 1:
-      raise ValueError(
-        f'{source.directory}: clips differ in views or length, {sorted({p[0].shape for p in pairs})}; '
-        'import them with one window and one number of views'
-      )
+    for clip, (frames, _) in zip(clips, pairs, strict=True):
+      if frames.shape != shape:
+        raise ValueError(
+          f'{source.directory}: clips differ in views or length, {first.clip_id} is {shape} and {clip.clip_id} '
+          f'{frames.shape}; import them with one window and one number of views'
+        )
     frames, times = (np.stack(parts) for parts in zip(*pairs, strict=True))
     missing = batch_size - len(clips)
     return np.pad(frames, ((0, missing), *((0, 0),) * 5)), np.pad(
