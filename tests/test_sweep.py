@@ -13,6 +13,7 @@ from crosstrainer_jax import settings, sweep, train
 from crosstrainer_jax.configs import compact, sweeps
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.evaluation import dials
+from crosstrainer_jax.evaluation.aggregate import aggregate
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.report import Report, read_report
 from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END
@@ -284,6 +285,16 @@ def test_local_changes_show_in_the_provenance(runs, tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {'commit': 'abc', 'dirty': dirty}))
     assert sweep.provenance([run])[-1] == text
   assert dataclasses.replace(run, workdir=tmp_path).done is False
+
+
+def test_the_report_of_the_main_job_serves_both_sweeps(small_run):
+  run = sweep.Run('soccer-seed0', settings.recorded_config(small_run), small_run, 'the command')
+  assert run.done
+  assert run.seconds > 1
+  found = dials.gaps(sweep.grid_of([run]))
+  assert {(gap.dial, gap.score) for gap in found} == {(dial, score) for dial in sweeps.DIALS for score in dials.SCORES}
+  assert {'attribute F1', 'feedback F1'} <= set(aggregate([run.report()]).columns)
+  assert sweep.provenance([run])[0].startswith('Scored: soccer: 4 clips, ')
 
 
 def test_help_shows_its_own_flags():
