@@ -9,12 +9,12 @@ import numpy as np
 from crosstrainer_jax.baselines.prediction import Reference
 
 
-def mean_pool(features: Sequence[np.ndarray]) -> np.ndarray:
+def mean_pool(features: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
   """float[V, S, D] of each clip → float32[N, D], the mean over views and seconds. Clips may differ in V and S."""
   return np.stack([np.mean(clip, axis=(0, 1), dtype=np.float32) for clip in features])
 
 
-def concatenate(features: Sequence[np.ndarray]) -> np.ndarray:
+def concatenate(features: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
   """float[V, S, D] of each clip → float32[N, V·S·D], which keeps the order in time. All clips need the same shape."""
   shapes = {clip.shape for clip in features}
   if len(shapes) > 1:

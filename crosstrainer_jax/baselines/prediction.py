@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from crosstrainer_jax.input.record import Clip
+from crosstrainer_jax.input.source import ClipInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Reference:
   level: int = -1  # index into record.LEVELS, -1 when unknown
 
   @classmethod
-  def from_clip(cls, clip: Clip) -> Reference:
+  def from_clip(cls, clip: Clip | ClipInfo) -> Reference:
     return cls(
       clip_id=clip.clip_id,
       take=clip.take,

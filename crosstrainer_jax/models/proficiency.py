@@ -21,7 +21,7 @@ class Probe(NamedTuple):
   kernel: jax.Array
   bias: jax.Array
 
-  def logits(self, v: jax.Array) -> jax.Array:
+  def logits(self, v: jax.Array | np.ndarray) -> jax.Array:
     """float32[N, D] (v, averaged over its tokens) -> float32[N, 4]."""
     return v @ self.kernel + self.bias
 

@@ -209,7 +209,7 @@ class World:
     stage = self._usual(spec)
     drift = self._stream('clip', spec.sport, spec.split, spec.index).uniform(-1, 1, 3) * np.array([0.5, 0.1, 1])
     return [
-      tracking_view(joints, *close, drift, spec.body.height),
+      tracking_view(joints, close[0], close[1], close[2], drift, spec.body.height),
       static_view(stage, *left),
       static_view(stage, *right),
     ]
