@@ -34,6 +34,7 @@ def main(argv: list[str]) -> None:
   workdir = Path(_WORKDIR.value) if _WORKDIR.value else newest_run(_RUNS.value)
   say(f'Evaluating {workdir}{"" if _WORKDIR.value else ", the newest run"}')
   config = settings.recorded_config(workdir)
+  settings.keep_compiled(_DATA_DIR.value)
   if not (workdir / recipe.STAGE2 / 'done.json').is_file():
     raise FileNotFoundError(f'{workdir}: stage II is not finished; start its launch command again, it resumes')
   run = recipe.open_run(config, workdir, datasets.prepare(config.data, _DATA_DIR.value))

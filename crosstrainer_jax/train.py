@@ -46,6 +46,7 @@ def run(config: settings.ml_collections.ConfigDict, workdir: Path, data_dir: str
     SettingsError: the workdir belongs to another config or to other data.
   """
   start, done = time.monotonic(), is_done(workdir)
+  settings.keep_compiled(data_dir)
   with recipe.timed(f'data: {config.data.dataset}'):
     directory = datasets.prepare(config.data, data_dir)
   opened = recipe.open_run(config, workdir, directory)
