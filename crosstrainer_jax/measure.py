@@ -1,6 +1,7 @@
 """What stands in the results table: the predictions of every row on the test clips, and their scores."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 
 import jax
@@ -160,14 +161,13 @@ def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: s
     for rival in (END_TO_END, ZEROED, 'nearest neighbour')
     if rival in rows.predictions
   }
-  devices = jax.devices()
   return Report(
     title=f'{run.config.data.dataset}, {run.config.split.setting}',
     setting=run.config.split.setting,
     held_out=run.config.split.held_out,
     seed=run.config.seed,
     command=command,
-    hardware=f'{len(devices)} × {devices[0].device_kind}',
+    hardware=_hardware(),
     n_clips=len(references),
     n_takes=len({reference.take for reference in references}),
     n_headline=int(scores.headline_mask(references).sum()),
@@ -183,6 +183,14 @@ def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: s
     resamples=settings.resamples,
     bootstrap_seed=run.config.seed,
   )
+
+
+def _hardware() -> str:
+  """The devices as a reader would name them."""
+  devices = jax.devices()
+  if devices[0].platform == 'cpu':
+    return f'CPU, {os.cpu_count()} cores'
+  return f'{len(devices)} × {devices[0].device_kind}'
 
 
 def _show(run: Run, predictions: Sequence[Prediction], report: Report) -> None:
