@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-import sys
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import grain
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> None:
     sort_keys=True,
   )
   notes = {
-    'command': ' '.join(['python -m crosstrainer_jax.pretrain', *sys.argv[1:]]),
+    'command': _command(flags.FLAGS.config, flags.FLAGS.override),
     'seed': str(config.seed),
     'log': log,
   }
@@ -108,6 +109,14 @@ def batches(config: ml_collections.ConfigDict, clips: int) -> grain.experimental
     grain.sharding.ShardByJaxProcess(),
     read_options=grain.ReadOptions(num_threads=2, prefetch_buffer_size=2 * config.batch_size),
     multiprocessing_options=workers,
+  )
+
+
+def _command(config: str, overrides: Sequence[str]) -> str:
+  """What makes these weights again, without the places that only this machine has."""
+  name = f'configs/{Path(config).name}'
+  return shlex.join(
+    ['python', '-m', 'crosstrainer_jax.pretrain', f'--config={name}', *(f'--config.{o}' for o in overrides)]
   )
 
 
