@@ -23,7 +23,7 @@ class Probe(NamedTuple):
 
   def logits(self, v: jax.Array | np.ndarray) -> jax.Array:
     """float32[N, D] (v, averaged over its tokens) -> float32[N, 4]."""
-    return v @ self.kernel + self.bias
+    return jnp.asarray(v) @ self.kernel + self.bias
 
   def save(self, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
