@@ -52,6 +52,7 @@ def main(argv: list[str]) -> None:
   loss = pretraining.make_loss(graph, mean, deviation, pixels, config.seconds, encoder_config.fps, config.localisation)
   tx = optimizer.make_optimizer(config.optimizer)
   say(f'{config.steps} updates of {config.batch_size} clips; every clip of generic motion is seen once')
+  writer = MetricWriter(workdir / 'tensorboard')
   state = fit(
     'pretrain',
     make_step(loss, tx, mesh),
@@ -61,10 +62,11 @@ def main(argv: list[str]) -> None:
     optimizer.schedule(config.optimizer, config.steps),
     mesh=mesh,
     checkpoints=Checkpoints(workdir / 'checkpoints'),
-    writer=MetricWriter(workdir / 'tensorboard'),
+    writer=writer,
     save_every=config.save_every,
     clips_per_step=config.batch_size,
   )
+  writer.close()
 
   unexplained = _evaluate(graph, state.params, config.seed + 2, mean, deviation, config.test_clips)
   for name, value in unexplained.items():

@@ -62,7 +62,8 @@ class Run:
     if self.cache is not None:
       return {'features': self.cache[index]}
     clip = self.source[index]
-    return {'frames': fitted(clip.frames, clip.frame_times, self.video_encoder)[0]}
+    frames, times = fitted(clip.frames, clip.frame_times, self.video_encoder)
+    return {'frames': frames, 'frames_valid': np.isfinite(times)}
 
   def no_video(self, index: int) -> dict[str, np.ndarray]:
     """The same shapes, all zero: what is left is the language prior."""
