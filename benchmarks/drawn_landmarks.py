@@ -19,6 +19,7 @@ from crosstrainer_jax.datasets.skillsim.body import INDEX, JOINTS, REFERENCE
 from crosstrainer_jax.datasets.skillsim.camera import Camera, look_at, orbit
 
 ASPECT, DEPTH = 16 / 9, 0.5
+TRUNK = 0.32  # shoulders to hips as MediaPipe sets them, in standing heights: then legs are as long as the figure's
 FOCAL = 1.8  # the longest lens of the world's pretraining cameras: nearest to the flat picture that landmarks are
 FILL = 0.85  # share of the picture between the outermost joints; the rest is for head, hands and shoes
 
@@ -61,7 +62,7 @@ EXERCISES = (
     {'C': 'correct', 'L': 'lean back'},
     'L',
     ('balance', 'tipping'),
-    'loose: both take the trunk off the vertical, but tipping goes to the side, and nobody in the world leans back',
+    'loose: both take the trunk off the vertical, but the fault goes to the side, and nobody in the world leans back',
   ),
   Exercise(
     'lunge',
@@ -69,7 +70,7 @@ EXERCISES = (
     {'C': 'correct', 'L': 'knee over toe'},
     'L',
     ('knee bend', 'too deep'),
-    'defensible: a knee past the toes bends more; but the fault is defined by a low pelvis, not by the shin',
+    'plausible: a knee past the toes bends more; but the fault is a low pelvis and says nothing of the shin',
   ),
   Exercise(
     'squat stage',
@@ -147,13 +148,13 @@ def to_joints(names: Sequence[str], landmarks: np.ndarray) -> np.ndarray:
   """Image landmarks float[N, K, 3] (x right, y down, z away; shares of width, height, width) as joints of the world's
   figure, float32[N, J, 3] in metres: x right, y away from the camera, z up, the lowest joint on the ground.
 
-  Every frame is scaled so that shoulders and hips are as far apart as in the reference body.
+  Every frame is scaled to one standing height, by the distance between shoulders and hips.
   """
   body, height = REFERENCE, REFERENCE.height
   points = np.stack([landmarks[..., 0] * ASPECT, landmarks[..., 2] * ASPECT * DEPTH, -landmarks[..., 1]], -1)
   at = {name: points[:, k].astype(float) for k, name in enumerate(names)}
   trunk = (at['left_shoulder'] + at['right_shoulder'] - at['left_hip'] - at['right_hip']) / 2
-  scale = 0.93 * body.trunk * height / np.linalg.norm(trunk, axis=-1, keepdims=True)
+  scale = TRUNK * height / np.linalg.norm(trunk, axis=-1, keepdims=True)
   at = {name: point * scale for name, point in at.items()}
   down = np.array([0.0, 0.0, -height])
   across = at['left_shoulder'] - at['right_shoulder']
