@@ -286,3 +286,11 @@ def test_real_people_are_drawn_as_they_stood(real_data):
   ]
   # metres up to the middle of the head: standing, squatting, on one knee
   np.testing.assert_allclose(heights, [1.6, 1.15, 1.2], atol=0.1)
+
+
+def test_absent_files_end_in_a_sentence(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'argv', ['real_mistakes.py', '--data', str(tmp_path)])
+  with pytest.raises(SystemExit, match='2'):
+    real_mistakes.main()
+  said = capsys.readouterr().err
+  assert said == f'{tmp_path / "plank_test.csv"}: not there; set --data to the folder of the landmark files\n'
