@@ -26,7 +26,7 @@ def preset() -> ml_collections.ConfigDict:
   config.split = ml_collections.ConfigDict({'setting': 'FS', 'held_out': '', 'validation_share': 0.1, 'seed': 0})
   config.discovery = ml_collections.ConfigDict({'backend': 'lexicon'})
   config.prompt = ml_collections.ConfigDict({'k': 3})
-  config.tokenizer = ml_collections.ConfigDict({'vocab_size': 768})
+  config.tokenizer = ml_collections.ConfigDict({'vocab_size': 2048})
 
   # --- f_v: frozen, so that its features are cached; `source='frames'` trains it jointly from pixels instead.
   config.encoder = ml_collections.ConfigDict({'weights': 'shipped', 'source': 'features', 'batch_size': 32})

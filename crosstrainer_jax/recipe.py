@@ -142,7 +142,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   video_id = words.convert_tokens_to_ids(prompts.VIDEO)
   joint = None if cache is not None else nnx.merge(video_encoder.graph, video_encoder.params)
   blueprint, initial = stages.build(
-    config, len(words), video_encoder.config.feature_dim, video_id, config.seed, mesh, joint
+    config, tokenizer.table_size(words), video_encoder.config.feature_dim, video_id, config.seed, mesh, joint
   )
   update = stages.make_update(blueprint, config.training.optimizer, mesh)
   return Run(

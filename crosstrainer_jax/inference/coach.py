@@ -144,7 +144,7 @@ class Coach:
     joint = config.encoder.source == 'frames'
     blueprint, initial = stages.build(
       config,
-      len(self._words),
+      tokenizer.table_size(self._words),
       self._encoder.config.feature_dim,
       self._words.convert_tokens_to_ids(prompts.VIDEO),
       config.seed,

@@ -58,6 +58,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path
   return load_tokenizer(directory)
 
 
+def table_size(words: Words) -> int:
+  """Rows of L's embedding table: the vocabulary rounded up to a multiple of 64, so that meshes can divide it."""
+  return -(-len(words) // 64) * 64
+
+
 def load_tokenizer(directory: str | Path) -> Words:
   """Reads a tokenizer directory in the Hugging Face format.
 
