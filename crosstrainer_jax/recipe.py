@@ -24,7 +24,7 @@ from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
 from crosstrainer_jax.inference import confidence
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.coach import Card
-from crosstrainer_jax.inference.encoding import encode_dataset, fitted
+from crosstrainer_jax.inference.encoding import common_shape, encode_dataset, fitted
 from crosstrainer_jax.input import examples, features, pipeline, prompts, splits, tokenizer
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
 from crosstrainer_jax.models import encoders
@@ -62,7 +62,7 @@ class Run:
     if self.cache is not None:
       return {'features': self.cache[index]}
     clip = self.source[index]
-    frames, times = fitted(clip.frames, clip.frame_times, self.video_encoder)
+    frames, times = fitted(clip.frames, clip.frame_times, self.video_encoder, self.clips[index].frame_times.shape)
     return {'frames': frames, 'frames_valid': np.isfinite(times)}
 
   def no_video(self, index: int) -> dict[str, np.ndarray]:
@@ -74,9 +74,7 @@ class Run:
   ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Stacked `video` of several clips and bool[N, V, S], which video tokens are real (and in `views`)."""
     rows = [self.video(i) for i in indices]
-    valid = np.stack(
-      [examples.valid_tokens(_padded(self.clips[i].frame_times, self.video_encoder), self.seconds) for i in indices]
-    )
+    valid = np.stack([examples.valid_tokens(self.clips[i].frame_times, self.seconds) for i in indices])
     if views is not None:
       valid[:, [v for v in range(self.views) if v not in views]] = False
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}, valid
@@ -130,12 +128,15 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
 
   with timed('video features'):
     video_encoder = encoders.load(config.encoder.weights)
+    views, frames = common_shape((clip.frame_times for clip in clips), video_encoder)
+    for clip in clips:
+      missing = [(0, views - clip.frame_times.shape[0]), (0, frames - clip.frame_times.shape[1])]
+      clip.frame_times = np.pad(clip.frame_times, missing, constant_values=np.nan)
     cache = None
     if config.encoder.source == 'features':
       folder = source.directory / f'features-{video_encoder.fingerprint}'
-      cache = encode_dataset(source, folder, video_encoder, mesh, config.encoder.batch_size)
-  times = _padded(clips[0].frame_times, video_encoder)
-  views, seconds = len(times), times.shape[1] // video_encoder.config.frames_per_token
+      cache = encode_dataset(source, folder, video_encoder, mesh, config.encoder.batch_size, (views, frames))
+  seconds = frames // video_encoder.config.frames_per_token
 
   words = _words(config, workdir, clips, split)
   text = examples.Encoder(words, views * seconds, config.prompt.k)
@@ -216,11 +217,6 @@ def training_texts(clips: Sequence[ClipInfo], train: Sequence[int], k: int) -> I
     yield prompts.feedback_prompt(clip.sport, clip.incorrect).replace(prompts.VIDEO, '')
     yield f' {prompts.serialize_attributes(clip.incorrect)}'
     yield f' {clip.commentary}'
-
-
-def _padded(times: np.ndarray, encoder: encoders.Encoder) -> np.ndarray:
-  missing = -times.shape[1] % encoder.config.frames_per_token
-  return np.pad(times, ((0, 0), (0, missing)), constant_values=np.nan)
 
 
 # --- Training

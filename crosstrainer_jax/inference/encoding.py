@@ -1,7 +1,7 @@
 """v' = f_v(V) for a whole dataset: the encoder is frozen, so every clip is encoded once and cached."""
 
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
@@ -32,52 +32,54 @@ def make_encode(encoder: Encoder, mesh: Mesh) -> Callable[[np.ndarray, np.ndarra
   return encode
 
 
-def fitted(frames: np.ndarray, times: np.ndarray, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
-  """Pads the frames of one clip, uint8[V, T, H, W, 3], to a whole number of tokens.
+def common_shape(times: Iterable[np.ndarray], encoder: Encoder) -> tuple[int, int]:
+  """Views and frames (V, T) that hold every clip, from frame times float32[V, T] of each; T in whole tokens."""
+  shapes = np.array([row.shape for row in times])
+  views, frames = shapes.max(0)
+  return int(views), int(frames + -frames % encoder.config.frames_per_token)
+
+
+def fitted(
+  frames: np.ndarray, times: np.ndarray, encoder: Encoder, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Pads one clip, uint8[V, T, H, W, 3] and float32[V, T], to `shape`: missing views and frames are zeros at time NaN.
 
   Raises:
     ValueError: frames of another size than the encoder's.
   """
-  size, per_token = encoder.config.image_size, encoder.config.frames_per_token
+  size = encoder.config.image_size
   if frames.ndim != 5 or frames.shape[2:4] != (size, size):
     raise ValueError(
       f'clips of {frames.shape[2:4]} pixels, but the encoder takes {size} x {size}: prepare the data with --size {size}'
     )
-  missing = -frames.shape[1] % per_token
-  if missing:
-    frames = np.pad(frames, ((0, 0), (0, missing), (0, 0), (0, 0), (0, 0)))
-    times = np.pad(times, ((0, 0), (0, missing)), constant_values=np.nan)
+  missing = [(0, wanted - given) for wanted, given in zip(shape, times.shape, strict=True)]
+  if any(count for _, count in missing):
+    frames = np.pad(frames, (*missing, (0, 0), (0, 0), (0, 0)))
+    times = np.pad(times, missing, constant_values=np.nan)
   return frames, times
 
 
 def encode_dataset(
-  source: ClipSource, directory: str | Path, encoder: Encoder, mesh: Mesh, batch_size: int
+  source: ClipSource, directory: str | Path, encoder: Encoder, mesh: Mesh, batch_size: int, shape: tuple[int, int]
 ) -> features.FeatureCache:
   """Encodes every clip of `source` into the cache at `directory`, resuming where a killed run stopped.
 
   Args:
     batch_size: clips at a time, rounded up to what divides over the mesh.
+    shape: from `common_shape`.
 
   Raises:
-    ValueError: clips that do not fit the encoder, or differ in views or length.
+    ValueError: clips that do not fit the encoder.
   """
   if (Path(directory) / 'header.json').is_file():
     return features.FeatureCache(directory)
   encode = make_encode(encoder, mesh)
   batch_size = -(-batch_size // sharding.data_shards(mesh)) * sharding.data_shards(mesh)
-  first = source[0]
-  shape = fitted(first.frames, first.frame_times, encoder)[0].shape
   progress = Progress('encoding clips', len(source), unit='clip')
 
   def read(indices: range) -> tuple[np.ndarray, np.ndarray]:
     clips: list[Clip] = [source[i] for i in indices]
-    pairs = [fitted(clip.frames, clip.frame_times, encoder) for clip in clips]
-    for clip, (frames, _) in zip(clips, pairs, strict=True):
-      if frames.shape != shape:
-        raise ValueError(
-          f'{source.directory}: clips differ in views or length, {first.clip_id} is {shape} and {clip.clip_id} '
-          f'{frames.shape}; import them with one window and one number of views'
-        )
+    pairs = [fitted(clip.frames, clip.frame_times, encoder, shape) for clip in clips]
     frames, times = (np.stack(parts) for parts in zip(*pairs, strict=True))
     missing = batch_size - len(clips)
     return np.pad(frames, ((0, missing), *((0, 0),) * 5)), np.pad(

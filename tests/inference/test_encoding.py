@@ -3,7 +3,7 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.inference import encoding
-from crosstrainer_jax.inference.encoding import encode_dataset, fitted, make_encode
+from crosstrainer_jax.inference.encoding import common_shape, encode_dataset, fitted, make_encode
 from crosstrainer_jax.input import features
 from crosstrainer_jax.input.record import Clip
 from crosstrainer_jax.input.source import ClipSource
@@ -15,6 +15,7 @@ CONFIG = VideoTransformerConfig(
   image_size=16, fps=2, patch=2, channels=4, keypoints=2, values=2, width=8, layers=1, heads=2, feature_dim=6
 )
 VIEWS, LENGTH = 2, 5
+SHAPE = (VIEWS, 6)
 
 
 def clip(number: int, length: int = LENGTH, views: int = VIEWS, size: int = 16) -> Clip:
@@ -50,7 +51,7 @@ def mesh():
 def expected(encoder, mesh):
   """Features of each clip, encoded in pairs."""
   encode = make_encode(encoder, mesh)
-  pairs = [fitted(one.frames, one.frame_times, encoder) for one in [*CLIPS, CLIPS[0]]]
+  pairs = [fitted(one.frames, one.frame_times, encoder, SHAPE) for one in [*CLIPS, CLIPS[0]]]
   chunks = [
     encode(*(np.stack(parts) for parts in zip(*pairs[i : i + 2], strict=True))) for i in range(0, len(pairs), 2)
   ]
@@ -63,7 +64,7 @@ def small_parts(monkeypatch):
 
 
 def test_a_dataset_becomes_a_cache(source, encoder, mesh, expected, tmp_path, capsys):
-  cache = encode_dataset(source, tmp_path / 'features', encoder, mesh, 4)
+  cache = encode_dataset(source, tmp_path / 'features', encoder, mesh, 4, SHAPE)
   assert (len(cache), cache.shape, cache.encoder) == (11, (VIEWS, 3, 6), 'abc')
   np.testing.assert_allclose(cache.gather(range(11)), expected, atol=2e-3)
   # 3 seconds of frames, the last of which is padded; the second view of clip 0 has one second
@@ -75,14 +76,14 @@ def test_a_dataset_becomes_a_cache(source, encoder, mesh, expected, tmp_path, ca
 @pytest.mark.parametrize('batch_size', [3, 16])
 def test_the_batch_size_changes_nothing(source, encoder, mesh, expected, tmp_path, batch_size):
   # a part of 8 clips, and one of 3, in batches that do not fit: the rest is padded
-  cache = encode_dataset(source, tmp_path, encoder, mesh, batch_size)
+  cache = encode_dataset(source, tmp_path, encoder, mesh, batch_size, SHAPE)
   np.testing.assert_allclose(cache.gather(range(11)), expected, atol=2e-3)
 
 
 def test_a_full_cache_is_not_encoded_again(source, encoder, mesh, tmp_path, monkeypatch):
-  encode_dataset(source, tmp_path, encoder, mesh, 4)
+  encode_dataset(source, tmp_path, encoder, mesh, 4, SHAPE)
   monkeypatch.setattr(encoding, 'make_encode', None)
-  assert len(encode_dataset(source, tmp_path, encoder, mesh, 4)) == 11
+  assert len(encode_dataset(source, tmp_path, encoder, mesh, 4, SHAPE)) == 11
 
 
 def test_a_killed_encoding_goes_on(source, encoder, mesh, expected, tmp_path, monkeypatch):
@@ -103,34 +104,38 @@ def test_a_killed_encoding_goes_on(source, encoder, mesh, expected, tmp_path, mo
 
   dying = Dying()
   with pytest.raises(KeyboardInterrupt):
-    encode_dataset(dying, tmp_path, encoder, mesh, 4)
+    encode_dataset(dying, tmp_path, encoder, mesh, 4, SHAPE)
   assert not (tmp_path / 'header.json').exists()
   asked.clear()
   dying.dies_at = -1
-  cache = encode_dataset(dying, tmp_path, encoder, mesh, 4)
-  # the first clip says what the others must look like
-  assert asked == [0, 8, 9, 10]
+  cache = encode_dataset(dying, tmp_path, encoder, mesh, 4, SHAPE)
+  assert asked == [8, 9, 10]
   np.testing.assert_allclose(cache.gather(range(11)), expected, atol=2e-3)
 
 
-@pytest.mark.parametrize('odd', [{'length': 8}, {'views': 3}])
-def test_clips_that_differ_are_a_clear_error(write_dataset, encoder, mesh, tmp_path, odd):
-  # in another batch than the first clip
-  source = ClipSource(write_dataset(tmp_path / 'data', {'train': [*CLIPS[:5], clip(5, **odd)]}))
-  with pytest.raises(ValueError, match=r'clips differ in views or length, c0 is \(2, 6, 16, 16, 3\) and c5 \('):
-    encode_dataset(source, tmp_path / 'features', encoder, mesh, 2)
+def test_clips_that_differ_get_the_shape_that_holds_all(write_dataset, encoder, mesh, expected, tmp_path):
+  clips = [*CLIPS[:3], clip(5, length=8), clip(6, views=3)]
+  shape = common_shape((one.frame_times for one in clips), encoder)
+  assert shape == (3, 8)
+  source = ClipSource(write_dataset(tmp_path / 'data', {'train': clips}))
+  cache = encode_dataset(source, tmp_path / 'features', encoder, mesh, 2, shape)
+  assert cache.shape == (3, 4, 6)
+  for number in range(3):
+    np.testing.assert_allclose(cache[number][:VIEWS, :3], expected[number], atol=2e-3)
+    assert not cache[number][VIEWS:].any()
+    assert not cache[number][:, 3:].any()
 
 
 def test_clips_of_another_size_are_a_clear_error(encoder):
   with pytest.raises(ValueError, match=r'clips of \(32, 32\) pixels, but the encoder takes 16 x 16: .*--size 16'):
-    fitted(clip(1, size=32).frames, clip(1).frame_times, encoder)
+    fitted(clip(1, size=32).frames, clip(1).frame_times, encoder, SHAPE)
 
 
 def test_frames_are_padded_to_whole_tokens(encoder):
-  frames, times = fitted(CLIPS[1].frames, CLIPS[1].frame_times, encoder)
+  frames, times = fitted(CLIPS[1].frames, CLIPS[1].frame_times, encoder, SHAPE)
   assert frames.shape == (VIEWS, 6, 16, 16, 3)
   np.testing.assert_array_equal(frames[:, :5], CLIPS[1].frames)
   assert not frames[:, 5].any()
   assert np.isnan(times[:, 5]).all()
-  again, _ = fitted(frames, times, encoder)
+  again, _ = fitted(frames, times, encoder, SHAPE)
   assert again is frames
