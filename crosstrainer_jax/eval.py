@@ -9,9 +9,12 @@ from absl import flags
 from crosstrainer_jax import datasets, measure, recipe, settings
 from crosstrainer_jax.training.telemetry import say
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'The run to evaluate. Default: the newest one under --runs.')
-_RUNS = flags.DEFINE_string('runs', 'runs', 'Where runs are looked for.')
-_DATA_DIR = flags.DEFINE_string('data_dir', 'runs/datasets', 'Where prepared datasets are kept.')
+
+def define_flags() -> None:
+  """Not done on import: other verbs have flags of the same names."""
+  flags.DEFINE_string('workdir', None, 'The run to evaluate. Default: the newest one under --runs.')
+  flags.DEFINE_string('runs', 'runs', 'Where runs are looked for.')
+  flags.DEFINE_string('data_dir', 'runs/datasets', 'Where prepared datasets are kept.')
 
 
 def newest_run(runs: str | Path) -> Path:
@@ -31,17 +34,18 @@ def newest_run(runs: str | Path) -> Path:
 
 def main(argv: list[str]) -> None:
   del argv
-  workdir = Path(_WORKDIR.value) if _WORKDIR.value else newest_run(_RUNS.value)
-  say(f'Evaluating {workdir}{"" if _WORKDIR.value else ", the newest run"}')
+  workdir = Path(flags.FLAGS.workdir) if flags.FLAGS.workdir else newest_run(flags.FLAGS.runs)
+  say(f'Evaluating {workdir}{"" if flags.FLAGS.workdir else ", the newest run"}')
   config = settings.recorded_config(workdir)
-  settings.keep_compiled(_DATA_DIR.value)
+  settings.keep_compiled(flags.FLAGS.data_dir)
   if not (workdir / recipe.STAGE2 / 'done.json').is_file():
     raise FileNotFoundError(f'{workdir}: stage II is not finished; start its launch command again, it resumes')
-  run = recipe.open_run(config, workdir, datasets.prepare(config.data, _DATA_DIR.value))
+  run = recipe.open_run(config, workdir, datasets.prepare(config.data, flags.FLAGS.data_dir))
   report = measure.evaluate(run, shlex.join(['python', '-m', 'crosstrainer_jax.eval', *sys.argv[1:]]))
   report.print()
   say(f'written: {workdir}/report.md, {workdir}/report.json, {workdir}/predictions/')
 
 
 if __name__ == '__main__':
+  define_flags()
   settings.run(main)

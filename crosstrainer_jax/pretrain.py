@@ -23,16 +23,17 @@ from crosstrainer_jax.training.loop import fit
 from crosstrainer_jax.training.step import init_state, make_step
 from crosstrainer_jax.training.telemetry import MetricWriter, say
 
-settings.define_config_flag('configs/pretrain_encoder.py')
-_WORKDIR = flags.DEFINE_string(
-  'workdir', 'runs/pretrain_encoder', 'Checkpoints, TensorBoard logs and the weights go here.'
-)
+
+def define_flags() -> None:
+  """Not done on import: other verbs have flags of the same names."""
+  settings.define_config_flag('configs/pretrain_encoder.py')
+  flags.DEFINE_string('workdir', 'runs/pretrain_encoder', 'Checkpoints, TensorBoard logs and the weights go here.')
 
 
 def main(argv: list[str]) -> None:
   del argv
   config = settings.config_from_flags()
-  workdir = Path(_WORKDIR.value)
+  workdir = Path(flags.FLAGS.workdir)
   workdir.mkdir(parents=True, exist_ok=True)
   settings.record_environment(workdir, config, f'generic motion, seed {config.seed}')
   mesh = sharding.make_mesh(config.mesh)
@@ -146,4 +147,5 @@ def _evaluate(
 
 
 if __name__ == '__main__':
+  define_flags()
   settings.run(main)
