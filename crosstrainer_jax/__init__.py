@@ -7,8 +7,12 @@ From Python:
     print(coach.assess('my_jump.mp4', sport='basketball').describe())
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+# transformers serves tokenizers here; that it finds no PyTorch is no news to anybody.
+os.environ.setdefault('TRANSFORMERS_NO_ADVISORY_WARNINGS', '1')
 
 if TYPE_CHECKING:
   from crosstrainer_jax.inference.coach import Coach
