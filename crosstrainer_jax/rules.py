@@ -11,14 +11,14 @@ from typing import Any
 from crosstrainer_jax.configs import arguments
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.discovery.backend import BACKENDS
-from crosstrainer_jax.input.splits import SETTINGS
+from crosstrainer_jax.input.splits import FIT, SETTINGS
 from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.training.sharding import MESH_AXES
 
 Values = Mapping[str, Any]
 
 CHOICES = {
-  'split.setting': SETTINGS,
+  'split.setting': (*SETTINGS, FIT),
   'discovery.backend': tuple(BACKENDS),
   'encoder.source': ('features', 'frames'),
   'decoder.dtype': ('float32', 'bfloat16'),

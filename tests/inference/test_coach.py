@@ -33,12 +33,13 @@ def clip(tmp_path_factory):
   return write_video(tmp_path_factory.mktemp('videos') / 'own.mp4', 9)
 
 
-def test_segments_cover_the_video_end_to_end(coach, clip):
+def test_segments_cover_the_whole_video(coach, clip):
   result = coach.assess(clip, 'basketball')
   assert coach.window == 4.0
   assert result.segments[0].start == 0
   assert result.segments[-1].end == pytest.approx(9, abs=0.2)
-  assert all(a.end == pytest.approx(b.start) for a, b in zip(result.segments, result.segments[1:], strict=False))
+  # the last window is moved back to lie inside the video
+  assert all(b.start <= a.end for a, b in zip(result.segments, result.segments[1:], strict=False))
   assert set(result.timing) == {'decode', 'encode', 'generate'}
 
 

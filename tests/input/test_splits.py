@@ -243,3 +243,9 @@ def test_stage_one_learns_attributes_of_its_training_part_alone(spoken, setting,
       learnt[words.decode(ids[weights > 0].tolist(), skip_special_tokens=True).strip()] += 1
   batches.close()
   assert set(learnt) == {spoken[i].incorrect[0] for i in split.train}
+
+
+def test_fit_measures_on_the_clips_that_it_trains_on():
+  clips = world(6)
+  split = make_split(clips, splits.FIT)
+  assert split.train == split.validation == split.test == list(range(len(clips)))
