@@ -60,7 +60,7 @@ def preset() -> ml_collections.ConfigDict:
   config.stage1 = ml_collections.ConfigDict({'epochs': 8.0})
   config.stage2 = ml_collections.ConfigDict(
     {
-      'epochs': 12.0,
+      'epochs': 9.0,
       'feedback': 3,
       'attributes': 1,
       # F_t sees attributes predicted out of fold, so that it learns to live with mistakes, mixed with true ones.

@@ -81,13 +81,14 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
 
 
 def _baselines(run: Run, references: Sequence[Reference], rows: Rows) -> None:
-  if run.cache is None:
+  cache = run.video.cache
+  if cache is None:
     rows.absent |= dict.fromkeys(BASELINES, 'needs cached features (config.encoder.source=features)')
     return
   train = [Reference.from_clip(run.clips[i]) for i in run.split.train]
   pools = {False: mean_pool, True: concatenate}
   seen, unseen = (
-    {kind: pool(run.cache.gather(part)) for kind, pool in pools.items()} for part in (run.split.train, run.split.test)
+    {kind: pool(cache.gather(part)) for kind, pool in pools.items()} for part in (run.split.train, run.split.test)
   )
   for name in BASELINES:
     kind = name in _CONCATENATED

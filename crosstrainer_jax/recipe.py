@@ -37,6 +37,34 @@ STAGE1, STAGE2 = 'stage1', 'stage2'
 CROSSTRAINER, END_TO_END, ZEROED = 'CrossTrainer', 'end to end without attributes', 'video zeroed'
 
 
+@dataclasses.dataclass(frozen=True)
+class Video:
+  """What the model sees of one clip: cached features, or frames when the encoder trains too.
+
+  A value of its own, and not a method of `Run`, since reader processes get a copy of it.
+
+  Attributes:
+    cache: of features; None for frames.
+    shape: views and frames (V, T) of every clip.
+    hidden: all zeros of the same shapes, so that only the language prior is left.
+  """
+
+  cache: features.FeatureCache | None
+  source: ClipSource
+  encoder: encoders.Encoder
+  shape: tuple[int, int]
+  hidden: bool = False
+
+  def __call__(self, index: int) -> dict[str, np.ndarray]:
+    if self.cache is not None:
+      seen = {'features': self.cache[index]}
+    else:
+      clip = self.source[index]
+      frames, times = fitted(clip.frames, clip.frame_times, self.encoder, self.shape)
+      seen = {'frames': frames, 'frames_valid': np.isfinite(times)}
+    return {name: np.zeros_like(value) for name, value in seen.items()} if self.hidden else seen
+
+
 @dataclasses.dataclass
 class Run:
   """A prepared run: data with attributes, split, features, words and a model to fill with parameters."""
@@ -50,24 +78,12 @@ class Run:
   words: tokenizer.Words
   text: examples.Encoder
   video_encoder: encoders.Encoder
-  cache: features.FeatureCache | None
+  video: Video
   blueprint: stages.Blueprint
   initial: nnx.State
   update: stages.Step
   views: int
   seconds: int
-
-  def video(self, index: int) -> dict[str, np.ndarray]:
-    """What the model sees of one clip: cached features, or frames when the encoder trains too."""
-    if self.cache is not None:
-      return {'features': self.cache[index]}
-    clip = self.source[index]
-    frames, times = fitted(clip.frames, clip.frame_times, self.video_encoder, self.clips[index].frame_times.shape)
-    return {'frames': frames, 'frames_valid': np.isfinite(times)}
-
-  def no_video(self, index: int) -> dict[str, np.ndarray]:
-    """The same shapes, all zero: what is left is the language prior."""
-    return {name: np.zeros_like(value) for name, value in self.video(index).items()}
 
   def videos(
     self, indices: Sequence[int], views: Sequence[int] | None = None
@@ -156,7 +172,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     words,
     text,
     video_encoder,
-    cache,
+    Video(cache, source, video_encoder, (views, frames)),
     blueprint,
     initial,
     update,
@@ -283,7 +299,7 @@ def _train(
   stage = pipeline.Stage(run.clips, clips, tasks, run.text, video_id, pad_id, config.training.view_dropout, run.seconds)
   # Every stage draws its own order, the same one in every run with this seed.
   seed = int(hashlib.sha256(f'{config.seed} {folder}'.encode()).hexdigest()[:8], 16) % 2**31
-  video = run.no_video if hidden else run.video
+  video = dataclasses.replace(run.video, hidden=hidden)
   outcome = stages.train_stage(
     run.workdir / folder,
     folder,

@@ -1,6 +1,8 @@
 """The recipe: resuming a stage, and no word of the held-out sport before the test."""
 
+import dataclasses
 import json
+import pickle
 import shutil
 
 import jax
@@ -56,6 +58,19 @@ def test_stage_one_draws_training_clips_alone(run):
     next(iter(batches))
   batches.close()
   assert set(seen) <= set(run.split.train)
+
+
+def test_reader_processes_can_be_given_the_video(run):
+  index = run.split.train[0]
+  for hidden in (False, True):
+    video = dataclasses.replace(run.video, hidden=hidden)
+    copy = pickle.loads(pickle.dumps(video))
+    np.testing.assert_array_equal(copy(index)['features'], video(index)['features'])
+    assert video(index)['features'].any() != hidden
+  frames = dataclasses.replace(run.video, cache=None)
+  seen = pickle.loads(pickle.dumps(frames))(index)
+  assert seen['frames'].shape == (3, 16, 64, 64, 3)
+  assert seen['frames_valid'].all()
 
 
 def test_out_of_fold_predictions_cover_the_training_clips(small_run, run):
