@@ -9,8 +9,11 @@ apart.
 import argparse
 import os
 import platform
+import sys
 import time
 from pathlib import Path
+
+from absl import flags
 
 from crosstrainer_jax import datasets, recipe, settings
 from crosstrainer_jax.input import examples, pipeline, prompts
@@ -43,6 +46,7 @@ def main() -> None:
   parser.add_argument('--batch_size', type=int, default=64)
   parser.add_argument('--repeats', type=int, default=3)
   options = parser.parse_args()
+  flags.FLAGS(sys.argv[:1])  # Grain's worker processes read absl's flags
   config = settings.recorded_config(options.workdir)
   run = recipe.open_run(config, options.workdir, datasets.prepare(config.data, options.data_dir))
   print(f'{os.cpu_count()} CPU cores, Python {platform.python_version()}; best of {options.repeats}')
