@@ -75,7 +75,7 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
     rows.absent[CEILING] = 'the true joints of these videos are not known'
   else:
     rows.predictions[CEILING] = [
-      r.answer(attributes=sorted(named)) for r, named in zip(references, ceiling, strict=True)
+      r.answer(attributes=sorted(faults), level=level) for r, (faults, level) in zip(references, ceiling, strict=True)
     ]
   return rows
 

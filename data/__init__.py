@@ -45,14 +45,17 @@ def nouns(config: Any, clips: Sequence[ClipInfo]) -> set[str]:
   return words
 
 
-def ceiling(config: Any, clips: Sequence[ClipInfo], split: Split) -> list[set[str]] | None:
-  """Faults of the test clips by a learner with true joints that knows no sport; None where nobody knows the joints."""
+def ceiling(config: Any, clips: Sequence[ClipInfo], split: Split) -> list[tuple[set[str], int]] | None:
+  """Faults and level of each test clip by a learner with true joints that knows no sport.
+
+  None where nobody knows the joints.
+  """
   if config.dataset not in FAMILIES:
     return None
   world = _module(config, 'builder').world(**config[config.dataset].to_dict())
   train, test = ([clips[i].clip_id for i in part] for part in (split.train, split.test))
-  named: list[set[str]] = _module(config, 'ceiling').predict(world, train, test)
-  return named
+  answers: list[tuple[set[str], int]] = _module(config, 'ceiling').predict(world, train, test)
+  return answers
 
 
 def simulated(config: Any) -> bool:

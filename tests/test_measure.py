@@ -55,6 +55,12 @@ def test_an_untrained_row_is_absent_with_its_reason(small_run, tmp_path):
   assert 'config.eval.rows' in rows.absent[recipe.ZEROED]
 
 
+def test_the_ceiling_rates_levels(small_run, predictions):
+  row = json.loads((small_run / 'report.json').read_text())['rows']['sport-blind ceiling']
+  assert np.isfinite(row['all/level accuracy']['value'])
+  assert all(prediction.level in range(4) for prediction in predictions['sport-blind_ceiling'])
+
+
 def test_the_ceiling_is_above_the_floor(small_run):
   rows = json.loads((small_run / 'report.json').read_text())['rows']
   value = {name: rows[name]['headline/attribute F1']['value'] for name in ('always none', 'sport-blind ceiling')}

@@ -61,7 +61,8 @@ class Skillsim(tfds.core.GeneratorBasedBuilder):
   this file).
   """
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('2.0.0')
+  RELEASE_NOTES = {'1.0.0': 'First world.', '2.0.0': 'Number and severity of faults show the level in one clip.'}
   BUILDER_CONFIGS = [SkillsimConfig()]
 
   def __init__(self, *, workers: int | None = None, **options: Any):

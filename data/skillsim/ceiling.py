@@ -1,12 +1,13 @@
-"""The sport-blind ceiling: what can be said about faults in a sport never seen, from noise-free joints instead of
-pixels.
+"""The sport-blind ceiling: what can be said about faults and level in a sport never seen, from noise-free joints
+instead of pixels.
 
 Kinematic features that know no sport (angles, spreads, tempo, and how they lie around the contact) feed one
-gradient-boosted classifier per fault. No model that watches pixels should hope for more; its row stands at the end of
-the results table.
+gradient-boosted classifier per fault, and one per step between two levels. No model that watches pixels should hope
+for more; its row stands at the end of the results table.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -16,10 +17,20 @@ from crosstrainer_jax.datasets.skillsim.body import INDEX
 from crosstrainer_jax.datasets.skillsim.faults import NAMES
 from crosstrainer_jax.datasets.skillsim.render import FPS
 from crosstrainer_jax.datasets.skillsim.world import Performance, Spec, World
+from crosstrainer_jax.input.record import LEVELS
 
 # Frames relative to the contact: preparation, load, contact, follow-through, recovery.
 _WINDOWS = ((-6, -4), (-4, -2), (-2, 0), (0, 1), (1, 3), (3, 6))
 _REACH = 6
+# A fault is one pattern of several features; a level adds up what each fault contributes, so its trees are smaller.
+_LEAVES, _LEAVES_OF_LEVELS = 12, 4
+
+
+class Answer(NamedTuple):
+  """What the ceiling says of a clip: its faults, and its level as an index into `record.LEVELS`."""
+
+  faults: set[str]
+  level: int
 
 
 def stack(performances: Sequence[Performance]) -> Performance:
@@ -151,25 +162,50 @@ def perform(world: World, specs: Sequence[Spec], faults: bool = True) -> Perform
   return stack([world.joints(spec, faults) for spec in specs])
 
 
-def classifier(seed: int = 0) -> HistGradientBoostingClassifier:
-  """One fault's classifier."""
+def levels(specs: Sequence[Spec]) -> np.ndarray:
+  """int[N], indices into `record.LEVELS`."""
+  return np.array([spec.level for spec in specs])
+
+
+def classifier(leaves: int = _LEAVES) -> HistGradientBoostingClassifier:
+  """The classifier of one yes or no, with trees of that many leaves."""
   return HistGradientBoostingClassifier(
-    max_iter=60, learning_rate=0.2, max_leaf_nodes=12, min_samples_leaf=15, max_features=0.3, random_state=seed
+    max_iter=60, learning_rate=0.2, max_leaf_nodes=leaves, min_samples_leaf=15, max_features=0.3, random_state=0
   )
 
 
-def fit_predict(train: np.ndarray, truth: np.ndarray, test: np.ndarray) -> np.ndarray:
-  """Probabilities float[N, faults] on `test` of one classifier per column of `truth`."""
+def fit_predict(train: np.ndarray, truth: np.ndarray, test: np.ndarray, leaves: int = _LEAVES) -> np.ndarray:
+  """Probabilities float[N, K] on `test` of one classifier per column of `truth` bool[M, K].
+
+  A column without both answers keeps its only one: few clips may lack a fault or a level.
+  """
+
+  def chance(y: np.ndarray) -> np.ndarray:
+    if y.all() or not y.any():
+      return np.full(len(test), float(y[0]))
+    return classifier(leaves).fit(train, y).predict_proba(test)[:, 1]
+
   with threadpool_limits(1):  # OpenMP's spinning barriers cost far more than they gain on a shared machine
-    return np.stack([classifier().fit(train, y).predict_proba(test)[:, 1] for y in truth.T], 1)
+    return np.stack([chance(y) for y in truth.T], 1)
 
 
-def predict(world: World, train: Sequence[str], test: Sequence[str]) -> list[set[str]]:
-  """Faults of the clips `test`, learnt from the clips `train`; both are clip ids of this world.
+def predict_levels(train: np.ndarray, truth: np.ndarray, test: np.ndarray) -> np.ndarray:
+  """Most probable level int[N] on `test`, from one classifier per "at least this level"; `truth` int[M]."""
+  steps = np.arange(1, len(LEVELS))
+  at_least = fit_predict(train, truth[:, None] >= steps, test, _LEAVES_OF_LEVELS)
+  bounds = np.pad(at_least, ((0, 0), (1, 1)), constant_values=((0, 0), (1, 0)))
+  return (bounds[:, :-1] - bounds[:, 1:]).argmax(1)
+
+
+def predict(world: World, train: Sequence[str], test: Sequence[str]) -> list[Answer]:
+  """Faults and levels of the clips `test`, learnt from the clips `train`; both are clip ids of this world.
 
   The learner is told neither sport nor skill. With the clips of three sports as `train` and those of the fourth as
   `test`, it is the ceiling of the held-out-sport setting.
   """
   known, asked = ([world.spec_of(clip_id) for clip_id in ids] for ids in (train, test))
-  chance = fit_predict(features(perform(world, known)), labels(known), features(perform(world, asked)))
-  return [{name for name, p in zip(NAMES, row, strict=True) if p >= 0.5} for row in chance]
+  inputs, unseen = features(perform(world, known)), features(perform(world, asked))
+  chance = fit_predict(inputs, labels(known), unseen)
+  named = [{name for name, p in zip(NAMES, row, strict=True) if p >= 0.5} for row in chance]
+  rated = predict_levels(inputs, levels(known), unseen)
+  return [Answer(faults, int(level)) for faults, level in zip(named, rated, strict=True)]

@@ -36,7 +36,10 @@ FAULTS: dict[str, tuple[str, str]] = {
 }
 NAMES = tuple(FAULTS)
 MAX_FAULTS = 3
+MILDEST = 0.3  # severity
+SCATTER = 0.06  # of severity about its mean
 LOAD = -0.6  # u of the deepest knee bend in every skill
+Number = float | np.ndarray
 _BY_PRODUCTS = (('lean', 0.3), ('elbow_out', 0.5), ('knee_out', 0.4), ('toe_yaw', 0.4), ('head_roll', 0.35))
 
 
@@ -69,14 +72,27 @@ def looks(seed: int, sport: int, fault: Fault, entanglement: float) -> Looks:
   return Looks(strength, shift, tuple(entanglement * float(x) for x in rng.uniform(-1, 1, len(_BY_PRODUCTS))))
 
 
+def rate(hidden_skill: Number) -> Number:
+  """Probability of each of the three faults that a clip may have."""
+  return 0.95 - 0.9 * hidden_skill
+
+
+def mean_severity(hidden_skill: Number) -> Number:
+  """Severity about which the faults scatter, before it is clipped to [`MILDEST`, 1]."""
+  return 1 - 0.7 * hidden_skill
+
+
 def draw(rng: np.random.Generator, hidden_skill: float) -> tuple[Fault, ...]:
-  """0-3 different faults; fewer and milder the higher the hidden skill in [0, 1]. Knows nothing else of the clip."""
-  count = int(rng.binomial(MAX_FAULTS, 0.72 - 0.55 * hidden_skill))
+  """0-3 different faults; fewer and milder the higher the hidden skill in [0, 1]. Knows nothing else of the clip.
+
+  Severities scatter little, so that one clip shows its level (`fairness.best_levels`).
+  """
+  count = int(rng.binomial(MAX_FAULTS, rate(hidden_skill)))
   names = rng.permutation(len(NAMES))[:count]
   faults = []
   for k in sorted(names):
     direction = FAULTS[NAMES[k]][rng.integers(2)]
-    severity = float(np.clip(0.9 - 0.5 * hidden_skill + rng.normal(0, 0.12), 0.3, 1.0))
+    severity = float(np.clip(mean_severity(hidden_skill) + rng.normal(0, SCATTER), MILDEST, 1.0))
     faults.append(Fault(NAMES[k], direction, severity, int(rng.choice([-1, 1])), float(rng.uniform(0, 2 * np.pi))))
   return tuple(faults)
 
@@ -95,19 +111,19 @@ def warp(u: np.ndarray, faults: tuple[tuple[Fault, Looks], ...]) -> tuple[np.nda
   for fault, look in faults:
     if fault.name == 'speed control':
       if fault.direction == 'rushed':
-        body = body * (1 + look.strength * (0.75 + 0.4 * fault.severity))
+        body = body * (1 + look.strength * (0.5 + 0.8 * fault.severity))
       else:
-        pause = look.strength * (0.65 + 0.4 * fault.severity)
+        pause = look.strength * (0.5 + 0.7 * fault.severity)
         middle = LOAD + 0.5 * look.shift
         body = np.where(body >= middle, body, np.minimum(middle, body + pause))
   limb = body
   for fault, look in faults:
     if fault.name == 'timing':
-      gap = look.strength * (0.38 + 0.24 * fault.severity)
+      gap = look.strength * (0.28 + 0.42 * fault.severity)
       body = body - gap if fault.direction == 'early' else body + gap
   for fault, look in faults:
     if fault.name == 'follow-through' and fault.direction == 'cut short':
-      stop = 0.12 + 0.25 * abs(look.shift)
+      stop = 0.1 + 0.4 * (1 - fault.severity) + 0.25 * abs(look.shift)
       body = np.where(u > stop, body[np.argmin(np.abs(u - stop))], body)
       limb = np.where(u > stop, limb[np.argmin(np.abs(u - stop))], limb)
   return body, limb
@@ -128,25 +144,25 @@ def _balance(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, stre
   side, across = values[:, SLICES['side']][:, 0], values[:, SLICES['pelvis']][:, 1]
   if fault.direction == 'swaying':
     wave = np.sin(2 * np.pi * 0.8 * u + fault.phase) * _window(u, -1.3, 1.4)
-    side += strength * (0.26 + 0.2 * fault.severity) * wave
-    across += strength * (0.05 + 0.03 * fault.severity) * wave
+    side += strength * (0.14 + 0.42 * fault.severity) * wave
+    across += strength * (0.03 + 0.06 * fault.severity) * wave
   else:
     tip = fault.sign * _window(u, -0.8, 1.5, 0.4)
-    side += strength * (0.3 + 0.22 * fault.severity) * tip
-    across += strength * (0.05 + 0.03 * fault.severity) * tip
+    side += strength * (0.16 + 0.48 * fault.severity) * tip
+    across += strength * (0.03 + 0.06 * fault.severity) * tip
 
 
 def _hands(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, strength: float) -> None:
   place = np.array([0.08, 0.12, -0.13] if fault.direction == 'too low' else [0.12, 0.41, 0.22])
   hand = values[:, SLICES['lh']]  # the off hand of a right-handed athlete
   goal = place + (values[:, SLICES['pelvis']] if skill.anchored else 0)
-  weight = strength * (0.72 + 0.28 * fault.severity) * _window(u, -1.2, 0.25)
+  weight = strength * (0.5 + 0.5 * fault.severity) * _window(u, -1.2, 0.25)
   hand += weight[:, None] * (goal - hand)
 
 
 def _feet(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, strength: float) -> None:
   wide = fault.direction == 'too wide'
-  amount = strength * ((0.07 + 0.06 * fault.severity) if wide else -(0.08 + 0.04 * fault.severity))
+  amount = strength * ((0.04 + 0.12 * fault.severity) if wide else -(0.06 + 0.08 * fault.severity))
   for name, side in (('la', 1), ('ra', -1)):
     active = _window(u, -1.2, 1.3)
     if name in contact_channels(skill.limb):  # the striking foot still finds the implement
@@ -158,14 +174,14 @@ def _knees(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, streng
   height = values[:, SLICES['pelvis']][:, 2]
   if fault.direction == 'too stiff':
     standing = skill.curve()(-1.6)[SLICES['pelvis']][2]
-    height += strength * (0.72 + 0.25 * fault.severity) * np.maximum(0, standing - height)
+    height += strength * (0.6 + 0.38 * fault.severity) * np.maximum(0, standing - height)
   else:
-    height -= strength * (0.08 + 0.06 * fault.severity) * _window(u, LOAD - 0.2, LOAD + 0.15, 0.35)
+    height -= strength * (0.05 + 0.12 * fault.severity) * _window(u, LOAD - 0.2, LOAD + 0.15, 0.35)
 
 
 def _follow(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, strength: float) -> None:
   if fault.direction == 'overrun':
-    on = _window(u, 0.65, 9.0, 0.55) * strength * (0.65 + 0.35 * fault.severity)
+    on = _window(u, 0.65, 9.0, 0.55) * strength * (0.4 + 0.75 * fault.severity)
     values[:, SLICES['twist']] += 0.75 * on[:, None]
     values[:, SLICES['yaw']] += 0.45 * on[:, None]
     values[:, SLICES['lean']] += 0.5 * on[:, None]
@@ -185,9 +201,9 @@ def _turn(points: np.ndarray, centre: np.ndarray, angle: np.ndarray) -> None:
 def _head(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, strength: float) -> None:
   active = _window(u, -1.4, 1.3) * strength
   if fault.direction == 'down':
-    values[:, SLICES['head_pitch']] += ((0.85 + 0.35 * fault.severity) * active)[:, None]
+    values[:, SLICES['head_pitch']] += ((0.55 + 0.75 * fault.severity) * active)[:, None]
   else:
-    values[:, SLICES['head_yaw']] += (fault.sign * (0.9 + 0.4 * fault.severity) * active)[:, None]
+    values[:, SLICES['head_yaw']] += (fault.sign * (0.6 + 0.8 * fault.severity) * active)[:, None]
 
 
 def _in_time_only(values: np.ndarray, u: np.ndarray, skill: Skill, fault: Fault, strength: float) -> None:

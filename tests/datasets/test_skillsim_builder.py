@@ -31,7 +31,7 @@ def test_prepare_writes_the_world_and_reuses_it(tmp_path, capsys):
 
 def test_leftovers_of_a_kill_are_removed(tmp_path, capsys):
   config = builder.SkillsimConfig(seed=3, **SMALL)
-  leftover = tmp_path / 'skillsim' / config.name / 'incomplete.ABC123_1.0.0'  # as TFDS names them
+  leftover = tmp_path / 'skillsim' / config.name / f'incomplete.ABC123_{builder.Skillsim.VERSION}'  # as TFDS names them
   leftover.mkdir(parents=True)
   builder.prepare(tmp_path, workers=0, seed=3, **SMALL)
   assert not leftover.exists()
