@@ -9,7 +9,7 @@ Each fault leaves its cue inside the clip and means the same in all sports:
 | foot positioning | too wide, too narrow | feet far apart sideways, or nearly crossed |
 | knee bend | too stiff, too deep | the legs hardly bend in the load, or sink far below it |
 | timing | early, late | contact before the body has driven up, or after the drive is over |
-| follow-through | cut short, overrun | everything freezes right after contact, or trunk and hips spin on |
+| follow-through | cut short, overrun | everything freezes soon after contact, or trunk and hips spin on |
 | head position | down, away | the face points at the ground, or aside |
 | speed control | rushed, hesitant | twice the tempo with stillness around it, or a pause in the load |
 
