@@ -5,6 +5,7 @@ import configparser
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -71,19 +72,24 @@ def _sources(patterns: str = '*') -> dict[str, pathlib.Path]:
 
 
 @pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-  """The wheel, built from a copy, which leaves the checkout clean, with what is installed, which needs no network."""
-  folder = tmp_path_factory.mktemp('wheel')
-  source = folder / 'source'
+def source(tmp_path_factory):
+  """A copy of what the package is made of, so that building leaves the checkout clean."""
+  source = tmp_path_factory.mktemp('packaging') / 'source'
   for path in [*_sources().values(), *(ROOT / n for n in ('setup.cfg', 'pyproject.toml', 'README.md', 'LICENSE'))]:
     if path.is_file():
       copy = source / path.relative_to(ROOT)
       copy.parent.mkdir(parents=True, exist_ok=True)
       copy.write_bytes(path.read_bytes())
+  return source
+
+
+@pytest.fixture(scope='module')
+def wheel(source):
+  """The wheel, built with what is installed, which needs no network."""
   command = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-build-isolation', '--no-deps', '--no-index']
-  done = subprocess.run([*command, '--wheel-dir', folder, source], capture_output=True, text=True)
+  done = subprocess.run([*command, '--wheel-dir', source.parent, source], capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
-  [path] = folder.glob('*.whl')
+  [path] = source.parent.glob('*.whl')
   return path
 
 
@@ -161,31 +167,84 @@ def test_every_folder_with_code_is_a_package():
   assert packages == {pathlib.PurePosixPath(name).parent.as_posix().replace('/', '.') for name in _sources('*.py')}
 
 
+# --- The verbs, installed
+
+# What the drill does with each verb, in this order; the files are those of `.ci/readme.py`.
+RUNS = {
+  'train': ['--config=configs/cross_sport.py:smoke'],
+  'eval': [],
+  'assess': ['new_video.mp4', '--json'],
+  'discover': ['--dataset', 'skillsim'],
+  'prepare': ['manifest.jsonl', '--name', 'mine'],
+  'sweep': ['transfer', '--dry-run'],
+  'pretrain': [
+    f'--config.{setting}' for setting in ('steps=2', 'batch_size=2', 'test_clips=4', 'encoder.model.layers=1')
+  ],
+}
+
+
+def _verbs() -> set[str]:
+  modules = (ROOT / 'crosstrainer_jax').glob('*.py')
+  return {path.stem for path in modules if "\nif __name__ == '__main__':" in path.read_text()}
+
+
+def _run(python: str | pathlib.Path, folder: pathlib.Path, *arguments: str) -> str:
+  """Standard output of `python arguments` in `folder`, as in a user's shell; must end well, but for absl's --help."""
+  ours = ('PYTHONPATH', 'XLA_FLAGS', 'JAX_COMPILATION_CACHE_DIR')
+  environment = {name: value for name, value in os.environ.items() if name not in ours}
+  done = subprocess.run([python, *arguments], cwd=folder, env=environment, capture_output=True, text=True)
+  assert done.returncode == 0 or '--help' in arguments, done.stdout + done.stderr
+  assert 'Traceback' not in done.stderr, done.stderr
+  return done.stdout
+
+
+@pytest.mark.parametrize('verb', sorted(_verbs()))
+def test_every_verb_explains_itself(verb, tmp_path):
+  assert f'crosstrainer_jax.{verb}' in _run(sys.executable, tmp_path, '-m', f'crosstrainer_jax.{verb}', '--help')
+  assert not list(tmp_path.iterdir())
+
+
+def test_the_drill_knows_every_verb():
+  assert set(RUNS) == _verbs()
+
+
 @pytest.mark.slow
-def test_wheel_in_an_empty_environment(wheel, tmp_path, record_property):
-  """The wheel, installed into an empty environment, runs every verb and the main job from another folder."""
+def test_wheel_in_an_empty_environment(wheel, source, tmp_path, record_property):
+  """The wheel, in an empty environment, runs every verb from another folder; an editable install from its root too."""
   python = tmp_path / 'environment' / 'bin' / 'python'
   subprocess.run([sys.executable, '-m', 'venv', tmp_path / 'environment'], check=True)
+  where = ['-c', 'import crosstrainer_jax as c, crosstrainer_jax.configs as k; print(c.__file__, k.__file__)']
   start = time.monotonic()
   subprocess.run([python, '-m', 'pip', 'install', '--quiet', wheel], check=True)
   record_property('installation, s', round(time.monotonic() - start))
   elsewhere = tmp_path / 'elsewhere'
   elsewhere.mkdir()
-  environment = {name: value for name, value in os.environ.items() if name not in ('PYTHONPATH', 'XLA_FLAGS')}
+  assert _run(python, elsewhere, *where).count('site-packages') == 2
+  _write_videos(elsewhere)
+  for verb, arguments in RUNS.items():
+    start = time.monotonic()
+    assert _run(python, elsewhere, '-m', f'crosstrainer_jax.{verb}', *arguments).strip()
+    record_property(f'{verb}, s', round(time.monotonic() - start))
+    assert f'crosstrainer_jax.{verb}' in _run(python, elsewhere, '-m', f'crosstrainer_jax.{verb}', '--help')
 
-  def run(verb: str, *arguments: str) -> subprocess.CompletedProcess:
-    command = [python, '-m', f'crosstrainer_jax.{verb}', *arguments]
-    return subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True)
+  subprocess.run([python, '-m', 'pip', 'install', '--quiet', '--no-deps', '--editable', source], check=True)
+  for folder in (source, elsewhere):
+    assert _run(python, folder, *where).split() == [
+      str(source / 'crosstrainer_jax' / '__init__.py'),
+      str(source / 'configs' / '__init__.py'),
+    ]
+    for verb in RUNS:
+      assert f'crosstrainer_jax.{verb}' in _run(python, folder, '-m', f'crosstrainer_jax.{verb}', '--help')
+    for verb in ('eval', 'discover', 'sweep'):
+      assert _run(python, folder, '-m', f'crosstrainer_jax.{verb}', *RUNS[verb], *_at(elsewhere, verb)).strip()
+  record_property('verbs', len(RUNS))
 
-  verbs = [p.stem for p in (ROOT / 'crosstrainer_jax').glob('*.py') if "if __name__ == '__main__'" in p.read_text()]
-  assert {'train', 'eval'} <= set(verbs)
-  for verb in verbs:
-    done = run(verb, '--help')
-    assert f'crosstrainer_jax.{verb}' in done.stdout, done.stderr
-    assert 'Traceback' not in done.stderr, done.stderr
-  start = time.monotonic()
-  done = run('train', '--config=configs/cross_sport.py:smoke')
-  assert done.returncode == 0, done.stderr
-  record_property('smoke, s', round(time.monotonic() - start))
-  done = run('eval')
-  assert done.returncode == 0, done.stderr
+
+def _at(folder: pathlib.Path, verb: str) -> list[str]:
+  """Options with which a verb finds, from any folder, what the drill has made."""
+  options = ['--data_dir', str(folder / 'runs' / 'datasets')]
+  return options + ['--runs', str(folder / 'runs')] if verb == 'eval' else options
+
+
+def _write_videos(folder: pathlib.Path) -> None:
+  runpy.run_path(str(ROOT / '.ci' / 'readme.py'))['write_videos'](folder)
