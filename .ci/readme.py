@@ -26,12 +26,14 @@ PYTHON = '.venv/bin/python'
 STUBS = ROOT / '.ci' / 'stubs'
 LIMIT = 300  # seconds a command
 
+NO_RIVALS = '"--config.eval.rows=()"'
+FEW_PASSES = '--config.stage1.epochs=4 --config.stage2.epochs=4 --config.stage2.fold_epochs=2'
 # Pattern, replacement, reason; applied in this order.
 RULES = (
   (r'^python -m ', f'{PYTHON} -m ', 'nobody has activated the environment'),
   (r'(configs/(?:cross_sport|in_domain)\.py)(?=$| --config)', r'\1:smoke', 'the full run takes minutes'),
-  (r'(configs/cross_sport\.py:held_out=\w+,seed=\d+)$', r'\1,smoke', 'the full run takes minutes'),
-  (r'^(\S+ configs/own_videos\.py.*)$', r'\1 --config.stage1.epochs=8 --config.stage2.epochs=8', 'fewer passes do'),
+  (r'(configs/cross_sport\.py:held_out=\w+,seed=\d+)$', rf'\1,smoke {NO_RIVALS}', 'the full run takes minutes'),
+  (r'^(\S+ configs/own_videos\.py.*)$', rf'\1 {FEW_PASSES}', 'fewer passes will do'),
   (r'(--logdir runs/cross_sport)/', r'\1-smoke/', 'where the main job has become :smoke'),
   (r'(-m crosstrainer_jax\.sweep (?!.*--dry-run).*)$', r'\1 --dry-run', 'a sweep takes hours'),
 )  # fmt: skip
