@@ -36,12 +36,12 @@ def preset() -> ml_collections.ConfigDict:
     'name': 'llama',
     'hidden_size': 128, 'intermediate_size': 320, 'num_layers': 3, 'num_heads': 4, 'num_kv_heads': 2, 'head_dim': 32,
     'rope_theta': 10000.0, 'rms_norm_eps': 1e-5, 'tie_embeddings': True, 'max_position': 512, 'dropout': 0.0,
-    'dtype': 'float32', 'param_dtype': 'float32', 'remat': 'full',
+    'dtype': 'float32', 'param_dtype': 'float32', 'remat': 'none',
   })  # fmt: skip
 
   # --- Training of every stage.
   config.training = ml_collections.ConfigDict({
-    'batch_size': 64,
+    'batch_size': 32,
     'view_dropout': 0.2,
     'workers': 0,
     'threads': 2,
@@ -51,7 +51,8 @@ def preset() -> ml_collections.ConfigDict:
     'optimizer': {
       'learning_rate': 1e-3,
       # The paper trains f_m ten times as fast as L (section 4.1); our L is not pretrained, so the gap is smaller.
-      'learning_rate_rules': (('^mapper/', 2.0),),
+      # The statistics that whiten the features are no part of training.
+      'learning_rate_rules': (('^mapper/whitening/', 0.0), ('^mapper/', 2.0)),
       'warmup_fraction': 0.1, 'final_fraction': 0.02, 'b1': 0.9, 'b2': 0.98, 'weight_decay': 0.1, 'clip_norm': 1.0,
     },
   })  # fmt: skip

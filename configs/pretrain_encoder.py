@@ -14,10 +14,12 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.mesh = (1, -1, 1)
-  config.steps = 2400
+  config.steps = 5000
   config.batch_size = 16
   # Weight of the maps' looking at the joints, beside the regression of 3-D joints.
   config.localisation = 0.3
+  # Weight of implement, contact and speeds, against a joint's coordinate.
+  config.emphasis = 6.0
   # Seconds per update, drawn at random: mostly whole clips, some short windows.
   config.seconds = (4, 4, 2, 1)
   config.workers = 0

@@ -50,7 +50,10 @@ def main(argv: list[str]) -> None:
   params = jax.device_put(params, sharding.replicated(mesh))
   mean, deviation = pretraining.target_statistics(generic.batch(config.seed + 1, range(512))[1])
   pixels = [column for column, name in enumerate(generic.TARGET_NAMES) if name.startswith('pixel ')]
-  loss = pretraining.make_loss(graph, mean, deviation, pixels, config.seconds, encoder_config.fps, config.localisation)
+  weights = target_weights(generic.TARGET_NAMES, config.emphasis)
+  loss = pretraining.make_loss(
+    graph, mean, deviation, weights, pixels, config.seconds, encoder_config.fps, config.localisation
+  )
   tx = optimizer.make_optimizer(config.optimizer)
   say(f'{config.steps} updates of {config.batch_size} clips; every clip of generic motion is seen once')
   writer = MetricWriter(workdir / 'tensorboard')
@@ -85,6 +88,16 @@ def main(argv: list[str]) -> None:
   digest = encoders.save(path, config.encoder.name, encoder_config, state.params['encoder'], notes)
   say(f'{path}  {path.stat().st_size / 2**20:.2f} MiB  sha256 {digest}')
   (workdir / 'sha256.txt').write_text(f'{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n')
+
+
+def target_weights(names: Sequence[str], emphasis: float) -> np.ndarray:
+  """float32[K] with mean 1: what is not a joint (implement, contact, speeds) weighs `emphasis` times as much.
+
+  These are 6 numbers among 158: weighed alike, they are the last to be learnt.
+  """
+  few = ('implement', 'contact', 'velocity', 'speed')
+  weights = np.array([emphasis if any(word in name for word in few) else 1.0 for name in names], np.float32)
+  return weights / weights.mean()
 
 
 class GenericMotion:

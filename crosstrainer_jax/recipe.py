@@ -27,7 +27,7 @@ from crosstrainer_jax.inference.coach import Card
 from crosstrainer_jax.inference.encoding import common_shape, encode_dataset, fitted
 from crosstrainer_jax.input import examples, features, pipeline, prompts, splits, tokenizer
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
-from crosstrainer_jax.models import encoders
+from crosstrainer_jax.models import encoders, mapper
 from crosstrainer_jax.models.proficiency import Probe, fit_probe
 from crosstrainer_jax.training import sharding, stages
 from crosstrainer_jax.training.telemetry import MetricWriter, say
@@ -161,6 +161,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   blueprint, initial = stages.build(
     config, tokenizer.table_size(words), video_encoder.config.feature_dim, video_id, config.seed, mesh, joint
   )
+  if cache is not None:
+    initial['mapper'] = mapper.whiten(initial['mapper'], _training_features(cache, clips, split.train, seconds))
   update = stages.make_update(blueprint, config.training.optimizer, mesh)
   return Run(
     config,
@@ -213,6 +215,15 @@ def _spoken(clips: Sequence[ClipInfo], split: splits.Split) -> splits.Split:
   return dataclasses.replace(split, **kept)
 
 
+def _training_features(
+  cache: features.FeatureCache, clips: Sequence[ClipInfo], train: Sequence[int], seconds: int, most: int = 1024
+) -> np.ndarray:
+  """float32[N, D]: the real video tokens of at most `most` training clips, evenly drawn."""
+  chosen = train[:: max(1, len(train) // most)]
+  valid = np.stack([examples.valid_tokens(clips[i].frame_times, seconds) for i in chosen])
+  return cache.gather(chosen)[valid].astype(np.float32)
+
+
 def _words(
   config: ml_collections.ConfigDict, workdir: Path, clips: Sequence[ClipInfo], split: splits.Split
 ) -> tokenizer.Words:
@@ -221,16 +232,18 @@ def _words(
   if folder.is_dir():
     return tokenizer.load_tokenizer(folder)
   return tokenizer.train_tokenizer(
-    training_texts(clips, split.train, config.prompt.k), config.tokenizer.vocab_size, folder
+    training_texts(clips, split.train),
+    config.tokenizer.vocab_size,
+    folder,
+    prompts.unchanging(config.prompt.k),
   )
 
 
-def training_texts(clips: Sequence[ClipInfo], train: Sequence[int], k: int) -> Iterator[str]:
-  """All the text that the tokenizer may learn from: prompts, attributes and commentary of the clips in `train`."""
+def training_texts(clips: Sequence[ClipInfo], train: Sequence[int]) -> Iterator[str]:
+  """All the text that the tokenizer may learn from: sports, attributes and commentary of the clips in `train`."""
   for index in train:
     clip = clips[index]
-    yield prompts.attribute_prompt(clip.sport, k).replace(prompts.VIDEO, '')
-    yield prompts.feedback_prompt(clip.sport, clip.incorrect).replace(prompts.VIDEO, '')
+    yield f' {clip.sport}'
     yield f' {prompts.serialize_attributes(clip.incorrect)}'
     yield f' {clip.commentary}'
 

@@ -121,12 +121,3 @@ def drop_views(valid: Array, probability: float, random: np.random.Generator) ->
     view = random.choice(candidates)
     kept[view] = valid[view]
   return kept
-
-
-def longest(tokens: Sequence[Tokens], multiple: int = 8) -> Lengths:
-  """The smallest lengths, rounded up to `multiple`, that hold all of `tokens`."""
-
-  def up(value: int) -> int:
-    return -(-value // multiple) * multiple
-
-  return Lengths(up(max(len(t.prompt) + len(t.target) for t in tokens)), up(max(len(t.target) for t in tokens)))

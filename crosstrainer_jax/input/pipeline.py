@@ -1,6 +1,6 @@
 """The Grain pipeline of training: one global example index decides what every batch holds, for any number of hosts.
 
-All examples of one batch are of one task, chosen by the batch's number, so that each task keeps its own short length.
+All examples of one batch are of one task, chosen by the batch's number, and of similar length, so that little is padded.
 The iterator is Grain's ElasticIterator: its state is the global index, it shards by itself, and nothing before it
 filters.
 """
@@ -55,26 +55,73 @@ class Stage:
       place -= task.share
     raise AssertionError('shares are positive')
 
-  def lengths(self) -> dict[str, examples.Lengths]:
-    """The sizes that hold every example of each task, whichever attributes its prompt shows.
-
-    They are rounded up, so that stages on parts of the data mostly share one compiled update.
+  def sizes(self, task: Task) -> tuple[np.ndarray, int]:
+    """int32[N], the most tokens that each clip of `train` needs under `task`, whichever attributes its prompt shows;
+    and the shortest prompt.
     """
-    result = {}
-    for task in self.tasks:
-      rows = [self.encoder.tokens(task.name, self.clips[i], self.clips[i].incorrect) for i in self.train]
-      rows += [
-        self.encoder.tokens(task.name, self.clips[i], task.predicted[i]) for i in self.train if i in task.predicted
-      ]
-      result[task.name] = examples.longest(rows)
-    return result
+    sizes, shortest = np.zeros(len(self.train), np.int32), np.iinfo(np.int32).max
+    for row, index in enumerate(self.train):
+      for attributes in (self.clips[index].incorrect, task.predicted.get(index)):
+        if attributes is not None:
+          tokens = self.encoder.tokens(task.name, self.clips[index], attributes)
+          sizes[row] = max(sizes[row], len(tokens.prompt) + len(tokens.target))
+          shortest = min(shortest, len(tokens.prompt))
+    return sizes, shortest
+
+
+class Order:
+  """Which clip stands at each place of the endless stream, epoch after epoch.
+
+  An epoch is shuffled; then, within windows of `window` batches, clips of similar length come together, and the batches
+  are shuffled. All follows from seed and place.
+
+  Args:
+    sizes: task name -> (tokens int32[N] that each clip needs, shortest prompt), from `Stage.sizes`.
+  """
+
+  def __init__(self, sizes: dict[str, tuple[np.ndarray, int]], batch_size: int, seed: int, window: int = 16):
+    self._sizes, self._batch_size, self._seed, self._window = sizes, batch_size, seed, window
+    self._longest = np.max([tokens for tokens, _ in sizes.values()], axis=0)
+    self._epochs: dict[int, np.ndarray] = {}
+
+  def __getitem__(self, place: int) -> int:
+    epoch, within = divmod(place, len(self._longest))
+    return int(self._epoch(epoch)[within])
+
+  def lengths(self, batch: int, task: str) -> examples.Lengths:
+    """The sizes of the arrays of a batch; multiples of 16, so that few updates are compiled."""
+    tokens, shortest = self._sizes[task]
+    rows = [self[place] for place in range(batch * self._batch_size, (batch + 1) * self._batch_size)]
+    longest = -(-int(tokens[rows].max()) // 16) * 16
+    return examples.Lengths(longest, longest - shortest)
+
+  def _epoch(self, number: int) -> np.ndarray:
+    if number not in self._epochs:
+      # Readers run ahead of each other by less than an epoch or two.
+      self._epochs = {n: order for n, order in self._epochs.items() if abs(n - number) < 3}
+      self._epochs[number] = self._shuffled(number)
+    return self._epochs[number]
+
+  def _shuffled(self, number: int) -> np.ndarray:
+    count, size = len(self._longest), self._batch_size
+    random = np.random.default_rng([self._seed, number])
+    rows = random.permutation(count)
+    for start in range(0, count, self._window * size):
+      window = rows[start : start + self._window * size]
+      rows[start : start + self._window * size] = window[np.argsort(self._longest[window], kind='stable')]
+    # The batches that the epoch touches; the first and the last one may be shared with its neighbours.
+    batches = np.arange(number * count, (number + 1) * count) // size
+    places = np.argsort(random.permutation(batches[-1] - batches[0] + 1)[batches - batches[0]], kind='stable')
+    order = np.empty_like(rows)
+    order[places] = rows
+    return order
 
 
 Video = Callable[[int], dict[str, np.ndarray]]
 
 
 def example(
-  stage: Stage, lengths: dict[str, examples.Lengths], video: Video, task: Task, index: int, random: np.random.Generator
+  stage: Stage, lengths: examples.Lengths, video: Video, task: Task, index: int, random: np.random.Generator
 ) -> dict[str, Any]:
   """The arrays of clip `index` under `task`, with its video."""
   clip = stage.clips[index]
@@ -83,7 +130,7 @@ def example(
     attributes = task.predicted[index]
   valid = examples.drop_views(examples.valid_tokens(clip.frame_times, stage.seconds), stage.view_dropout, random)
   tokens = stage.encoder.tokens(task.name, clip, attributes)
-  row = examples.arrays(tokens, lengths[task.name], valid.reshape(-1), stage.video_id, stage.pad_id)
+  row = examples.arrays(tokens, lengths, valid.reshape(-1), stage.video_id, stage.pad_id)
   return row | video(index) | {'weight': np.float32(1.0)}
 
 
@@ -104,15 +151,16 @@ def batches(
     workers: spawned reader processes; 0 reads in threads of this one, which is faster up to a few cores.
     shard: which part of each batch to read; by default that of this JAX process.
   """
-  lengths = stage.lengths()
   train = np.asarray(stage.train)
+  order = Order({task.name: stage.sizes(task) for task in stage.tasks}, batch_size, seed)
 
-  def build(numbers: tuple[int, int], random: np.random.Generator) -> dict[str, Any]:
-    place, row = numbers
-    return example(stage, lengths, video, stage.task_of(place // batch_size), int(train[row]), random)
+  def build(place: int, random: np.random.Generator) -> dict[str, Any]:
+    batch = place // batch_size
+    task = stage.task_of(batch)
+    return example(stage, order.lengths(batch, task.name), video, task, int(train[order[place]]), random)
 
-  dataset = grain.MapDataset.range(len(train)).seed(seed).shuffle().repeat()
-  dataset = dataset.map_with_index(lambda place, row: (place, row)).random_map(build)
+  dataset = grain.MapDataset.range(len(train)).seed(seed).repeat()
+  dataset = dataset.map_with_index(lambda place, row: place).random_map(build)
   return grain.experimental.ElasticIterator(
     dataset,
     batch_size,

@@ -43,6 +43,13 @@ def direct_prompt(sport: str) -> str:
   return _templates()['direct'].format(sport=_sport(sport))
 
 
+def unchanging(k: int = DEFAULT_K) -> list[str]:
+  """The stretches of all prompts that are the same for every clip, without the space before what is filled in."""
+  whole = [template.replace('{k}', str(k)) for template in _templates().values()]
+  stretches = (stretch.rstrip() for template in whole for stretch in re.split(r'<video>|\{[a-z]+\}', template))
+  return [stretch for stretch in dict.fromkeys(stretches) if stretch]
+
+
 def serialize_attributes(attributes: Iterable[str]) -> str:
   """`['Balance', 'knee bend']` -> `'balance, knee bend'`; `'none'` for an empty list.
 

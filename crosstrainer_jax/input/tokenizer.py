@@ -1,10 +1,10 @@
 """The tokenizer of the default decoder: byte-level BPE of one setting's training text, in the Hugging Face format."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, cast
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from crosstrainer_jax.input.prompts import VIDEO
@@ -25,10 +25,16 @@ class Words(Protocol):
   def decode(self, ids: list[int], *, skip_special_tokens: bool = ...) -> str: ...
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path) -> Words:
+def train_tokenizer(
+  texts: Iterable[str], vocab_size: int, directory: str | Path, phrases: Sequence[str] = ()
+) -> Words:
   """Trains on `texts` and writes the tokenizer to `directory`; returns it as read back.
 
   Bytes are the alphabet, so that no word of an unseen sport is unknown.
+
+  Args:
+    phrases: become one token each, beside the vocabulary. The unchanging words of the prompts are such phrases: a
+      decoder that starts from nothing learns nothing from their parts, and every token costs time in every update.
 
   Raises:
     ValueError: a vocabulary smaller than the bytes and special tokens.
@@ -46,6 +52,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path
     show_progress=False,
   )
   tokenizer.train_from_iterator(texts, trainer)
+  tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
   fast = PreTrainedTokenizerFast(
     tokenizer_object=tokenizer,
     pad_token=PAD,

@@ -39,7 +39,8 @@ class CrossTrainer(nnx.Module):
     decoder: config of L.
     feature_dim: D, width of the encoder's features.
     video_id: token id of the placeholder.
-    encoder: the video encoder when it is part of the trained model; None when features come from outside.
+    encoder: the video encoder when it is part of the trained model; None when features come from outside, which the
+      mapper then whitens.
   """
 
   def __init__(
@@ -48,7 +49,12 @@ class CrossTrainer(nnx.Module):
     self.video_id = video_id
     self.encoder = encoder
     self.mapper = Mapper(
-      feature_dim, decoder.hidden_size, rngs=rngs, dtype=decoder.dtype, param_dtype=decoder.param_dtype
+      feature_dim,
+      decoder.hidden_size,
+      rngs=rngs,
+      dtype=decoder.dtype,
+      param_dtype=decoder.param_dtype,
+      whitened=encoder is None,
     )
     self.decoder = next(module for kind, module in DECODERS.values() if isinstance(decoder, kind))(decoder, rngs)
 

@@ -1,27 +1,43 @@
-"""f_m, the mapper: two linear layers make tokens of L from video features (paper section 3, as in LLaVA-1.5)."""
+"""f_m, the mapper: two linear layers make tokens of L from video features (paper section 3, as in LLaVA-1.5).
+
+Before them features may be whitened by fixed statistics of the training clips. The features of a frozen encoder share
+a large mean, and a few directions carry most of their variance: a mapper and decoder that start from nothing then stay
+for hundreds of updates at writing the most frequent answer (docs/decisions/0002-choices.md has the numbers).
+"""
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from flax.core import spmd
+from sklearn.covariance import ledoit_wolf
 
 # The width of the encoder's features; the other axes are the decoder's.
 LOGICAL_AXES = ('features', 'mlp', 'embed')
 
 
 class Mapper(nnx.Module):
-  """Linear(inputs, outputs), GELU, Linear(outputs, outputs).
+  """Linear(inputs, outputs), GELU, Linear(outputs, outputs); with `whitened`, a fixed Linear(inputs, inputs) first.
 
   Args:
     inputs: width of the video features.
     outputs: width of the decoder's embeddings.
     dtype: of the computation.
     param_dtype: of the stored parameters.
+    whitened: adds `whitening`, the identity until `whiten` has set it. It is no part of training: give its path a
+      learning rate of 0.
     rngs: `params`.
   """
 
   def __init__(
-    self, inputs: int, outputs: int, *, rngs: nnx.Rngs, dtype: str = 'float32', param_dtype: str = 'float32'
+    self,
+    inputs: int,
+    outputs: int,
+    *,
+    rngs: nnx.Rngs,
+    dtype: str = 'float32',
+    param_dtype: str = 'float32',
+    whitened: bool = False,
   ) -> None:
     placed = not jax.sharding.get_abstract_mesh().empty and bool(spmd.get_logical_axis_rules())
 
@@ -39,8 +55,50 @@ class Mapper(nnx.Module):
     with nnx.use_eager_sharding(placed):
       self.fc1 = linear(inputs, ('features', 'mlp'))
       self.fc2 = linear(outputs, ('mlp', 'embed'))
+      self.whitened = whitened
+      if whitened:
+        self.whitening = nnx.Linear(
+          inputs,
+          inputs,
+          dtype=jnp.dtype(dtype),
+          param_dtype=jnp.dtype(param_dtype),
+          kernel_init=lambda key, shape, dtype: jnp.eye(shape[0], dtype=dtype),
+          kernel_metadata={'out_sharding': ('features', None)},
+          bias_metadata={'out_sharding': (None,)},
+          rngs=rngs,
+        )
 
   def __call__(self, features: jax.Array) -> jax.Array:
     """Tokens dtype[..., outputs] of `features` float[..., inputs]."""
+    if self.whitened:
+      features = self.whitening(features)
     # The exact GELU: torch's default, which LLaVA's projector uses.
     return self.fc2(jax.nn.gelu(self.fc1(features), approximate=False))
+
+
+def whitening(features: np.ndarray, floor: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:
+  """The linear map that makes features uncorrelated and of unit variance, with as little change as possible (ZCA).
+
+  Args:
+    features: float[N, D]. The covariance is shrunk (Ledoit & Wolf 2004), so that few clips do as well.
+    floor: added to each variance, as a share of the largest, so that noise is not blown up.
+
+  Returns:
+    kernel float32[D, D] and bias float32[D]: features @ kernel + bias.
+  """
+  features = np.asarray(features, np.float64)
+  covariance, _ = ledoit_wolf(features)
+  variances, directions = np.linalg.eigh(covariance)
+  # Features that are all alike have no variance: they stay as they are.
+  scale = 1.0 / np.sqrt(np.maximum(variances, 0.0) + floor * variances.max()) if variances.max() > 0 else 1.0
+  kernel = directions * scale @ directions.T
+  return kernel.astype(np.float32), (-features.mean(0) @ kernel).astype(np.float32)
+
+
+def whiten(params: nnx.State, features: np.ndarray) -> nnx.State:
+  """`params` of a mapper, with its whitening set by `features` float[N, D] of training clips; in their place."""
+  placed = jax.tree.map(lambda leaf: leaf, params)
+  for name, value in zip(('kernel', 'bias'), whitening(features), strict=True):
+    old = placed['whitening'][name]
+    placed['whitening'][name] = old.replace(jax.device_put(jnp.asarray(value, old.dtype), old.get_value().sharding))
+  return placed

@@ -47,6 +47,7 @@ def make_loss(
   graph: nnx.GraphDef,
   mean: np.ndarray,
   deviation: np.ndarray,
+  weights: np.ndarray,
   pixels: Sequence[int],
   seconds: Sequence[int],
   fps: int,
@@ -57,6 +58,7 @@ def make_loss(
   Batch: {'frames': uint8[B, V, T, H, W, 3], 'targets': float32[B, V, T, K]}. One of `seconds` is drawn per update.
 
   Args:
+    weights: float32[K] of the targets.
     pixels: the columns of the targets that are x and y of each joint, in image widths: map j is to look at joint j.
     localisation: weight of that.
   """
@@ -73,7 +75,7 @@ def make_loss(
     change = jnp.diff(predicted, axis=1) - jnp.diff(standard, axis=1)
     joints = wanted[..., np.asarray(pixels)].reshape(b * v, t, -1, 2)
     looks, distance = localise(logits[:, :, : joints.shape[2]], positions[:, :, : joints.shape[2]], joints)
-    total = _huber(error).mean() + 0.5 * _huber(change).mean() + localisation * (looks + 10.0 * distance)
+    total = (weights * _huber(error)).mean() + 0.5 * (weights * _huber(change)).mean() + localisation * (looks + 10.0 * distance)
     return total, jnp.square(error).mean(), distance
 
   def loss(params: nnx.State, batch: dict[str, jax.Array], key: jax.Array) -> Any:

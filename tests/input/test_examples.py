@@ -34,7 +34,7 @@ def video_id(words):
 
 def rows(words, tokens, valid=None, lengths=None):
   valid = np.ones(VIDEO, bool) if valid is None else valid
-  lengths = lengths or examples.longest([tokens])
+  lengths = lengths or Lengths(len(tokens.prompt) + len(tokens.target), len(tokens.target))
   return examples.arrays(tokens, lengths, valid, video_id(words), words.pad_token_id)
 
 
@@ -126,12 +126,6 @@ def test_a_dropped_view_is_padding_and_takes_no_position(words, encoder):
 def test_what_does_not_fit_is_an_error_not_a_cut(tokens, targets):
   with pytest.raises(ValueError, match=r'10 tokens \(4 of them target\) is longer than'):
     examples.arrays(Tokens([1] * 6, [2] * 4), Lengths(tokens, targets), np.zeros(0, bool), 3, 0)
-
-
-def test_longest_holds_every_example():
-  rows = [Tokens([1] * 10, [2] * 3), Tokens([1] * 5, [2] * 9)]
-  assert examples.longest(rows) == Lengths(16, 16)
-  assert examples.longest(rows, multiple=1) == Lengths(14, 9)
 
 
 def test_a_token_is_valid_with_one_real_frame():

@@ -131,18 +131,44 @@ def test_a_batch_is_of_one_task_and_tasks_come_in_proportion(stage, words):
   assert tasks == ['feedback', 'feedback', 'attributes'] * 3
 
 
-def test_shapes_are_those_of_the_task(stage):
-  lengths = stage().lengths()
-  batches, _ = take(3, stage())
-  for batch, task in zip(batches, (FEEDBACK, FEEDBACK, ATTRIBUTES), strict=True):
-    size = lengths[task.name]
+def test_a_batch_has_the_shapes_that_its_clips_need(stage):
+  made = stage()
+  sizes = {task.name: made.sizes(task) for task in made.tasks}
+  order = pipeline.Order(sizes, BATCH, 0)
+  batches, _ = take(3, made)
+  for number, (batch, task) in enumerate(zip(batches, (FEEDBACK, FEEDBACK, ATTRIBUTES), strict=True)):
+    size = order.lengths(number, task.name)
     for name in ('tokens', 'segment_ids', 'positions'):
       assert batch[name].shape == (BATCH, size.tokens)
     for name in ('target_slots', 'target_ids', 'target_weights'):
       assert batch[name].shape == (BATCH, size.targets)
     assert batch['features'].shape == (BATCH, VIEWS, SECONDS, 3)
     np.testing.assert_array_equal(batch['weight'], np.ones(BATCH, np.float32))
-  assert lengths[examples.FEEDBACK].tokens > lengths[examples.ATTRIBUTES].tokens
+    used = (batch['tokens'] != made.pad_id).sum(1).max()
+    assert used <= size.tokens < used + 16
+    assert size.tokens % 16 == 0
+
+
+@pytest.mark.parametrize(('count', 'batch'), [(64, 4), (50, 4), (50, 7), (3, 8)])
+def test_every_epoch_is_a_permutation_wherever_batches_end(count, batch):
+  tokens = np.random.default_rng(0).integers(20, 90, count)
+  order = pipeline.Order({'a': (tokens, 10)}, batch, seed=0)
+  stream = [order[place] for place in range(5 * count)]
+  epochs = [tuple(stream[i : i + count]) for i in range(0, 5 * count, count)]
+  assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+  # within one batch no order is needed
+  assert len(set(epochs)) == 5 or count < batch
+
+
+def test_clips_of_similar_length_share_a_batch():
+  tokens = np.random.default_rng(0).integers(20, 100, 640)
+  order = pipeline.Order({'a': (tokens, 10)}, 8, seed=0)
+  padded = np.mean([order.lengths(batch, 'a').tokens for batch in range(80)])
+  # a batch of 8 drawn anyhow needs 96 to 112
+  assert padded < tokens.mean() + 12
+  first = [order.lengths(batch, 'a').tokens for batch in range(80)]
+  assert first != sorted(first)
+  assert abs(np.corrcoef(np.arange(80), first)[0, 1]) < 0.3
 
 
 def shown_attributes(stage, words, batches):

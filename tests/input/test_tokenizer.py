@@ -59,6 +59,16 @@ def test_the_vocabulary_has_the_size_asked_for_or_what_the_text_gives(tmp_path):
   assert len(train_tokenizer(['a'], 280, tmp_path / 'short')) == 260
 
 
+def test_a_phrase_is_one_token_and_reads_back(tmp_path):
+  words = train_tokenizer(TEXTS, 280, tmp_path, ['. Give feedback on the kick.', ' Here is'])
+  assert len(words) == 282
+  text = ' Here is balance. Give feedback on the kick.'
+  assert ids(words, text) == [281, *ids(words, ' balance'), 280]
+  assert words.decode(ids(words, text)) == text
+  # as text of a comment too it stays what it says
+  assert words.decode(words.encode(text, add_special_tokens=False, split_special_tokens=True)) == text
+
+
 def test_reads_back_as_hugging_face(words, folder):
   other = AutoTokenizer.from_pretrained(str(folder))
   text = ' Bend the knees, 体.'

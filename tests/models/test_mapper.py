@@ -8,7 +8,7 @@ from jax.scipy.special import erf
 from jax.sharding import AxisType, PartitionSpec
 
 from crosstrainer_jax.models import decoder
-from crosstrainer_jax.models.mapper import LOGICAL_AXES, Mapper
+from crosstrainer_jax.models.mapper import LOGICAL_AXES, Mapper, whiten, whitening
 
 
 def test_is_linear_gelu_linear() -> None:
@@ -34,10 +34,10 @@ def test_dtypes() -> None:
 
 def test_every_parameter_names_its_axes() -> None:
   assert set(LOGICAL_AXES) - {'features'} <= set(decoder.LOGICAL_AXES)
-  for path, leaf in nnx.to_flat_state(nnx.state(Mapper(6, 10, rngs=nnx.Rngs(0)))):
+  for path, leaf in nnx.to_flat_state(nnx.state(Mapper(6, 10, rngs=nnx.Rngs(0), whitened=True))):
     axes = leaf.get_metadata('out_sharding')
     assert len(axes) == leaf[...].ndim, path
-    assert set(axes) <= set(LOGICAL_AXES), path
+    assert set(axes) - {None} <= set(LOGICAL_AXES), path
 
 
 def test_made_on_a_mesh_it_lies_there_and_computes_the_same() -> None:
@@ -49,3 +49,38 @@ def test_made_on_a_mesh_it_lies_there_and_computes_the_same() -> None:
     placed = nnx.jit(lambda mapper, x: mapper(x))(mapper, x)
   assert mapper.fc2.kernel[...].sharding.spec == PartitionSpec('tensor', 'fsdp')
   np.testing.assert_allclose(placed, Mapper(6, 8, rngs=nnx.Rngs(0))(x), atol=1e-5)
+
+
+def features(count: int = 4000) -> np.ndarray:
+  """Correlated, off centre, and of very different size."""
+  random = np.random.default_rng(0)
+  turn, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(6, 6)))
+  return random.normal(size=(count, 6)) * [4, 2, 1, 1, 0.5, 0.5] @ turn + 5
+
+
+def test_whitened_features_are_uncorrelated_and_of_unit_variance() -> None:
+  kernel, bias = whitening(features(), floor=0.0)
+  white = features() @ kernel + bias
+  np.testing.assert_allclose(white.mean(0), 0, atol=1e-4)
+  np.testing.assert_allclose(np.cov(white, rowvar=False), np.eye(6), atol=0.05)
+
+
+def test_few_or_equal_features_are_not_blown_up() -> None:
+  kernel, bias = whitening(features(4))
+  assert np.abs(features() @ kernel + bias).max() < 30
+  kernel, bias = whitening(np.full((5, 6), 3.0))
+  np.testing.assert_allclose(kernel, np.eye(6), atol=1e-6)
+  np.testing.assert_allclose(bias, -3, atol=1e-6)
+
+
+def test_a_mapper_is_whitened_in_its_place() -> None:
+  mapper = Mapper(6, 10, rngs=nnx.Rngs(0), whitened=True)
+  x = features(8).astype(np.float32)
+  np.testing.assert_allclose(mapper(x), Mapper(6, 10, rngs=nnx.Rngs(0))(x), atol=1e-4)
+  graph, params = nnx.split(mapper)
+  changed = nnx.merge(graph, whiten(params, features()))
+  kernel, bias = whitening(features())
+  np.testing.assert_allclose(changed(x), Mapper(6, 10, rngs=nnx.Rngs(0))(x @ kernel + bias), atol=1e-4)
+  np.testing.assert_array_equal(params['whitening']['kernel'].get_value(), np.eye(6))
+  for name in ('fc1', 'fc2'):
+    jax.tree.map(np.testing.assert_array_equal, nnx.state(changed)[name], params[name])

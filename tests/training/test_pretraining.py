@@ -12,6 +12,7 @@ from crosstrainer_jax.training.step import init_state, make_step
 CONFIG = VideoTransformerConfig(
   image_size=16, fps=2, patch=2, channels=8, keypoints=3, values=2, width=16, layers=1, heads=2, feature_dim=16
 )
+WEIGHTS = np.ones(6, np.float32)
 PIXELS = [2, 3, 4, 5]  # x and y of two joints
 
 
@@ -39,7 +40,7 @@ def pretrainer():
 
 def make_loss(graph, seconds=(1, 2)):
   statistics = pretraining.target_statistics(motion(64)['targets'])
-  return pretraining.make_loss(graph, *statistics, PIXELS, seconds, CONFIG.fps, 0.1)
+  return pretraining.make_loss(graph, *statistics, WEIGHTS, PIXELS, seconds, CONFIG.fps, 0.1)
 
 
 def test_target_statistics():
@@ -109,3 +110,18 @@ def test_localise_counts_the_joints_in_the_image():
 def test_the_head_gives_targets_for_each_frame():
   head = pretraining.MotionHead(16, 2, 6, nnx.Rngs(0))
   assert head(jnp.zeros((3, 5, 16))).shape == (3, 5, 2, 6)
+
+
+def test_targets_count_by_their_weight(pretrainer):
+  graph, params = pretrainer
+  statistics = pretraining.target_statistics(motion(64)['targets'])
+  batch = {name: jnp.asarray(value) for name, value in motion().items()}
+
+  def loss(weights, wanted):
+    changed = batch | {'targets': batch['targets'].at[..., 0].set(wanted)}
+    call = pretraining.make_loss(graph, *statistics, weights, PIXELS, [2], CONFIG.fps, 0.1)
+    return float(jax.jit(call)(params, changed, jax.random.key(0))[0])
+
+  without = np.array([0, 1, 1, 1, 1, 1], np.float32)
+  assert loss(without, 3.0) == loss(without, 90.0)
+  assert loss(WEIGHTS, 3.0) < loss(WEIGHTS, 90.0)
