@@ -149,7 +149,8 @@ def prepare(data_dir: str | os.PathLike, workers: int | None = None, **config: A
   if unknown:
     raise ValueError(f'skillsim has no setting {", ".join(unknown)}; it has {", ".join(_settings())}.')
   chosen = SkillsimConfig(**config)
-  chosen = Skillsim.builder_configs.get(chosen.name, chosen)
+  # TFDS warns of configs that it does not list.
+  chosen = Skillsim.builder_configs.setdefault(chosen.name, chosen)
   builder = Skillsim(workers=workers, data_dir=os.fspath(data_dir), config=chosen, file_format='array_record')
   place = pathlib.Path(builder.data_dir)
   for leftover in place.parent.glob(f'*incomplete*{place.name}*') if place.parent.is_dir() else ():

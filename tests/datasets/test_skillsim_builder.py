@@ -14,6 +14,12 @@ def _clips(prepared, split):
   return [record.Clip.from_example(example) for example in prepared.as_data_source(split=split)]
 
 
+def test_tfds_does_not_warn_of_our_own_configs(tmp_path, caplog):
+  for _ in range(2):
+    builder.prepare(tmp_path, workers=0, seed=7, **SMALL)
+  assert not [line.message for line in caplog.records if line.levelname == 'WARNING']
+
+
 def test_prepare_writes_the_world_and_reuses_it(tmp_path, capsys):
   prepared = builder.prepare(tmp_path, workers=0, **SMALL)
   clips = _clips(prepared, 'train')
