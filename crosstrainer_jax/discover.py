@@ -34,13 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def find_dataset(name: str, data_dir: str) -> Path:
-  """The folder of a prepared dataset: `name` itself, or the only one below `data_dir/name`."""
+  """The folder of a prepared dataset: `name` itself, or the newest below it or `data_dir/name`, which is then said."""
   for root in (Path(name), Path(data_dir) / name):
-    found = sorted(path.parent for path in root.rglob('dataset_info.json')) if root.is_dir() else []
-    if len(found) == 1:
-      return found[0]
+    found = sorted(root.rglob('dataset_info.json'), key=lambda path: path.stat().st_mtime) if root.is_dir() else []
+    if len(found) > 1:
+      print(f'reading {found[-1].parent}, the newest of {len(found)} datasets in {root}')
     if found:
-      raise ValueError(f'{root} holds several datasets, name one of them: {", ".join(map(str, found))}')
+      return found[-1].parent
   raise FileNotFoundError(
     f'no prepared dataset {name!r}, neither as a folder nor in {data_dir}. '
     'Prepare one: python -m crosstrainer_jax.prepare --help'

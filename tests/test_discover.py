@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from crosstrainer_jax import discover
@@ -17,13 +19,20 @@ def test_find_dataset_by_name_by_folder_and_by_a_folder_above(tmp_path):
   assert discover.find_dataset(str(folder.parent), 'elsewhere') == folder
 
 
-def test_find_dataset_refuses_none_and_several(tmp_path):
+def test_find_dataset_refuses_none(tmp_path):
   with pytest.raises(FileNotFoundError, match="no prepared dataset 'skillsim'.*prepare"):
     discover.find_dataset('skillsim', str(tmp_path))
-  for config in 'ab':
-    make(tmp_path / 'skillsim' / config / '1.0.0')
-  with pytest.raises(ValueError, match='several datasets'):
-    discover.find_dataset('skillsim', str(tmp_path))
+
+
+@pytest.mark.parametrize('newest', ['a', 'b', 'c'])
+def test_find_dataset_takes_the_newest_of_several_and_says_so(tmp_path, capsys, newest):
+  for config in 'abc':
+    folder = make(tmp_path / 'skillsim' / config / '1.0.0')
+    seconds = 2000 if config == newest else 1000
+    os.utime(folder / 'dataset_info.json', (seconds, seconds))
+  chosen = tmp_path / 'skillsim' / newest / '1.0.0'
+  assert discover.find_dataset('skillsim', str(tmp_path)) == chosen
+  assert f'reading {chosen}, the newest of 3' in capsys.readouterr().out
 
 
 def test_a_text_is_answered_in_two_lines(capsys):
