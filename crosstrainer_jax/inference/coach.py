@@ -14,7 +14,7 @@ from flax import nnx
 
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import make_encode
-from crosstrainer_jax.input import examples, prompts, tokenizer, video
+from crosstrainer_jax.input import examples, prompts, splits, tokenizer, video
 from crosstrainer_jax.input.record import LEVELS
 from crosstrainer_jax.models import encoders
 from crosstrainer_jax.models.proficiency import Probe
@@ -269,6 +269,11 @@ class Coach:
     if self.card.simulated:
       warnings.append(
         'this model was trained on simulated athletes alone; on real video its words show the mechanics, not advice'
+      )
+    if self.config.split.setting == splits.FIT:
+      warnings.append(
+        f'this model was tested on the very clips that trained it (setting {splits.FIT}): '
+        'neither its scores nor its confidence hold for other videos'
       )
     if sport not in self.card.sports:
       warnings.append(f'{sport!r} was not among its training sports ({", ".join(self.card.sports)})')

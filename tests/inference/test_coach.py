@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import av
+import ml_collections
 import numpy as np
 import pytest
 
@@ -56,6 +57,14 @@ def test_it_warns_of_simulation_and_of_an_unseen_sport(coach, clip):
   text = coach.assess(clip, 'soccer').describe()
   assert 'simulated athletes' in text
   assert "'soccer' was not among its training sports" in text
+
+
+def test_it_warns_of_a_model_that_was_tested_on_its_training_clips(coach, clip, monkeypatch):
+  assert 'setting FIT' not in coach.assess(clip, 'basketball').describe()
+  fit = ml_collections.ConfigDict(coach.config.to_dict())
+  fit.split.setting = 'FIT'
+  monkeypatch.setattr(coach, 'config', fit)
+  assert 'Note: this model was tested on the very clips that trained it' in coach.assess(clip, 'basketball').describe()
 
 
 def test_below_the_threshold_it_is_not_sure(coach, clip, monkeypatch):
