@@ -1,14 +1,18 @@
 """Random access to the prepared records of one dataset, over all its TFDS splits, without TensorFlow."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from crosstrainer_jax.input.record import Clip
 
@@ -78,15 +82,32 @@ class ClipSource:
 
   @functools.cached_property
   def fingerprint(self) -> str:
-    """Names the content: a hash of the dataset's name and of every record file (about a second a GB).
+    """Names the content: a hash of the dataset's name, its splits and every record.
 
-    It stays the same when the folder moves or the same data are made again.
+    It stays the same when the folder moves or the same data are made again. It is kept in `fingerprint.json` beside the
+    records, which are read again (2 to 5 s a GB) only when a file's name, size or time of change is another.
     """
+    kept = self.directory / 'fingerprint.json'
+    stats = {path.name: path.stat() for path in sorted(self.directory.glob('*.array_record*'))}
+    files = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    if kept.is_file() and (known := json.loads(kept.read_text()))['files'] == files:
+      return str(known['fingerprint'])
+    fingerprint = self._hash()
+    partial = kept.with_suffix(f'.{os.getpid()}.partial')
+    with contextlib.suppress(OSError):  # where nothing can be written, it is made every time
+      partial.write_text(json.dumps({'fingerprint': fingerprint, 'files': files}, indent=1) + '\n')
+      partial.replace(kept)
+    return fingerprint
+
+  def _hash(self) -> str:
     digest = hashlib.sha256(self._builder.info.full_name.encode())
-    for path in sorted(self.directory.glob('*.array_record*')):
-      digest.update(path.name.encode())
-      with path.open('rb') as file:
-        digest.update(hashlib.file_digest(file, 'sha256').digest())
+    for pool in self._pools:
+      records = self._builder.as_data_source(pool, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+      digest.update(f'\n{pool} {len(records)}\n'.encode())
+      for record in records:
+        # A record is a protobuf map, whose bytes come in another order from every process that writes it.
+        example = tf_example_pb2.Example.FromString(record).SerializeToString(deterministic=True)
+        digest.update(hashlib.sha256(example).digest())
     return digest.hexdigest()[:16]
 
   def _locate(self, index: int) -> tuple[str, int]:

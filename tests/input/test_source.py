@@ -1,5 +1,10 @@
 import dataclasses
+import errno
+import os
+import pathlib
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -75,6 +80,53 @@ def test_fingerprint_follows_the_content_not_the_place(directory, write_dataset,
   )
   different = [ClipSource(path).fingerprint for path in (changed, retouched, fewer, renamed)]
   assert len({fingerprint, *different}) == 5
+
+
+MAKE = """
+import sys
+from crosstrainer_jax.datasets.skillsim import builder
+print(builder.prepare(sys.argv[1], workers=0, train_clips=2, test_clips=1).data_dir)
+"""
+
+
+def test_fingerprint_is_the_same_when_another_process_makes_the_data(tmp_path):
+  made = []
+  for seed in '12':
+    command = [sys.executable, '-c', MAKE, str(tmp_path / seed)]
+    done = subprocess.run(command, env=os.environ | {'PYTHONHASHSEED': seed}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    made.append(ClipSource(done.stdout.splitlines()[-1]).fingerprint)
+  assert made[0] == made[1]
+
+
+def test_fingerprint_is_kept_until_a_file_changes(directory, write_dataset, tmp_path, monkeypatch):
+  copy = tmp_path / directory.name
+  shutil.copytree(directory, copy, ignore=shutil.ignore_patterns('fingerprint.json'))
+  first = ClipSource(copy).fingerprint
+  hashed = []
+  original = ClipSource._hash
+  monkeypatch.setattr(ClipSource, '_hash', lambda source: hashed.append(1) or original(source))
+  assert ClipSource(copy).fingerprint == first
+  assert not hashed
+
+  # of the same names and sizes, as after an import with --overwrite
+  other = write_dataset(tmp_path / 'other', {**POOLS, 'test': [clip(2, 'Nice valance.')]})
+  for path in other.glob('*.array_record*'):
+    shutil.copyfile(path, copy / path.name)
+  assert ClipSource(copy).fingerprint == ClipSource(other).fingerprint != first
+  assert len(hashed) == 2
+
+
+def test_fingerprint_needs_no_right_to_write(directory, tmp_path, monkeypatch):
+  copy = tmp_path / directory.name
+  shutil.copytree(directory, copy, ignore=shutil.ignore_patterns('fingerprint.json'))
+
+  def refuse(path, text):
+    raise OSError(errno.EROFS, 'Read-only file system', str(path))
+
+  monkeypatch.setattr(pathlib.Path, 'write_text', refuse)
+  assert ClipSource(copy).fingerprint == ClipSource(directory).fingerprint
+  assert not (copy / 'fingerprint.json').exists()
 
 
 def test_what_lies_beside_the_records_does_not_count(directory, tmp_path):
