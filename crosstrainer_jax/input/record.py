@@ -23,9 +23,13 @@ of the format:
 | `proficiency` | int32 | index into `LEVELS`, -1 when unknown |
 | `provenance` | str | where the clip comes from: a relative path, a URL, or the generator and its seed |
 | `licence` | str | SPDX identifier or a sentence |
-| `token_lengths` | int32[2] | tokens of the F_a and the F_t example (prompt, video, target); 0 before a tokenizer |
+| `token_lengths` | int32[2] | tokens of the F_a and the F_t example (prompt, video, target); 0: not yet tokenised |
 
 Absent arrays are 0-size, since TFDS has no optional feature.
+
+`token_lengths` belongs to one tokenizer and one encoder, so only a builder that has both fixed can fill it. Those here
+leave it 0: a run learns its tokenizer from its own training part, after the records are written, and counts the tokens
+itself (`pipeline.Stage.sizes`).
 """
 
 import dataclasses

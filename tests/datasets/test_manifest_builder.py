@@ -27,6 +27,7 @@ def test_records_read_back(tmp_path, write_video, row, write_manifest, clips_of)
   assert (middle.commentary, middle.commentary_time, middle.window.tolist()) == ('Good.', 1.5, [1.0, 2.0])
   assert (middle.faults, middle.has_faults, middle.proficiency) == (['balance'], True, 0)
   assert (late.faults, late.has_faults, late.proficiency) == ([], False, -1)
+  assert middle.token_lengths.tolist() == late.token_lengths.tolist() == [0, 0]  # no tokenizer exists yet
   assert (middle.licence, middle.provenance) == ('CC0-1.0', 'a.mp4;b.mp4')
   assert middle.frames.shape == (2, 4, 16, 16, 3)
   # nearest to 1.0, 1.25, 1.5, 1.75 s at 10 frames a second; 1.25 lies between two

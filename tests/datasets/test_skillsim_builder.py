@@ -30,6 +30,7 @@ def test_prepare_writes_the_world_and_reuses_it(tmp_path, capsys):
   np.testing.assert_array_equal(same.frames, truth.frames)
   assert same.commentary == truth.commentary
   assert same.faults == truth.faults
+  assert not any(clip.token_lengths.any() for clip in clips)  # no tokenizer exists yet
   assert 'clips in' in capsys.readouterr().out
   builder.prepare(tmp_path, workers=0, **SMALL)
   assert 'clips in' not in capsys.readouterr().out
