@@ -1,6 +1,5 @@
 """The whole: f_v → f_m → L. Mapped video features stand where the prompt says `<video>` (paper, section 3.3)."""
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -10,9 +9,10 @@ from flax import nnx
 
 from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
 from crosstrainer_jax.models.mapper import Mapper
+from crosstrainer_jax.models.registry import Registry, configure
 
 # The families of L: name -> (config dataclass, module). A new one is one file and one line here.
-DECODERS: dict[str, tuple[type, type]] = {
+DECODERS: Registry = {
   'llama': (DecoderConfig, Decoder),
 }
 
@@ -23,13 +23,7 @@ def decoder_config(name: str, settings: dict[str, Any]) -> Any:
   Raises:
     ValueError: no such family, or a setting that it does not have.
   """
-  if name not in DECODERS:
-    raise ValueError(f'config.decoder.name={name!r} is not one of {sorted(DECODERS)}')
-  config_class = DECODERS[name][0]
-  known = {field.name for field in dataclasses.fields(config_class)}
-  if unknown := set(settings) - known:
-    raise ValueError(f'decoder {name!r} has no setting {sorted(unknown)}; it has {sorted(known)}')
-  return config_class(**settings)
+  return configure('decoder', DECODERS, name, settings)
 
 
 class CrossTrainer(nnx.Module):

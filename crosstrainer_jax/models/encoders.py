@@ -20,10 +20,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from crosstrainer_jax.models.registry import Registry, configure
 from crosstrainer_jax.models.video_transformer import VideoTransformer, VideoTransformerConfig
 
 # name -> (config dataclass, module). A new encoder is one file and one line here.
-ENCODERS: dict[str, tuple[type, type]] = {
+ENCODERS: Registry = {
   'video_transformer': (VideoTransformerConfig, VideoTransformer),
 }
 
@@ -51,18 +52,8 @@ def build(name: str, config: dict[str, Any], seed: int = 0) -> tuple[Any, nnx.Mo
   Raises:
     ValueError: no such encoder, or a setting that it does not have.
   """
-  settings = _settings(name, config)
+  settings = configure('encoder', ENCODERS, name, config)
   return settings, ENCODERS[name][1](settings, nnx.Rngs(seed))
-
-
-def _settings(name: str, config: dict[str, Any]) -> Any:
-  if name not in ENCODERS:
-    raise ValueError(f'config.encoder.name={name!r} is not one of {sorted(ENCODERS)}')
-  config_class = ENCODERS[name][0]
-  known = {field.name for field in dataclasses.fields(config_class)}
-  if unknown := set(config) - known:
-    raise ValueError(f'encoder {name!r} has no setting {sorted(unknown)}; it has {sorted(known)}')
-  return config_class(**config)
 
 
 def save(path: str | Path, name: str, config: Any, params: nnx.State, notes: dict[str, str]) -> str:
@@ -104,7 +95,7 @@ def load(path: str | Path = 'shipped') -> Encoder:
     raise ValueError(f'{path}: not an encoder of this project (its header names none)')
   name = header['encoder']
   try:
-    config = _settings(name, json.loads(header['config']))
+    config = configure('encoder', ENCODERS, name, json.loads(header['config']))
   except ValueError as error:
     raise ValueError(f'{path}: its header describes no encoder of this project ({error})') from error
   # Only shapes are made here, the numbers come from the file.
