@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -147,18 +147,11 @@ def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> l
 def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: str) -> Report:
   """Scores and intervals of all rows, and CrossTrainer minus each trained rival, paired by take."""
   settings = run.config.eval
-  how: dict[str, object] = {
-    'extract': lexicon.faults_in,
-    'name_fault': lexicon.name_concept,
-    'nouns': sorted(datasets.nouns(run.config.data, run.clips)),
-    'resamples': settings.resamples,
-    'seed': run.config.seed,
-  }
-  score: Callable[..., dict[str, scores.Interval]] = scores.score
-  compare: Callable[..., dict[str, scores.Interval]] = scores.compare
-  scored = {name: score(row, references, **how) for name, row in rows.predictions.items()}
+  ours, nouns = rows.predictions[CROSSTRAINER], sorted(datasets.nouns(run.config.data, run.clips))
+  how = scores.Reading(lexicon.faults_in, lexicon.name_concept, nouns), settings.resamples, run.config.seed
+  scored = {name: scores.score(row, references, *how) for name, row in rows.predictions.items()}
   differences = {
-    f'{CROSSTRAINER} − {rival}': compare(rows.predictions[CROSSTRAINER], rows.predictions[rival], references, **how)
+    f'{CROSSTRAINER} − {rival}': scores.compare(ours, rows.predictions[rival], references, *how)
     for rival in (END_TO_END, ZEROED, 'nearest neighbour')
     if rival in rows.predictions
   }

@@ -34,14 +34,27 @@ FAULT_SCORES = ('F1', 'F1 macro', 'precision', 'recall')
 Scored = Statistic | str
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """How texts are read where they are scored.
+
+  Attributes:
+    extract: feedback → the incorrect attributes that it names; what read the commentary reads the feedback.
+    name_fault: an attribute phrase → the fault that it names, in the words of `Reference.faults`, or None.
+    nouns: sport nouns, singular, which the masked text scores hide.
+    similarity: of phrases, for IoU below k = 1.
+  """
+
+  extract: Callable[[str], list[str]]
+  name_fault: Callable[[str], str | None]
+  nouns: Collection[str]
+  similarity: Similarity = LEXICAL
+
+
 def score(
   predictions: Sequence[Prediction],
   references: Sequence[Reference],
-  *,
-  extract: Callable[[str], list[str]],
-  name_fault: Callable[[str], str | None],
-  nouns: Collection[str],
-  similarity: Similarity = LEXICAL,
+  reading: Reading,
   resamples: int = 1000,
   seed: int = 0,
 ) -> dict[str, Interval]:
@@ -50,22 +63,15 @@ def score(
   Args:
     predictions: one for each reference, in any order.
     references: the clips to score.
-    extract: feedback → the incorrect attributes that it names; what read the commentary reads the feedback.
-    name_fault: an attribute phrase → the fault that it names, in the words of `Reference.faults`, or None.
-    nouns: sport nouns, singular, which the masked text scores hide.
-    similarity: of phrases, for IoU below k = 1.
     resamples: bootstrap resamples.
     seed: of the bootstrap.
 
   Returns:
     Intervals in 0 … 100. One that the row lacks has the value NaN and says why in `note`.
   """
-  metrics = statistics(
-    predictions, references, extract=extract, name_fault=name_fault, nouns=nouns, similarity=similarity
-  )
   takes = [reference.take for reference in references]
   scores = {}
-  for name, metric in _scoped(metrics, references).items():
+  for name, metric in _scoped(statistics(predictions, references, reading), references).items():
     if isinstance(metric, Statistic):
       scores[name] = _explained(bootstrap(metric, takes, resamples, seed))
     else:
@@ -77,23 +83,15 @@ def compare(
   first: Sequence[Prediction],
   second: Sequence[Prediction],
   references: Sequence[Reference],
-  *,
-  extract: Callable[[str], list[str]],
-  name_fault: Callable[[str], str | None],
-  nouns: Collection[str],
-  similarity: Similarity = LEXICAL,
+  reading: Reading,
   resamples: int = 1000,
   seed: int = 0,
 ) -> dict[str, Interval]:
   """`first` minus `second` for every score that both rows have, by a paired bootstrap. Arguments as in `score`."""
-  one, two = (
-    statistics(row, references, extract=extract, name_fault=name_fault, nouns=nouns, similarity=similarity)
-    for row in (first, second)
-  )
   takes = [reference.take for reference in references]
   differences = {}
-  others = _scoped(two, references)
-  for name, metric in _scoped(one, references).items():
+  metrics, others = (_scoped(statistics(row, references, reading), references) for row in (first, second))
+  for name, metric in metrics.items():
     other = others.get(name)  # a row without levels has no accuracy of each sport either
     if isinstance(metric, Statistic) and isinstance(other, Statistic):
       differences[name] = _explained(paired_difference(metric, other, takes, resamples, seed))
@@ -101,22 +99,18 @@ def compare(
 
 
 def statistics(
-  predictions: Sequence[Prediction],
-  references: Sequence[Reference],
-  *,
-  extract: Callable[[str], list[str]],
-  name_fault: Callable[[str], str | None],
-  nouns: Collection[str],
-  similarity: Similarity = LEXICAL,
+  predictions: Sequence[Prediction], references: Sequence[Reference], reading: Reading
 ) -> dict[str, Scored]:
-  """Every metric of one row before it is summed, or the reason why the row lacks it. Arguments as in `score`."""
+  """Every metric of one row before it is summed, or the reason why the row lacks it."""
   if not references:
     raise ValueError('There are no clips to score: check the split and its filters.')
   predictions = align(predictions, references)
-  extract, name_fault = functools.cache(extract), functools.cache(name_fault)  # rows repeat sentences and phrases
+  # rows repeat sentences and phrases
+  extract, name_fault = functools.cache(reading.extract), functools.cache(reading.name_fault)
+  reading = dataclasses.replace(reading, extract=extract, name_fault=name_fault)
   metrics: dict[str, Scored] = {}
-  metrics |= _attribute_metrics(predictions, references, extract, name_fault, similarity)
-  metrics |= _feedback_metrics(predictions, references, extract, name_fault, nouns)
+  metrics |= _attribute_metrics(predictions, references, reading)
+  metrics |= _feedback_metrics(predictions, references, reading)
   metrics |= _level_metrics(predictions, references)
   return metrics
 
@@ -169,32 +163,24 @@ def _thresholds(similarity: Similarity) -> dict[str, tuple[Similarity, float]]:
 
 
 def _attribute_metrics(
-  predictions: Sequence[Prediction],
-  references: Sequence[Reference],
-  extract: Callable[[str], list[str]],
-  name_fault: Callable[[str], str | None],
-  similarity: Similarity,
+  predictions: Sequence[Prediction], references: Sequence[Reference], reading: Reading
 ) -> dict[str, Scored]:
-  lists = attribute_lists(predictions, extract)
+  lists = attribute_lists(predictions, reading.extract)
   f1 = [f'attribute {name}' for name in FAULT_SCORES]
   if lists is None:
-    return dict.fromkeys([*f1, *_thresholds(similarity)], 'says neither attributes nor feedback')
+    return dict.fromkeys([*f1, *_thresholds(reading.similarity)], 'says neither attributes nor feedback')
   attributes, note = lists
   metrics: dict[str, Scored] = {}
-  for name, (alike, threshold) in _thresholds(similarity).items():
+  for name, (alike, threshold) in _thresholds(reading.similarity).items():
     metrics[name] = iou_statistic(attributes, references, alike, threshold, note)
   if all(reference.faults is None for reference in references):
     return metrics | dict.fromkeys(f1, 'the true faults of these clips are unknown')
-  named = [faults_named(phrases, name_fault) for phrases in attributes]
+  named = [faults_named(phrases, reading.name_fault) for phrases in attributes]
   return metrics | {f'attribute {k}': v for k, v in fault_statistics(named, references, note).items()}
 
 
 def _feedback_metrics(
-  predictions: Sequence[Prediction],
-  references: Sequence[Reference],
-  extract: Callable[[str], list[str]],
-  name_fault: Callable[[str], str | None],
-  nouns: Collection[str],
+  predictions: Sequence[Prediction], references: Sequence[Reference], reading: Reading
 ) -> dict[str, Scored]:
   texts = [prediction.feedback for prediction in predictions]
   faults = ('feedback F1', 'feedback F1 macro')
@@ -205,12 +191,12 @@ def _feedback_metrics(
   metrics: dict[str, Scored] = {}
   if any(reference.commentary.strip() for reference in references):
     metrics |= feedback.text_statistics(texts, references)
-    metrics |= feedback.masked_statistics(texts, references, nouns)
+    metrics |= feedback.masked_statistics(texts, references, reading.nouns)
   else:
     metrics |= dict.fromkeys(every, 'these clips have no commentary')
   if all(reference.faults is None for reference in references):
     return metrics | dict.fromkeys(faults, 'the true faults of these clips are unknown')
-  named = [faults_named(None if text is None else extract(text), name_fault) for text in texts]
+  named = [faults_named(None if text is None else reading.extract(text), reading.name_fault) for text in texts]
   found = fault_statistics(named, references)
   return metrics | {f'feedback {name}': found[name] for name in ('F1', 'F1 macro')}
 

@@ -6,15 +6,15 @@ import pytest
 
 from crosstrainer_jax.evaluation import feedback
 from crosstrainer_jax.evaluation.feedback import NoSynonyms
-from crosstrainer_jax.evaluation.scores import columns, compare, headline_mask, notes, score, variants
+from crosstrainer_jax.evaluation.scores import Reading, columns, compare, headline_mask, notes, score, variants
 
 FAULTS = ('balance', 'knee bend', 'timing')
-HOW = {
-  'extract': lambda text: [fault for fault in FAULTS if fault in text],
-  'name_fault': lambda phrase: phrase if phrase in FAULTS else None,
-  'nouns': ['player'],
-  'resamples': 50,
-}
+READING = Reading(
+  extract=lambda text: [fault for fault in FAULTS if fault in text],
+  name_fault=lambda phrase: phrase if phrase in FAULTS else None,
+  nouns=['player'],
+)
+HOW = {'reading': READING, 'resamples': 50}
 
 
 @pytest.fixture(autouse=True)
