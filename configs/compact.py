@@ -41,12 +41,12 @@ def preset() -> ml_collections.ConfigDict:
 
   # --- Training of every stage.
   config.training = ml_collections.ConfigDict({
-    'batch_size': 32,
+    'batch_size': 16,
     'view_dropout': 0.2,
     'workers': 0,
     'threads': 2,
-    'save_every': 200,
-    'log_every': 20,
+    'save_every': 500,
+    'log_every': 50,
     'evaluate_every': 0,
     'optimizer': {
       'learning_rate': 1e-3,
@@ -58,15 +58,15 @@ def preset() -> ml_collections.ConfigDict:
   })  # fmt: skip
 
   # Stage I: F_a. Stage II: F_a and F_t from stage I's weights, `feedback` : `attributes` batches of each task in turn.
-  config.stage1 = ml_collections.ConfigDict({'epochs': 8.0})
+  config.stage1 = ml_collections.ConfigDict({'epochs': 4.0})
   config.stage2 = ml_collections.ConfigDict(
     {
-      'epochs': 9.0,
+      'epochs': 4.0,
       'feedback': 3,
       'attributes': 1,
       # F_t sees attributes predicted out of fold, so that it learns to live with mistakes, mixed with true ones.
       'folds': 2,
-      'fold_epochs': 3.0,
+      'fold_epochs': 2.0,
       'true_ratio': 0.5,
     }
   )

@@ -25,9 +25,7 @@ class Words(Protocol):
   def decode(self, ids: list[int], *, skip_special_tokens: bool = ...) -> str: ...
 
 
-def train_tokenizer(
-  texts: Iterable[str], vocab_size: int, directory: str | Path, phrases: Sequence[str] = ()
-) -> Words:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path, phrases: Sequence[str] = ()) -> Words:
   """Trains on `texts` and writes the tokenizer to `directory`; returns it as read back.
 
   Bytes are the alphabet, so that no word of an unseen sport is unknown.

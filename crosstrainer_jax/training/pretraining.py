@@ -75,7 +75,11 @@ def make_loss(
     change = jnp.diff(predicted, axis=1) - jnp.diff(standard, axis=1)
     joints = wanted[..., np.asarray(pixels)].reshape(b * v, t, -1, 2)
     looks, distance = localise(logits[:, :, : joints.shape[2]], positions[:, :, : joints.shape[2]], joints)
-    total = (weights * _huber(error)).mean() + 0.5 * (weights * _huber(change)).mean() + localisation * (looks + 10.0 * distance)
+    total = (
+      (weights * _huber(error)).mean()
+      + 0.5 * (weights * _huber(change)).mean()
+      + localisation * (looks + 10.0 * distance)
+    )
     return total, jnp.square(error).mean(), distance
 
   def loss(params: nnx.State, batch: dict[str, jax.Array], key: jax.Array) -> Any:
