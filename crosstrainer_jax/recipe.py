@@ -118,12 +118,13 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     dataset: the prepared dataset's directory.
 
   Raises:
-    SettingsError: the workdir belongs to another config or to other data.
+    SettingsError: the workdir belongs to another config, to other data or to another video encoder.
   """
   workdir = Path(workdir)
   mesh = sharding.make_mesh(config.mesh)
   source = ClipSource(dataset)
-  _claim(workdir, config, source)
+  video_encoder = encoders.load(config.encoder.weights)
+  settings.claim_workdir(workdir, config, source.fingerprint, video_encoder.fingerprint)
 
   with timed('attributes'):
     found = discover_dataset(dataset, workdir / 'attributes.jsonl', config.discovery.backend, progress=False)
@@ -143,7 +144,6 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   )
 
   with timed('video features'):
-    video_encoder = encoders.load(config.encoder.weights)
     views, frames = common_shape((clip.frame_times for clip in clips), video_encoder)
     for clip in clips:
       missing = [(0, views - clip.frame_times.shape[0]), (0, frames - clip.frame_times.shape[1])]
@@ -181,27 +181,6 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     views,
     seconds,
   )
-
-
-def _claim(workdir: Path, config: ml_collections.ConfigDict, source: ClipSource) -> None:
-  """Writes what the run is; a workdir of another config or other data is refused."""
-  if (workdir / 'config.json').is_file():
-    old = settings.flatten(settings.recorded_config(workdir))
-    new = settings.flatten(config)
-    changed = [
-      name for name in {**old, **new} if old.get(name) != new.get(name) and not name.startswith(('eval.', 'assess.'))
-    ]
-    if changed:
-      listed = ', '.join(f'{name}: {old.get(name)!r} → {new.get(name)!r}' for name in changed[:5])
-      raise settings.SettingsError(
-        f'{workdir} holds a run of another config ({listed}). Choose another --workdir, or delete that folder.'
-      )
-    data = json.loads((workdir / 'environment.json').read_text()).get('data_fingerprint')
-    if data != source.fingerprint:
-      raise settings.SettingsError(
-        f'{workdir} holds a run on other data ({data}, now {source.fingerprint}). Choose another --workdir.'
-      )
-  settings.record_environment(workdir, config, source.fingerprint)
 
 
 def _spoken(clips: Sequence[ClipInfo], split: splits.Split) -> splits.Split:
@@ -392,11 +371,18 @@ def _write_card(run: Run, params: nnx.State) -> None:
     truths = [run.clips[i].faults if run.clips[i].has_faults else run.clips[i].incorrect for i in indices]
     threshold, precision = confidence.choose_threshold(chances, truths, config.assess.target_precision)
   sports = sorted({run.clips[i].sport for i in run.split.train})
-  frames = run.seconds * run.video_encoder.config.frames_per_token
-  simulated = datasets.simulated(config.data)
-  Card(config.data.dataset, sports, simulated, run.views, run.seconds, frames, 'letterbox', threshold, precision).write(
-    run.workdir
-  )
+  Card(
+    config.data.dataset,
+    sports,
+    simulated=datasets.simulated(config.data),
+    views=run.views,
+    seconds=run.seconds,
+    frames=run.seconds * run.video_encoder.config.frames_per_token,
+    fit='letterbox',
+    threshold=threshold,
+    precision=precision,
+    encoder=run.video_encoder.fingerprint,
+  ).write(run.workdir)
   if threshold > 1:
     say(
       f'  no threshold reaches a precision of {config.assess.target_precision:.0%} (best {precision:.0%}): never sure'

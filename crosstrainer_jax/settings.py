@@ -249,8 +249,45 @@ def dump(config: ml_collections.ConfigDict) -> str:
   return ''.join(f'{path} = {value!r}\n' for path, value in flatten(config).items())
 
 
+def claim_workdir(
+  workdir: str | os.PathLike[str],
+  config: ml_collections.ConfigDict,
+  data_fingerprint: str,
+  encoder_fingerprint: str,
+) -> None:
+  """Records what the run in `workdir` is.
+
+  Raises:
+    SettingsError: the folder holds a run of another config (`eval` and `assess` apart), on other data, or with another
+      video encoder.
+  """
+  workdir = pathlib.Path(workdir)
+  if (workdir / 'config.json').is_file():
+    old, new = flatten(recorded_config(workdir)), flatten(config)
+    differences = [
+      f'of another config ({name}: {old.get(name)!r} → {new.get(name)!r})'
+      for name in {**old, **new}
+      if old.get(name) != new.get(name) and not name.startswith(('eval.', 'assess.'))
+    ]
+    recorded = recorded_environment(workdir)
+    for what, now in (('data_fingerprint', data_fingerprint), ('encoder_fingerprint', encoder_fingerprint)):
+      if recorded.get(what, now) != now:
+        differences.append(f'with another {what.replace("_", " ")} ({recorded[what]}, now {now})')
+    if differences:
+      raise SettingsError(
+        f'{workdir} holds a run {"; ".join(differences[:5])}. Choose another --workdir, or delete that folder.'
+      )
+  record_environment(workdir, config, data_fingerprint, encoder_fingerprint=encoder_fingerprint)
+
+
+def recorded_environment(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+  """What `record_environment` wrote."""
+  result: dict[str, Any] = json.loads((pathlib.Path(workdir) / 'environment.json').read_text())
+  return result
+
+
 def record_environment(
-  workdir: str | os.PathLike[str], config: ml_collections.ConfigDict, data_fingerprint: str
+  workdir: str | os.PathLike[str], config: ml_collections.ConfigDict, data_fingerprint: str, **more: str
 ) -> None:
   """Writes `config.json` and `environment.json`: what another person needs to make the same run."""
   workdir = pathlib.Path(workdir)
@@ -261,6 +298,7 @@ def record_environment(
     **_commit(),
     'seed': config.get('seed'),
     'data_fingerprint': data_fingerprint,
+    **more,
     'python': platform.python_version(),
     'platform': platform.platform(),
     'device_kind': devices[0].device_kind,

@@ -218,6 +218,20 @@ def test_environment_is_recorded(tmp_path, example):
   assert settings.dump(settings.recorded_config(tmp_path / 'run')) == settings.dump(config)
 
 
+def test_a_workdir_keeps_its_run(tmp_path, example):
+  config = settings.load_config(f'{example}:seed=7')
+  settings.claim_workdir(tmp_path / 'run', config, 'data', 'encoder')
+  settings.claim_workdir(tmp_path / 'run', config, 'data', 'encoder')
+  assert settings.recorded_environment(tmp_path / 'run')['encoder_fingerprint'] == 'encoder'
+  for changed, message in (
+    ((settings.load_config(f'{example}:seed=8'), 'data', 'encoder'), r'of another config \(seed: 7 → 8\)'),
+    ((config, 'other', 'encoder'), r'another data fingerprint \(data, now other\)'),
+    ((config, 'data', 'other'), r'another encoder fingerprint \(encoder, now other\)'),
+  ):
+    with pytest.raises(settings.SettingsError, match=message + '.*Choose another --workdir'):
+      settings.claim_workdir(tmp_path / 'run', *changed)
+
+
 def test_a_commit_of_another_checkout_is_not_ours(tmp_path, monkeypatch):
   """A wheel installed into an environment inside some other repository must not report that repository's commit."""
   subprocess.run(['git', 'init', '-q', tmp_path], check=True)

@@ -34,6 +34,7 @@ class Card:
     seconds: video tokens per view; frames: T of a window, at the encoder's frames per second.
     fit: how a frame becomes a square, as in the training data.
     threshold: probability below which an attribute is "not sure"; precision: of attributes above it, on validation.
+    encoder: fingerprint of the video encoder that it was trained on.
   """
 
   dataset: str
@@ -45,6 +46,7 @@ class Card:
   fit: video.Fit
   threshold: float
   precision: float
+  encoder: str
 
   def write(self, workdir: str | Path) -> None:
     (Path(workdir) / MODEL_FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1) + '\n')
@@ -130,6 +132,7 @@ class Coach:
 
   Raises:
     FileNotFoundError: something is missing there; the message says what.
+    ValueError: it was trained on the features of another video encoder.
   """
 
   def __init__(self, workdir: str | Path, config: ml_collections.ConfigDict, folder: str):
@@ -141,6 +144,11 @@ class Coach:
     self._words = tokenizer.load_tokenizer(workdir / 'tokenizer')
     text = examples.Encoder(self._words, self.card.views * self.card.seconds, config.prompt.k)
     self._encoder = encoders.load(config.encoder.weights)
+    if self._encoder.fingerprint != self.card.encoder:
+      raise ValueError(
+        f'{workdir} was trained with the video encoder {self.card.encoder}, but config.encoder.weights='
+        f'{config.encoder.weights!r} is now {self._encoder.fingerprint}. Train it again, or name its weights.'
+      )
     joint = config.encoder.source == 'frames'
     blueprint, initial = stages.build(
       config,

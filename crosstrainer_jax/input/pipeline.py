@@ -1,8 +1,8 @@
 """The Grain pipeline of training: one global example index decides what every batch holds, for any number of hosts.
 
-All examples of one batch are of one task, chosen by the batch's number, and of similar length, so that little
-is padded. The iterator is Grain's ElasticIterator: its state is the global index, it shards by itself, and nothing before it
-filters.
+All examples of one batch are of one task, chosen by the batch's number, and of similar length, so that little is
+padded. The iterator is Grain's ElasticIterator: its state is the global index, it shards by itself, and nothing before
+it filters.
 """
 
 import dataclasses

@@ -67,6 +67,13 @@ def test_it_warns_of_a_model_that_was_tested_on_its_training_clips(coach, clip, 
   assert 'Note: this model was tested on the very clips that trained it' in coach.assess(clip, 'basketball').describe()
 
 
+def test_features_of_another_encoder_are_refused(coach, small_run, monkeypatch):
+  other = dataclasses.replace(coach.card, encoder='0123')
+  monkeypatch.setattr(Card, 'read', classmethod(lambda cls, workdir: other))
+  with pytest.raises(ValueError, match='trained with the video encoder 0123.*Train it again'):
+    crosstrainer_jax.load(small_run)
+
+
 def test_below_the_threshold_it_is_not_sure(coach, clip, monkeypatch):
   monkeypatch.setattr(coach, 'card', dataclasses.replace(coach.card, threshold=1.01))
   result = coach.assess(clip, 'basketball')
