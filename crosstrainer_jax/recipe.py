@@ -288,7 +288,17 @@ def _train(
 ) -> nnx.State:
   config = run.config
   pad_id, video_id = run.words.pad_token_id, run.words.convert_tokens_to_ids(prompts.VIDEO)
-  stage = pipeline.Stage(run.clips, clips, tasks, run.text, video_id, pad_id, config.training.view_dropout, run.seconds)
+  stage = pipeline.Stage(
+    run.clips,
+    clips,
+    tasks,
+    run.text,
+    video_id,
+    pad_id,
+    config.training.view_dropout,
+    run.seconds,
+    config.training.name_dropout,
+  )
   # Every stage draws its own order, the same one in every run with this seed.
   seed = int(hashlib.sha256(f'{config.seed} {folder}'.encode()).hexdigest()[:8], 16) % 2**31
   video = dataclasses.replace(run.video, hidden=hidden)

@@ -32,6 +32,7 @@ FROM_0_TO_1 = (
   'data.skillsim.commentary_noise',
   'data.skillsim.camera_shift',
   'training.view_dropout',
+  'training.name_dropout',
   'stage2.true_ratio',
   'assess.target_precision',
   'training.optimizer.warmup_fraction',

@@ -56,10 +56,17 @@ class Encoder:
     before, after = text.split(prompts.VIDEO)
     return [self._words.bos_token_id, *self._ids(before), *[self._video] * self._video_tokens, *self._ids(after)]
 
-  def tokens(self, task: str, clip: ClipInfo, attributes: Sequence[str] = ()) -> Tokens:
-    """The example of `clip`: F_a's target is the clip's incorrect attributes, otherwise the commentary."""
+  def tokens(self, task: str, clip: ClipInfo, attributes: Sequence[str] = (), sport: str = '') -> Tokens:
+    """The example of `clip`: F_a's target is the clip's incorrect attributes, otherwise the commentary.
+
+    Args:
+      attributes: shown in the prompt of F_t.
+      sport: what the prompt calls the clip's sport, if not by its name.
+    """
     answer = prompts.serialize_attributes(clip.incorrect) if task == ATTRIBUTES else clip.commentary
-    return Tokens(self.prompt(task, clip.sport, attributes), [*self._ids(f' {answer}'), self._words.eos_token_id])
+    return Tokens(
+      self.prompt(task, sport or clip.sport, attributes), [*self._ids(f' {answer}'), self._words.eos_token_id]
+    )
 
   def _ids(self, text: str) -> list[int]:
     ids = self._cache.get(text)

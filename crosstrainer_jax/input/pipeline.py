@@ -12,7 +12,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from crosstrainer_jax.input import examples
+from crosstrainer_jax.input import examples, prompts
 from crosstrainer_jax.input.source import ClipInfo
 
 
@@ -35,7 +35,13 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """What one stage of training draws from."""
+  """What one stage of training draws from.
+
+  Attributes:
+    view_dropout: probability that a view is hidden.
+    name_dropout: probability that the prompt calls the sport by an invented name. A decoder that starts from nothing
+      knows no sport but those of its training, and is thrown off by the name of another one.
+  """
 
   clips: Sequence[ClipInfo]
   train: Sequence[int]
@@ -45,6 +51,7 @@ class Stage:
   pad_id: int
   view_dropout: float
   seconds: int
+  name_dropout: float = 0.0
 
   def task_of(self, batch: int) -> Task:
     """Batches go round the tasks in proportion to their shares."""
@@ -56,17 +63,25 @@ class Stage:
     raise AssertionError('shares are positive')
 
   def sizes(self, task: Task) -> tuple[np.ndarray, int]:
-    """int32[N], the most tokens that each clip of `train` needs under `task`, whichever attributes its prompt shows;
-    and the shortest prompt.
+    """int32[N], the most tokens that each clip of `train` needs under `task`, whatever its prompt shows; and the
+    shortest prompt.
     """
     sizes, shortest = np.zeros(len(self.train), np.int32), np.iinfo(np.int32).max
     for row, index in enumerate(self.train):
-      for attributes in (self.clips[index].incorrect, task.predicted.get(index)):
+      clip = self.clips[index]
+      less, more = self._names(task.name, clip.sport)
+      for attributes in (clip.incorrect, task.predicted.get(index)):
         if attributes is not None:
-          tokens = self.encoder.tokens(task.name, self.clips[index], attributes)
-          sizes[row] = max(sizes[row], len(tokens.prompt) + len(tokens.target))
-          shortest = min(shortest, len(tokens.prompt))
+          tokens = self.encoder.tokens(task.name, clip, attributes)
+          sizes[row] = max(sizes[row], len(tokens.prompt) + more + len(tokens.target))
+          shortest = min(shortest, len(tokens.prompt) - less)
     return sizes, shortest
+
+  def _names(self, task: str, sport: str) -> tuple[int, int]:
+    """How many tokens a prompt is shorter or longer at most under an invented name."""
+    names = (sport, *prompts.invented_names()) if self.name_dropout else (sport,)
+    lengths = [len(self.encoder.prompt(task, name)) for name in names]
+    return lengths[0] - min(lengths), max(lengths) - lengths[0]
 
 
 class Order:
@@ -129,7 +144,10 @@ def example(
   if index in task.predicted and random.random() >= task.true_ratio:
     attributes = task.predicted[index]
   valid = examples.drop_views(examples.valid_tokens(clip.frame_times, stage.seconds), stage.view_dropout, random)
-  tokens = stage.encoder.tokens(task.name, clip, attributes)
+  name = clip.sport
+  if random.random() < stage.name_dropout:
+    name = random.choice(prompts.invented_names())
+  tokens = stage.encoder.tokens(task.name, clip, attributes, name)
   row = examples.arrays(tokens, lengths, valid.reshape(-1), stage.video_id, stage.pad_id)
   return row | video(index) | {'weight': np.float32(1.0)}
 

@@ -6,7 +6,9 @@ The templates, and which of their words are the paper's, are in `prompts.toml`. 
 
 import functools
 import importlib.resources
+import random
 import re
+import string
 import tomllib
 from collections.abc import Iterable
 
@@ -48,6 +50,13 @@ def unchanging(k: int = DEFAULT_K) -> list[str]:
   whole = [template.replace('{k}', str(k)) for template in _templates().values()]
   stretches = (stretch.rstrip() for template in whole for stretch in re.split(r'<video>|\{[a-z]+\}', template))
   return [stretch for stretch in dict.fromkeys(stretches) if stretch]
+
+
+@functools.cache
+def invented_names(count: int = 64) -> tuple[str, ...]:
+  """Names of sports that do not exist: what an unseen sport's name is to a decoder that starts from nothing."""
+  draw = random.Random(0)
+  return tuple(''.join(draw.choices(string.ascii_lowercase, k=draw.randint(4, 9))) for _ in range(count))
 
 
 def serialize_attributes(attributes: Iterable[str]) -> str:

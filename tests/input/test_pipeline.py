@@ -1,8 +1,10 @@
 """What batch k holds depends on k, the seed and the batch size: not on hosts, threads, workers or where a run began."""
 
 import collections
+import dataclasses
 import itertools
 import json
+import re
 
 import grain
 import numpy as np
@@ -192,6 +194,20 @@ def test_prompts_mix_true_and_predicted_attributes(stage, words, ratio, expected
 def test_without_predictions_the_true_attributes_are_shown(stage, words):
   batches, _ = take(2, stage((Task(examples.FEEDBACK, 1, {}, 0.0),)))
   assert shown_attributes(stage(), words, batches) == [f'fault {i}' for i in clips_of(batches)]
+
+
+def test_an_invented_name_takes_the_place_of_the_sport(stage, words):
+  made = dataclasses.replace(stage((FEEDBACK, ATTRIBUTES)), name_dropout=0.5)
+  batches, _ = take(60, made)
+  known, invented = 0, set()
+  for batch in batches:
+    for row in batch['tokens']:
+      name = re.search(r'doing (.+?)\.', words.decode(row.tolist(), skip_special_tokens=True))[1]
+      known += name in SPORTS
+      invented |= {name} - set(SPORTS)
+  assert 0.4 < known / (60 * BATCH) < 0.6
+  assert len(invented) > 30
+  assert invented <= set(prompts.invented_names())
 
 
 def test_views_are_dropped_anew_each_time(stage):
