@@ -7,7 +7,8 @@
 
 transfer: every sport held out in turn, three seeds. dials: two-stage minus end-to-end at three values of each dial.
 Every run is one of python -m crosstrainer_jax.train, in its own folder. Those that are done are skipped, one that fails
-is recorded there in failed.txt, and the others go on.
+is recorded there in failed.txt, and the others go on. A run of the compact preset keeps little more than one core busy:
+start parts of a sweep side by side (--held_out, --seeds), then the whole, which finds them done and writes the pages.
 """
 
 import collections

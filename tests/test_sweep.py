@@ -16,7 +16,7 @@ from crosstrainer_jax.evaluation import dials
 from crosstrainer_jax.evaluation.aggregate import aggregate
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.report import Report, read_report
-from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END
+from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END, ZEROED
 
 PAGE = '# Page\n\n<!-- sweep:transfer -->\nold\n<!-- end -->\n\nbetween\n\n<!-- sweep:dials -->\n<!-- end -->\n'
 
@@ -93,7 +93,7 @@ def test_dry_run_prints_the_plan_and_does_nothing(runs, tmp_path, capsys):
   verb('transfer', '--seeds=0,1', '--dry-run')
   out = capsys.readouterr().out
   assert 'Sweep transfer: 8 runs in runs/sweeps/transfer, 0 done, 8 to do.' in out
-  assert 'about 15 min a run (a guess until one is done)' in out
+  assert 'about 6 min a run (a guess until one is done)' in out
   assert 'to do         rock_climbing-seed1  ' in out
   assert "./launch_tpu.sh 'configs/cross_sport.py:held_out=rock climbing,seed=1'" in out
   assert runs == []
@@ -115,8 +115,13 @@ def test_transfer_writes_summary_and_pages(runs, tmp_path, capsys):
   assert settings.recorded_config(folder / 'fitness-seed1').stage1.epochs == 1.0
   assert read_report(folder / 'fitness-seed1' / 'report.json').command == (
     './launch_tpu.sh configs/cross_sport.py:held_out=fitness,seed=1 '
-    '\'--config.eval.rows=("end to end without attributes", "video zeroed")\' --config.stage1.epochs=1'
+    '\'--config.eval.rows=("end to end without attributes",)\' --config.stage1.epochs=1'
   )
+  # the language prior is trained with one seed
+  assert [settings.recorded_config(folder / f'soccer-seed{seed}').eval.rows for seed in (0, 1)] == [
+    (END_TO_END, ZEROED),
+    (END_TO_END,),
+  ]
   summary = json.loads((folder / 'summary.json').read_text())
   assert summary['rows'][CROSSTRAINER]['headline/attribute F1']['mean'] == pytest.approx(15.5)
   page = results.read_text()

@@ -67,9 +67,10 @@ class Stage:
     shortest prompt.
     """
     sizes, shortest = np.zeros(len(self.train), np.int32), np.iinfo(np.int32).max
+    spare = {sport: self._names(task.name, sport) for sport in {self.clips[index].sport for index in self.train}}
     for row, index in enumerate(self.train):
       clip = self.clips[index]
-      less, more = self._names(task.name, clip.sport)
+      less, more = spare[clip.sport]
       for attributes in (clip.incorrect, task.predicted.get(index)):
         if attributes is not None:
           tokens = self.encoder.tokens(task.name, clip, attributes)
