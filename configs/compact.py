@@ -34,9 +34,9 @@ def preset() -> ml_collections.ConfigDict:
   # --- L; f_m takes its width from here.
   config.decoder = ml_collections.ConfigDict({
     'name': 'llama',
-    'hidden_size': 128, 'intermediate_size': 320, 'num_layers': 3, 'num_heads': 4, 'num_kv_heads': 2, 'head_dim': 32,
+    'hidden_size': 128, 'intermediate_size': 320, 'num_layers': 2, 'num_heads': 4, 'num_kv_heads': 2, 'head_dim': 32,
     'rope_theta': 10000.0, 'rms_norm_eps': 1e-5, 'tie_embeddings': True, 'max_position': 512, 'dropout': 0.0,
-    'dtype': 'float32', 'param_dtype': 'float32', 'remat': 'none',
+    'dtype': 'float32', 'param_dtype': 'float32', 'remat': 'none', 'unroll': True,
   })  # fmt: skip
 
   # --- Training of every stage.
@@ -60,16 +60,16 @@ def preset() -> ml_collections.ConfigDict:
   })  # fmt: skip
 
   # Stage I: F_a. Stage II: F_a and F_t from stage I's weights, `feedback` : `attributes` batches of each task in turn.
-  config.stage1 = ml_collections.ConfigDict({'epochs': 4.0})
+  config.stage1 = ml_collections.ConfigDict({'epochs': 3.0})
   config.stage2 = ml_collections.ConfigDict(
     {
       'epochs': 5.0,
-      'feedback': 3,
-      'attributes': 2,
+      'feedback': 4,
+      'attributes': 1,
       # F_t sees attributes predicted out of fold, so that it learns to live with mistakes, mixed with true ones.
       'folds': 2,
       'fold_epochs': 2.0,
-      'true_ratio': 0.5,
+      'true_ratio': 0.75,
     }
   )
   config.probe = ml_collections.ConfigDict({'steps': 300, 'learning_rate': 0.02, 'weight_decay': 1.0})
@@ -100,7 +100,6 @@ def smoke(config: ml_collections.ConfigDict) -> None:
   config.data.skillsim.train_clips = 48
   config.data.skillsim.test_clips = 16
   config.tokenizer.vocab_size = 512
-  config.decoder.num_layers = 2
   config.decoder.hidden_size = 64
   config.decoder.intermediate_size = 128
   config.decoder.head_dim = 16

@@ -62,27 +62,26 @@ class Stage:
       place -= task.share
     raise AssertionError('shares are positive')
 
-  def sizes(self, task: Task) -> tuple[np.ndarray, int]:
-    """int32[N], the most tokens that each clip of `train` needs under `task`, whatever its prompt shows; and the
-    shortest prompt.
+  def sizes(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens that each clip of `train` needs under `task`, whatever its prompt shows: int32[N] in all at most, and
+    int32[N] of its target.
     """
-    sizes, shortest = np.zeros(len(self.train), np.int32), np.iinfo(np.int32).max
-    spare = {sport: self._names(task.name, sport) for sport in {self.clips[index].sport for index in self.train}}
+    totals, targets = np.zeros(len(self.train), np.int32), np.zeros(len(self.train), np.int32)
+    longer = {sport: self._longer(task.name, sport) for sport in {self.clips[index].sport for index in self.train}}
     for row, index in enumerate(self.train):
       clip = self.clips[index]
-      less, more = spare[clip.sport]
       for attributes in (clip.incorrect, task.predicted.get(index)):
         if attributes is not None:
           tokens = self.encoder.tokens(task.name, clip, attributes)
-          sizes[row] = max(sizes[row], len(tokens.prompt) + more + len(tokens.target))
-          shortest = min(shortest, len(tokens.prompt) - less)
-    return sizes, shortest
+          targets[row] = len(tokens.target)
+          totals[row] = max(totals[row], len(tokens.prompt) + longer[clip.sport] + len(tokens.target))
+    return totals, targets
 
-  def _names(self, task: str, sport: str) -> tuple[int, int]:
-    """How many tokens a prompt is shorter or longer at most under an invented name."""
+  def _longer(self, task: str, sport: str) -> int:
+    """How many tokens a prompt is longer at most under an invented name."""
     names = (sport, *prompts.invented_names()) if self.name_dropout else (sport,)
     lengths = [len(self.encoder.prompt(task, name)) for name in names]
-    return lengths[0] - min(lengths), max(lengths) - lengths[0]
+    return max(lengths) - lengths[0]
 
 
 class Order:
@@ -92,12 +91,12 @@ class Order:
   are shuffled. All follows from seed and place.
 
   Args:
-    sizes: task name -> (tokens int32[N] that each clip needs, shortest prompt), from `Stage.sizes`.
+    sizes: task name -> int32[N] tokens that each clip needs in all, int32[N] those of its target; from `Stage.sizes`.
   """
 
-  def __init__(self, sizes: dict[str, tuple[np.ndarray, int]], batch_size: int, seed: int, window: int = 16):
+  def __init__(self, sizes: dict[str, tuple[np.ndarray, np.ndarray]], batch_size: int, seed: int, window: int = 16):
     self._sizes, self._batch_size, self._seed, self._window = sizes, batch_size, seed, window
-    self._longest = np.max([tokens for tokens, _ in sizes.values()], axis=0)
+    self._longest = np.max([totals for totals, _ in sizes.values()], axis=0)
     self._epochs: dict[int, np.ndarray] = {}
 
   def __getitem__(self, place: int) -> int:
@@ -106,10 +105,9 @@ class Order:
 
   def lengths(self, batch: int, task: str) -> examples.Lengths:
     """The sizes of the arrays of a batch; multiples of 16, so that few updates are compiled."""
-    tokens, shortest = self._sizes[task]
     rows = [self[place] for place in range(batch * self._batch_size, (batch + 1) * self._batch_size)]
-    longest = -(-int(tokens[rows].max()) // 16) * 16
-    return examples.Lengths(longest, longest - shortest)
+    total, target = (-(-int(needed[rows].max()) // 16) * 16 for needed in self._sizes[task])
+    return examples.Lengths(total, target)
 
   def _epoch(self, number: int) -> np.ndarray:
     if number not in self._epochs:

@@ -54,9 +54,12 @@ def unchanging(k: int = DEFAULT_K) -> list[str]:
 
 @functools.cache
 def invented_names(count: int = 64) -> tuple[str, ...]:
-  """Names of sports that do not exist: what an unseen sport's name is to a decoder that starts from nothing."""
+  """Names of sports that do not exist: what an unseen sport's name is to a decoder that starts from nothing.
+
+  Short, since to a tokenizer that never read them they are hardly more than letters, as the true name is.
+  """
   draw = random.Random(0)
-  return tuple(''.join(draw.choices(string.ascii_lowercase, k=draw.randint(4, 9))) for _ in range(count))
+  return tuple(''.join(draw.choices(string.ascii_lowercase, k=draw.randint(3, 6))) for _ in range(count))
 
 
 def serialize_attributes(attributes: Iterable[str]) -> str:

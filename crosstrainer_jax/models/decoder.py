@@ -57,6 +57,7 @@ class DecoderConfig:
   dtype: str = 'float32'  # of the computation; norms, rotary angles, softmax and logits are float32 in any case
   param_dtype: str = 'float32'
   remat: str = 'none'
+  unroll: bool = False  # the scan over layers, written out: faster for a few small layers, slower to compile
 
   def __post_init__(self) -> None:
     sizes = 'vocab_size hidden_size intermediate_size num_layers num_heads num_kv_heads max_position'
@@ -352,7 +353,11 @@ class Decoder(nnx.Module):
       # Inside a scan nothing can be merged across iterations, and the barrier against it would cost speed.
       block = nnx.remat(block, prevent_cse=False, policy=REMAT_POLICIES[config.remat])
     scan = nnx.scan(
-      block, in_axes=(0, nnx.Carry, 0), out_axes=nnx.Carry, transform_metadata={nnx.PARTITION_NAME: 'layers'}
+      block,
+      in_axes=(0, nnx.Carry, 0),
+      out_axes=nnx.Carry,
+      unroll=config.unroll or 1,
+      transform_metadata={nnx.PARTITION_NAME: 'layers'},
     )
     x, cache = scan(self.layers, (embeddings.astype(config.dtype), cache), jnp.arange(config.num_layers))
     if cache is not None:

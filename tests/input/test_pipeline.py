@@ -149,12 +149,14 @@ def test_a_batch_has_the_shapes_that_its_clips_need(stage):
     used = (batch['tokens'] != made.pad_id).sum(1).max()
     assert used <= size.tokens < used + 16
     assert size.tokens % 16 == 0
+    answers = int(batch['target_weights'].sum(1).max())
+    assert size.targets == -(-answers // 16) * 16
 
 
 @pytest.mark.parametrize(('count', 'batch'), [(64, 4), (50, 4), (50, 7), (3, 8)])
 def test_every_epoch_is_a_permutation_wherever_batches_end(count, batch):
   tokens = np.random.default_rng(0).integers(20, 90, count)
-  order = pipeline.Order({'a': (tokens, 10)}, batch, seed=0)
+  order = pipeline.Order({'a': (tokens, tokens // 2)}, batch, seed=0)
   stream = [order[place] for place in range(5 * count)]
   epochs = [tuple(stream[i : i + count]) for i in range(0, 5 * count, count)]
   assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
@@ -164,7 +166,7 @@ def test_every_epoch_is_a_permutation_wherever_batches_end(count, batch):
 
 def test_clips_of_similar_length_share_a_batch():
   tokens = np.random.default_rng(0).integers(20, 100, 640)
-  order = pipeline.Order({'a': (tokens, 10)}, 8, seed=0)
+  order = pipeline.Order({'a': (tokens, tokens // 2)}, 8, seed=0)
   padded = np.mean([order.lengths(batch, 'a').tokens for batch in range(80)])
   # a batch of 8 drawn anyhow needs 96 to 112
   assert padded < tokens.mean() + 12
