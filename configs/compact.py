@@ -47,6 +47,8 @@ def preset() -> ml_collections.ConfigDict:
     'name_dropout': 0.5,
     'workers': 0,
     'threads': 2,
+    # Batches that the readers may be ahead.
+    'prefetch': 4,
     'save_every': 500,
     'log_every': 50,
     'evaluate_every': 0,
@@ -60,12 +62,12 @@ def preset() -> ml_collections.ConfigDict:
   })  # fmt: skip
 
   # Stage I: F_a. Stage II: F_a and F_t from stage I's weights, `feedback` : `attributes` batches of each task in turn.
-  config.stage1 = ml_collections.ConfigDict({'epochs': 3.0})
+  config.stage1 = ml_collections.ConfigDict({'epochs': 4.0})
   config.stage2 = ml_collections.ConfigDict(
     {
       'epochs': 5.0,
-      'feedback': 4,
-      'attributes': 1,
+      'feedback': 3,
+      'attributes': 2,
       # F_t sees attributes predicted out of fold, so that it learns to live with mistakes, mixed with true ones.
       'folds': 2,
       'fold_epochs': 2.0,

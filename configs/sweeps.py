@@ -22,7 +22,7 @@ END_TO_END = '"end to end without attributes"'
 
 # Guesses for one run on two CPU cores, until some are finished: `transfer` with features that are cached, `dials` with
 # a world to make and to encode.
-TRANSFER_SECONDS, DIALS_SECONDS, SMOKE_SECONDS = 360.0, 540.0, 60.0
+TRANSFER_SECONDS, DIALS_SECONDS, SMOKE_SECONDS = 210.0, 330.0, 60.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,6 +45,7 @@ AT_LEAST_1 = (
   'prompt.k',
   'encoder.batch_size',
   'training.batch_size',
+  'training.prefetch',
   'training.save_every',
   'training.log_every',
   'eval.batch_size',

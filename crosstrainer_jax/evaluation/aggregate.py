@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
 import numpy as np
@@ -59,10 +59,14 @@ class Summary:
   variants: list[str]
 
   def to_markdown(self, columns: Sequence[str] | None = None) -> str:
-    """Tables for a README: all scores or only `columns`, then the first of them for each held-out sport."""
-    tables, footnotes = self._tables(list(columns or self.columns), digits=1, ranges=True)
-    parts = [*(f'{line}\n' for line in self.facts()), *(markdown(table) for table in tables)]
-    lines = [f'{line}\n' for line in footnotes.lines()] + [f'- {line}' for line in self.variants]
+    """All tables; or, for a README, the headline's in `columns`, without lowest and highest run and fine print. Then
+    the first column for each held-out sport.
+    """
+    brief = bool(columns)
+    scopes = {'headline': SCOPES['headline']} if brief else SCOPES
+    tables, footnotes = self._tables(list(columns or self.columns), scopes, digits=0 if brief else 1, ranges=not brief)
+    parts = [*(f'{line}\n' for line in self.facts(ranges=not brief)), *(markdown(table) for table in tables)]
+    lines = [f'{line}\n' for line in footnotes.lines()] + [f'- {line}' for line in self.variants if not brief]
     return '\n'.join(parts + lines) + '\n'
 
   def to_json(self) -> str:
@@ -70,33 +74,35 @@ class Summary:
 
   def print(self, file: TextIO | None = None) -> None:
     """Prints to a terminal in at most 120 columns."""
-    tables, footnotes = self._tables(self.columns, digits=0, ranges=False)
+    tables, footnotes = self._tables(self.columns, SCOPES, digits=0, ranges=False)
     console = terminal(file)
-    for line in self.facts():
+    for line in self.facts(ranges=False):
       console.print(line, markup=False, soft_wrap=True)  # a command is there to be copied
     for table in tables:
       show(table, console)
     for line in footnotes.lines() + self.variants:
       console.print(line, markup=False, style='dim')
 
-  def facts(self) -> list[str]:
+  def facts(self, ranges: bool) -> list[str]:
     """The lines above the tables."""
     units = 'held-out sports' if len(self.by_held_out) > 1 else 'runs'
     return [
       f'{self.setting} · {len(self.runs)} runs: {"; ".join(self.runs)}',
-      f"Scores are 0–100: mean [95 % interval, Student's t over {units}] (lowest–highest run).",
+      f"Scores are 0–100: mean [95 % interval, Student's t over {units}]{' (lowest–highest run)' if ranges else ''}.",
       f'Commands: {"; ".join(self.commands)}',
       f'Hardware: {"; ".join(self.hardware)}',
     ]
 
-  def _tables(self, columns: list[str], digits: int, ranges: bool) -> tuple[list[Table], Footnotes]:
+  def _tables(
+    self, columns: list[str], scopes: Mapping[str, str], digits: int, ranges: bool
+  ) -> tuple[list[Table], Footnotes]:
     footnotes = Footnotes()
 
     def text(spread: Spread | None, sign: str = '') -> str:
       return cell(spread, len(self.runs), footnotes, digits, ranges, sign)
 
     tables = []
-    for scope, title in SCOPES.items():
+    for scope, title in scopes.items():
       keys = [f'{scope}/{column}' for column in columns]
       rows = [(name, [text(self.rows[name].get(key)) for key in keys]) for name in ordered(self.rows)]
       tables.append(Table(title, columns, rows))

@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from crosstrainer_jax.input import features
 from crosstrainer_jax.input.record import Clip
 from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.input.turns import take_turns
 from crosstrainer_jax.models.encoders import Encoder, to_float16
 from crosstrainer_jax.training import sharding
 from crosstrainer_jax.training.telemetry import Progress
@@ -71,8 +72,16 @@ def encode_dataset(
   Raises:
     ValueError: clips that do not fit the encoder.
   """
-  if (Path(directory) / 'header.json').is_file():
-    return features.FeatureCache(directory)
+  if not (Path(directory) / 'header.json').is_file():
+    with take_turns(directory, 'the features of these clips'):
+      if not (Path(directory) / 'header.json').is_file():
+        _encode_all(source, directory, encoder, mesh, batch_size, shape)
+  return features.FeatureCache(directory)
+
+
+def _encode_all(
+  source: ClipSource, directory: str | Path, encoder: Encoder, mesh: Mesh, batch_size: int, shape: tuple[int, int]
+) -> None:
   encode = make_encode(encoder, mesh)
   batch_size = -(-batch_size // sharding.data_shards(mesh)) * sharding.data_shards(mesh)
   progress = Progress('encoding clips', len(source), unit='clip')
@@ -102,6 +111,6 @@ def encode_dataset(
     return np.concatenate(parts)
 
   try:
-    return features.write(directory, len(source), encoder.fingerprint, encode_part, progress.update)
+    features.write(directory, len(source), encoder.fingerprint, encode_part, progress.update)
   finally:
     progress.close()

@@ -158,6 +158,7 @@ def batches(
   seed: int,
   workers: int = 0,
   threads: int = 1,
+  prefetch: int = 4,
   shard: grain.sharding.ShardOptions | None = None,
 ) -> grain.experimental.ElasticIterator:
   """An endless, globally shuffled, elastic iterator of host batches.
@@ -166,6 +167,7 @@ def batches(
     video: clip index -> {'features': float16[V, S, D]} or {'frames': uint8[V, T, H, W, 3]}.
     batch_size: global; every process gets its share of each batch.
     workers: spawned reader processes; 0 reads in threads of this one, which is faster up to a few cores.
+    prefetch: batches that the readers may be ahead.
     shard: which part of each batch to read; by default that of this JAX process.
   """
   train = np.asarray(stage.train)
@@ -182,6 +184,6 @@ def batches(
     dataset,
     batch_size,
     shard or grain.sharding.ShardByJaxProcess(),
-    read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * batch_size),
+    read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch * batch_size),
     multiprocessing_options=grain.MultiprocessingOptions(num_workers=workers) if workers else None,
   )

@@ -2,7 +2,8 @@
 
 Before them features may be whitened by fixed statistics of the training clips. The features of a frozen encoder share
 a large mean, and a few directions carry most of their variance: a mapper and decoder that start from nothing then stay
-for hundreds of updates at writing the most frequent answer (docs/decisions/0002-choices.md has the numbers).
+for hundreds of updates at writing the most frequent answer; the numbers are in
+docs/decisions/0002-choices-the-paper-leaves-open.md.
 """
 
 import jax

@@ -128,7 +128,7 @@ def train_stage(
   if done.is_file():
     say(f'  {name}: done before ({json.loads(done.read_text())["updates"]} updates)')
     return Outcome(checkpoints.load_params(directory / 'params', params), json.loads(done.read_text())['updates'])
-  iterator = pipeline.batches(stage, video, config.batch_size, seed, config.workers, config.threads)
+  iterator = pipeline.batches(stage, video, config.batch_size, seed, config.workers, config.threads, config.prefetch)
   start = time.monotonic()
   try:
     state = fit(

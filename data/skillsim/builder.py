@@ -21,6 +21,7 @@ from tqdm import tqdm
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.datasets.skillsim.world import SPLITS, World
 from crosstrainer_jax.input import record
+from crosstrainer_jax.input.turns import take_turns
 
 # Level 3 takes half the time of zlib's default 6 for files a quarter larger.
 _ZLIB_LEVEL = 3
@@ -153,19 +154,25 @@ def prepare(data_dir: str | os.PathLike, workers: int | None = None, **config: A
   chosen = Skillsim.builder_configs.setdefault(chosen.name, chosen)
   builder = Skillsim(workers=workers, data_dir=os.fspath(data_dir), config=chosen, file_format='array_record')
   place = pathlib.Path(builder.data_dir)
-  for leftover in place.parent.glob(f'*incomplete*{place.name}*') if place.parent.is_dir() else ():
+  if not place.exists():
+    with take_turns(place, f'the dataset {place}'):
+      if not place.exists():
+        _generate(builder, place)
+  return tfds.builder_from_directory(os.fspath(place))
+
+
+def _generate(builder: Skillsim, place: pathlib.Path) -> None:
+  for leftover in place.parent.glob(f'*incomplete*{place.name}*'):
     print(f'skillsim: removing {leftover}, left by an interrupted run.')
     shutil.rmtree(leftover)
-  if not place.exists():
-    begin = time.monotonic()
-    tfds.disable_progress_bar()  # ours counts clips over all processes
-    try:
-      builder.download_and_prepare()
-    finally:
-      tfds.enable_progress_bar()
-    count = sum(split.num_examples for split in builder.info.splits.values())
-    print(f'skillsim: {count} clips in {time.monotonic() - begin:.0f} s under {place}')
-  return tfds.builder_from_directory(os.fspath(place))
+  begin = time.monotonic()
+  tfds.disable_progress_bar()  # ours counts clips over all processes
+  try:
+    builder.download_and_prepare()
+  finally:
+    tfds.enable_progress_bar()
+  count = sum(split.num_examples for split in builder.info.splits.values())
+  print(f'skillsim: {count} clips in {time.monotonic() - begin:.0f} s under {place}')
 
 
 def world(**config: Any) -> World:

@@ -63,7 +63,7 @@ def test_in_domain_runs_are_their_own_unit():
   spread = summary.rows['CrossTrainer']['headline/attribute F1']
   assert (spread.mean, spread.n_units) == (10, 3)
   assert spread.low < 0 < 20 < spread.high
-  assert 'over runs' in '\n'.join(summary.facts())
+  assert 'over runs' in '\n'.join(summary.facts(ranges=True))
   assert 'for each held-out sport' not in summary.to_markdown()
 
 
@@ -84,10 +84,15 @@ def test_runs_that_lack_a_score_are_counted():
 def test_markdown_json_and_terminal():
   reports = [run('soccer', 0, 10), run('tennis', 0, 20)]
   summary = aggregate(reports)
-  text = summary.to_markdown(['attribute F1'])
+  text = summary.to_markdown()
   assert '| CrossTrainer | 15.0 [-48.5, 78.5] (10.0–20.0) |' in text
   assert '| | soccer | tennis |' in text
-  assert 'BLEU-4' not in text
+  assert 'All clips' in text
+  brief = summary.to_markdown(['attribute F1'])
+  assert '| CrossTrainer | 15.0 [-49, 79] |' in brief
+  assert '| | soccer | tennis |' in brief
+  assert 'BLEU-4' not in brief
+  assert 'All clips' not in brief
   assert json.loads(summary.to_json())['rows']['always none']['headline/BLEU-4']['mean'] is None
   stream = io.StringIO()
   summary.print(stream)

@@ -103,6 +103,14 @@ def test_threads_change_nothing(stage):
     assert_same(one, other)
 
 
+def test_running_further_ahead_changes_nothing(stage):
+  whole, state = take(8, stage(), prefetch=1)
+  further, same_state = take(8, stage(), prefetch=16)
+  for one, other in zip(whole, further, strict=True):
+    assert_same(one, other)
+  assert state == same_state
+
+
 def test_every_epoch_shows_each_clip_once_in_a_new_order(stage):
   # 10 clips and batches of 5, so that an epoch is two batches
   batches, _ = take(6, stage(), batch_size=5)
