@@ -2,10 +2,10 @@
 
     python benchmarks/level_from_features.py runs/cross_sport
 
-On a finished run's data and split: logistic regression of the level, and ridge regression of the number of faults (which
-the level sets), on features that keep views and seconds apart. Takes of the training people are halved at random: one
-half trains, so that the same reader is measured on other clips of the people it knows, on people it does not, and on the
-sport it does not. Accuracy of a constant answer stands beside.
+On a finished run's data and split: logistic regression of the level, and ridge regression of the number of faults
+(which the level sets), on features that keep views and seconds apart. Takes of the training people are halved at
+random: one half trains, so that the same reader is measured on other clips of the people it knows, on people it does
+not, and on the sport it does not. Accuracy of a constant answer stands beside.
 """
 
 import argparse

@@ -93,7 +93,7 @@ def test_dry_run_prints_the_plan_and_does_nothing(runs, tmp_path, capsys):
   verb('transfer', '--seeds=0,1', '--dry-run')
   out = capsys.readouterr().out
   assert 'Sweep transfer: 8 runs in runs/sweeps/transfer, 0 done, 8 to do.' in out
-  assert 'about 6 min a run (a guess until one is done)' in out
+  assert 'about 4 min a run (a guess until one is done)' in out
   assert 'to do         rock_climbing-seed1  ' in out
   assert "./launch_tpu.sh 'configs/cross_sport.py:held_out=rock climbing,seed=1'" in out
   assert runs == []
