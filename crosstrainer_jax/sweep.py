@@ -7,8 +7,11 @@
 
 transfer: every sport held out in turn, three seeds. dials: two-stage minus end-to-end at three values of each dial.
 Every run is one of python -m crosstrainer_jax.train, in its own folder. Those that are done are skipped, one that fails
-is recorded there in failed.txt, and the others go on. A run of the compact preset keeps little more than one core busy:
-start parts of a sweep side by side (--held_out, --seeds), then the whole, which finds them done and writes the pages.
+is recorded there in failed.txt, and the others go on. The compact preset makes poor use of many cores, so parts of a
+sweep are best run side by side, each on a core of its own; the whole then finds them done and writes the pages:
+
+    taskset -c 0 python -m crosstrainer_jax.sweep transfer --only='soccer|basketball' &
+    taskset -c 1 python -m crosstrainer_jax.sweep transfer --only='rock_climbing|fitness'
 """
 
 import collections
@@ -43,6 +46,7 @@ _SMOKE = flags.DEFINE_bool('smoke', False, 'Small runs that show that all works;
 _WRITE = flags.DEFINE_multi_string(
   'write', [], 'A Markdown page to put the result in, between <!-- sweep:NAME --> and <!-- end -->; may be repeated.'
 )
+_ONLY = flags.DEFINE_string('only', '', 'Does only the runs whose names this regular expression is found in.')
 _SWEEP_DIR = flags.DEFINE_string(
   'sweep_dir', None, 'Where the runs are kept, a folder each. Default: runs/sweeps/<sweep>.'
 )
@@ -57,14 +61,17 @@ def main(argv: list[str]) -> None:
   sweep = sweeps.SWEEPS[name](**{key: value for key, value in options.items() if value})
   folder = Path(_SWEEP_DIR.value or f'runs/sweeps/{name}{"-smoke" if _SMOKE.value else ""}')
   runs = plan(sweep, folder, flags.FLAGS.override)
+  chosen = choose(runs, _ONLY.value)
   say(describe(name, runs, folder, sweep.seconds))
+  if _ONLY.value:
+    say(f'Of these only: {", ".join(run.name for run in chosen)}.')
   for page in _WRITE.value:
     replace_block(Path(page), name, lambda columns, folder: None)  # a complaint before the runs, not after them
   if name == 'dials':
     dials.need_matplotlib()
   if flags.FLAGS['dry-run'].value:
     return
-  failed = perform(runs, sweep.seconds, flags.FLAGS.data_dir)
+  failed = perform(chosen, sweep.seconds, flags.FLAGS.data_dir)
   publish(name, runs, folder, [Path(page) for page in _WRITE.value], _command(name))
   if failed:
     say('\n'.join([f'{len(failed)} of {len(runs)} runs failed:', *(f'  {run}: {why}' for run, why in failed.items())]))
@@ -140,6 +147,21 @@ def plan(sweep: sweeps.Sweep, folder: Path, overrides: Sequence[str] = ()) -> li
   for run in runs:
     _refuse_another(run)
   return runs
+
+
+def choose(runs: Sequence[Run], pattern: str) -> list[Run]:
+  """The runs whose names `pattern` is found in.
+
+  Raises:
+    SettingsError: no regular expression, or there is no such run.
+  """
+  try:
+    chosen = [run for run in runs if re.search(pattern, run.name)]
+  except re.error as error:
+    raise settings.SettingsError(f'--only={pattern} is no regular expression: {error}') from None
+  if not chosen:
+    raise settings.SettingsError(f'--only={pattern} is found in no name of a run: {", ".join(r.name for r in runs)}')
+  return chosen
 
 
 def _refuse_another(run: Run) -> None:

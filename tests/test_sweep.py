@@ -157,6 +157,18 @@ def test_what_is_done_is_skipped_and_gives_the_time(runs, capsys):
   assert 'done 101 s    soccer-seed0' in out
 
 
+def test_parts_make_the_whole(runs, tmp_path, capsys):
+  (tmp_path / 'page.md').write_text(PAGE)
+  verb('transfer', '--seeds=0', '--only=soccer|fit', '--write=page.md')
+  assert runs == ['soccer-seed0', 'fitness-seed0']
+  out = capsys.readouterr().out
+  assert 'Of these only: soccer-seed0, fitness-seed0.' in out
+  assert 'page.md left as before: 2 of 4 runs are missing' in out
+  verb('transfer', '--seeds=0', '--write=page.md')
+  assert runs[2:] == ['basketball-seed0', 'rock_climbing-seed0']
+  assert 'ZS-3 · 4 runs' in (tmp_path / 'page.md').read_text()
+
+
 def test_a_failed_run_is_recorded_and_tried_again(runs, tmp_path, capsys):
   (tmp_path / 'page.md').write_text(PAGE)
   runs.broken = {'soccer-seed1': RuntimeError('out of memory\nand so on')}
@@ -241,6 +253,8 @@ def test_smoke_runs_lie_apart(runs, tmp_path):
     (['transfer', '--held_out=tennis'], 'tennis'),
     (['transfer', '--seeds=a'], 'seed is an integer'),
     (['transfer', '--seeds=1,1'], 'named twice: soccer-seed1'),
+    (['transfer', '--only=tennis'], 'is found in no name of a run: soccer-seed0'),
+    (['transfer', '--only=('], '--only=( is no regular expression'),
     (['transfer', '--write=none.md'], 'there is no page none.md'),
     (['transfer', '--write=empty.md'], 'put the lines <!-- sweep:transfer --> and <!-- end -->'),
   ],
