@@ -23,6 +23,7 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.data.dataset = args.dataset
   config.split.setting = args.setting
   config.training.batch_size = 8
+  config.training.optimizer.name = 'adamw'
   config.training.optimizer.learning_rate = 1e-3
   config.training.optimizer.weight_decay = 0.0
   config.stage1.epochs = 60.0

@@ -47,6 +47,7 @@ def get_config() -> ml_collections.ConfigDict:
 
   config.optimizer = ml_collections.ConfigDict(
     {
+      'name': 'adamw',
       'learning_rate': 3e-3,
       'warmup_fraction': 0.05,
       'final_fraction': 0.02,

@@ -21,6 +21,7 @@ CHOICES = {
   'split.setting': (*SETTINGS, FIT),
   'discovery.backend': tuple(BACKENDS),
   'encoder.source': ('features', 'frames'),
+  'training.optimizer.name': ('adamw', 'muon'),
   'decoder.dtype': ('float32', 'bfloat16'),
   'decoder.param_dtype': ('float32', 'bfloat16'),
 }

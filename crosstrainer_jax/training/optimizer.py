@@ -1,5 +1,7 @@
 """Optimiser and schedule from a config, with learning rates by parameter path."""
 
+import functools
+import operator
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -30,9 +32,12 @@ def scale_of(name: str, rules: Sequence[tuple[str, float]]) -> float:
 
 
 def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-  """AdamW with global-norm clipping, for a learning rate of 1: the step multiplies by the schedule's value.
+  """`config.name` with global-norm clipping, for a learning rate of 1: the step multiplies by the schedule's value.
 
   So the compiled update is the same for every stage, whatever its length.
+
+  `adamw`, or `muon` (Jordan 2024) for the matrices of the decoder's layers and AdamW for the rest, with updates of the
+  size of AdamW's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that one learning rate and weight decay serve both.
 
   `config.learning_rate_rules` is a sequence of (regular expression over the parameter path, factor): the paper trains
   f_m at 2e-3 and L at 2e-4 (section 4.1). Matrices decay, vectors (norms, biases) do not.
@@ -44,10 +49,42 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
     scaled = jax.tree_util.tree_map_with_path(lambda path, u: u * scale_of(path_name(path), rules), updates)
     return scaled, state
 
+  adam = optax.scale_by_adam(b1=config.b1, b2=config.b2)
+  if config.name == 'muon':
+    rest = functools.partial(jax.tree.map, operator.not_)
+    directions = [
+      optax.masked(_muon(), is_layer_matrix),
+      optax.masked(adam, lambda params: rest(is_layer_matrix(params))),
+    ]
+  else:
+    directions = [adam]
   return optax.chain(
     optax.clip_by_global_norm(config.clip_norm),
-    optax.scale_by_adam(b1=config.b1, b2=config.b2),
+    *directions,
     optax.add_decayed_weights(config.weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
-    optax.GradientTransformation(lambda params: optax.EmptyState(), scale),
+    _stateless(scale),
     optax.scale(-1.0),
   )
+
+
+def is_layer_matrix(params: Any) -> Any:
+  """Which parameters are the stacked matrices [layers, inputs, outputs] of the decoder: a tree of booleans."""
+  return jax.tree_util.tree_map_with_path(lambda path, p: '/layers/' in f'/{path_name(path)}' and p.ndim == 3, params)
+
+
+def _muon() -> optax.GradientTransformation:
+  """Orthogonalised momentum of every layer's matrices, with the root mean square 0.2 of AdamW's updates."""
+  matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=(1,), output_axis=(2,))
+
+  def to_rms(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+    del params
+    return jax.tree.map(lambda u: u * 0.2 * max(u.shape[-2:]) ** 0.5, updates), state
+
+  directions = optax.contrib.scale_by_muon(
+    weight_dimension_numbers=lambda params: jax.tree.map(lambda _: matrix, params)
+  )
+  return optax.chain(directions, _stateless(to_rms))
+
+
+def _stateless(update: Any) -> optax.GradientTransformation:
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

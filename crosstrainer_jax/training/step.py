@@ -31,10 +31,12 @@ def init_state(params: Any, tx: optax.GradientTransformation, seed: int) -> Trai
   everywhere = sharding.replicated(jax.tree.leaves(params)[0].sharding.mesh)
   places = optax.tree_map_params(
     tx,
-    lambda _, param: param.sharding,
+    # A moment that an optimiser does not keep (one of several, each for a part of the parameters) stays absent.
+    lambda moment, param: moment if isinstance(moment, optax.MaskedNode) else param.sharding,
     jax.eval_shape(tx.init, params),
     params,
     transform_non_params=lambda _: everywhere,
+    is_leaf=lambda moment: isinstance(moment, optax.MaskedNode),
   )
   start = (jnp.zeros((), jnp.int32), jax.random.key_data(jax.random.key(seed)))
   step, key = jax.device_put(start, everywhere)

@@ -10,8 +10,8 @@ from crosstrainer_jax.training import optimizer
 
 def config(**changes) -> ml_collections.ConfigDict:
   settings = {
-    'learning_rate': 2e-3, 'learning_rate_rules': (('^mapper/', 10.0), ('bias', 0.5)), 'warmup_fraction': 0.2,
-    'final_fraction': 0.1, 'b1': 0.9, 'b2': 0.98, 'weight_decay': 0.0, 'clip_norm': 1.0,
+    'name': 'adamw', 'learning_rate': 2e-3, 'learning_rate_rules': (('^mapper/', 10.0), ('bias', 0.5)),
+    'warmup_fraction': 0.2, 'final_fraction': 0.1, 'b1': 0.9, 'b2': 0.98, 'weight_decay': 0.0, 'clip_norm': 1.0,
   }  # fmt: skip
   return ml_collections.ConfigDict(settings | changes)
 
@@ -73,6 +73,43 @@ def test_gradients_are_clipped_by_their_global_norm():
     _, state = tx.update(gradients, tx.init(gradients), gradients)
     moment = optax.tree_utils.tree_get(state, 'mu')
     np.testing.assert_allclose(moment['kernel'], [[0.1 * kept, 0.0]], rtol=1e-5)
+
+
+LAYERED = {
+  'decoder': {'layers': {'kernel': jnp.ones((2, 8, 6)), 'scale': jnp.ones((2, 8))}, 'embedding': jnp.ones((16, 8))},
+  'mapper': {'kernel': jnp.ones((8, 8))},
+}
+
+
+def test_muon_turns_the_layers_matrices_and_adam_does_the_rest():
+  random = np.random.default_rng(0)
+  gradients = jax.tree.map(lambda p: jnp.asarray(random.normal(size=p.shape), jnp.float32), LAYERED)
+  first = {}
+  for name in ('muon', 'adamw'):
+    tx = optimizer.make_optimizer(config(name=name, learning_rate_rules=(('^mapper/', 10.0),)))
+    first[name] = jax.tree.map(np.asarray, tx.update(gradients, tx.init(LAYERED), LAYERED)[0])
+  muon, adam = first['muon'], first['adamw']
+  for layer, gradient in zip(
+    muon['decoder']['layers'].pop('kernel'), gradients['decoder']['layers']['kernel'], strict=True
+  ):
+    # all directions of the gradient alike, with the root mean square of AdamW's updates, 0.2 (Liu et al. 2025)
+    left, _, right = np.linalg.svd(gradient, full_matrices=False)
+    values = np.diag(left.T @ layer @ right.T)
+    np.testing.assert_allclose(values, -0.2 * 8**0.5, rtol=0.35)
+    assert np.sqrt(np.mean(layer**2)) == pytest.approx(0.2, rel=0.2)
+  adam['decoder']['layers'].pop('kernel')
+  jax.tree.map(np.testing.assert_array_equal, muon, adam)
+
+
+def test_each_layer_is_turned_by_itself():
+  random = np.random.default_rng(1)
+  tx = optimizer.make_optimizer(config(name='muon', learning_rate_rules=(), clip_norm=1e9))
+  gradient = jnp.asarray(random.normal(size=(3, 5, 4)), jnp.float32)
+  together, alone = (
+    tx.update(tree, tx.init(tree), tree)[0]['layers']['kernel']
+    for tree in ({'layers': {'kernel': gradient}}, {'layers': {'kernel': gradient[1:2]}})
+  )
+  np.testing.assert_allclose(together[1:2], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_path_names():
