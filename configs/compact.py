@@ -42,7 +42,7 @@ def preset() -> ml_collections.ConfigDict:
   # --- Training of every stage.
   config.training = ml_collections.ConfigDict({
     'batch_size': 16,
-    'view_dropout': 0.5,
+    'view_dropout': 0.2,
     # Our L starts from nothing: the name of a sport that it never read must not throw it off.
     'name_dropout': 0.5,
     'workers': 0,
