@@ -16,10 +16,11 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from crosstrainer_jax import datasets, recipe, settings
+from crosstrainer_jax import datasets, settings
+from crosstrainer_jax.run import Run, open_run
 
 
-def parts_of(run: recipe.Run, seed: int) -> dict[str, list[int]]:
+def parts_of(run: Run, seed: int) -> dict[str, list[int]]:
   """Clip indices: both halves of the training people's takes, validation people, test clips."""
   takes = sorted({run.clips[i].take for i in run.split.train})
   trained = set(np.random.default_rng(seed).permutation(takes)[: len(takes) // 2])
@@ -38,7 +39,7 @@ def main() -> None:
   parser.add_argument('--seeds', type=int, default=5, help='draws of the halves')
   options = parser.parse_args()
   config = settings.recorded_config(options.workdir)
-  run = recipe.open_run(config, options.workdir, datasets.prepare(config.data, options.data_dir))
+  run = open_run(config, options.workdir, datasets.prepare(config.data, options.data_dir))
   if run.video.cache is None:
     parser.error(f'{options.workdir} was trained from frames; the features are needed')
   seen = run.video.cache.gather(range(len(run.clips))).reshape(len(run.clips), -1).astype(np.float32)

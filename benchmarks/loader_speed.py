@@ -15,11 +15,12 @@ from pathlib import Path
 
 from absl import flags
 
-from crosstrainer_jax import datasets, recipe, settings
+from crosstrainer_jax import datasets, settings
 from crosstrainer_jax.input import examples, pipeline, prompts
+from crosstrainer_jax.run import Run, open_run
 
 
-def measure(run: recipe.Run, workers: int, batches: int, batch_size: int) -> tuple[float, float]:
+def measure(run: Run, workers: int, batches: int, batch_size: int) -> tuple[float, float]:
   """Seconds to the first batch, and clips per second afterwards."""
   task = pipeline.Task(examples.FEEDBACK, 1)
   video_id = run.words.convert_tokens_to_ids(prompts.VIDEO)
@@ -48,7 +49,7 @@ def main() -> None:
   options = parser.parse_args()
   flags.FLAGS(sys.argv[:1])  # Grain's worker processes read absl's flags
   config = settings.recorded_config(options.workdir)
-  run = recipe.open_run(config, options.workdir, datasets.prepare(config.data, options.data_dir))
+  run = open_run(config, options.workdir, datasets.prepare(config.data, options.data_dir))
   print(f'{os.cpu_count()} CPU cores, Python {platform.python_version()}; best of {options.repeats}')
   for workers in (0, 1, 2):
     results = [measure(run, workers, options.batches, options.batch_size) for _ in range(options.repeats)]

@@ -7,6 +7,7 @@ from pathlib import Path
 from absl import flags
 
 from crosstrainer_jax import datasets, measure, recipe, settings
+from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training.telemetry import say
 
 
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> None:
   settings.keep_compiled(flags.FLAGS.data_dir)
   if not (workdir / recipe.STAGE2 / 'done.json').is_file():
     raise FileNotFoundError(f'{workdir}: stage II is not finished; start its launch command again, it resumes')
-  run = recipe.open_run(config, workdir, datasets.prepare(config.data, flags.FLAGS.data_dir))
+  run = open_run(config, workdir, datasets.prepare(config.data, flags.FLAGS.data_dir))
   report = measure.evaluate(run, shlex.join(['python', '-m', 'crosstrainer_jax.eval', *sys.argv[1:]]))
   report.print()
   say(f'written: {workdir}/report.md, {workdir}/report.json, {workdir}/predictions/')

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from crosstrainer_jax import datasets, recipe
+from crosstrainer_jax import datasets
 from crosstrainer_jax.baselines import BASELINES, build
 from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
@@ -16,8 +16,9 @@ from crosstrainer_jax.discovery import lexicon
 from crosstrainer_jax.evaluation import scores
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
-from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END, ZEROED, Run
-from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say
+from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END, STAGE2, ZEROED, folder_of
+from crosstrainer_jax.run import Run
+from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say, timed
 
 TRUE_ATTRIBUTES, CEILING = 'CrossTrainer with true attributes', 'sport-blind ceiling'
 # Baselines that keep the order of seconds and views apart; the others compare averages.
@@ -35,13 +36,13 @@ class Rows:
 def evaluate(run: Run, command: str) -> Report:
   """Predicts, scores, and writes `predictions/`, `report.md`, `report.json` and TensorBoard entries."""
   references = [Reference.from_clip(run.clips[i]) for i in run.split.test]
-  with recipe.timed(f'predictions on {len(references)} test clips'):
+  with timed(f'predictions on {len(references)} test clips'):
     rows = predict_rows(run, references)
   folder = run.workdir / 'predictions'
   write_references(folder / 'references.jsonl', references)
   for name, row in rows.predictions.items():
     write_predictions(folder / f'{name.replace(" ", "_")}.jsonl', row)
-  with recipe.timed('scores'):
+  with timed('scores'):
     report = score_rows(run, rows, references, command)
   report.write(run.workdir)
   _show(run, rows.predictions[CROSSTRAINER], report)
@@ -55,21 +56,19 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
   """Every row of the table on the test clips."""
   rows = Rows()
   _baselines(run, references, rows)
-  stage2 = run.params(recipe.STAGE2)
+  stage2 = run.params(STAGE2)
   rows.predictions[CROSSTRAINER] = two_passes(run, stage2, references, run.split.test)
   true = [reference.attributes for reference in references]
   rows.predictions[TRUE_ATTRIBUTES] = two_passes(run, stage2, references, run.split.test, true)
   if run.views > 1:
     rows.predictions[f'{CROSSTRAINER}, one view'] = two_passes(run, stage2, references, run.split.test, views=(0,))
   for name in (END_TO_END, ZEROED):
-    if not (run.workdir / recipe.folder_of(name) / 'done.json').is_file():
+    if not (run.workdir / folder_of(name) / 'done.json').is_file():
       rows.absent[name] = 'not trained; add it to config.eval.rows'
   if END_TO_END not in rows.absent:
-    rows.predictions[END_TO_END] = _one_pass(run, run.params(recipe.folder_of(END_TO_END)), references)
+    rows.predictions[END_TO_END] = _one_pass(run, run.params(folder_of(END_TO_END)), references)
   if ZEROED not in rows.absent:
-    rows.predictions[ZEROED] = two_passes(
-      run, run.params(recipe.folder_of(ZEROED)), references, run.split.test, hidden=True
-    )
+    rows.predictions[ZEROED] = two_passes(run, run.params(folder_of(ZEROED)), references, run.split.test, hidden=True)
   ceiling = datasets.ceiling(run.config.data, run.clips, run.split)
   if ceiling is None:
     rows.absent[CEILING] = 'the true joints of these videos are not known'

@@ -12,8 +12,9 @@ from absl import flags
 from crosstrainer_jax import datasets, measure, recipe, settings
 from crosstrainer_jax.evaluation.predictions import write_atomically
 from crosstrainer_jax.evaluation.report import Report
+from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training import stages
-from crosstrainer_jax.training.telemetry import say
+from crosstrainer_jax.training.telemetry import say, timed
 
 settings.define_config_flag()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept. Default: runs/<config name with its argument>.')
@@ -47,9 +48,9 @@ def run(config: settings.ml_collections.ConfigDict, workdir: Path, data_dir: str
   """
   start, done = time.monotonic(), is_done(workdir)
   settings.keep_compiled(data_dir)
-  with recipe.timed(f'data: {config.data.dataset}'):
+  with timed(f'data: {config.data.dataset}'):
     directory = datasets.prepare(config.data, data_dir)
-  opened = recipe.open_run(config, workdir, directory)
+  opened = open_run(config, workdir, directory)
   recipe.train(opened)
   report = measure.evaluate(opened, command)
   if not done:  # what the run took, not what it takes to print it again

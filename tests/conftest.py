@@ -9,6 +9,7 @@ import platform
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 # before jax is imported anywhere
 os.environ['JAX_PLATFORMS'] = 'cpu'
@@ -21,6 +22,9 @@ os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_cache)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 
 import pytest  # noqa: E402
+
+if TYPE_CHECKING:
+  from crosstrainer_jax.run import Run
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REAL_DATA = ROOT.parent / 'shared' / 'data'
@@ -141,3 +145,18 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
   config = settings.load_config('configs/cross_sport.py:smoke', SMALL)
   train.run(config, home / 'run', home / 'datasets', './launch_tpu.sh configs/cross_sport.py:smoke')
   return home / 'run'
+
+
+@pytest.fixture(scope='session')
+def small_data(small_run: pathlib.Path) -> pathlib.Path:
+  """The directory of the dataset that `small_run` was trained on."""
+  return next((small_run.parent / 'datasets').rglob('dataset_info.json')).parent
+
+
+@pytest.fixture(scope='session')
+def run(small_run: pathlib.Path, small_data: pathlib.Path) -> 'Run':
+  """`small_run`, opened. Tests must not change it."""
+  from crosstrainer_jax import settings
+  from crosstrainer_jax.run import open_run
+
+  return open_run(settings.recorded_config(small_run), small_run, small_data)

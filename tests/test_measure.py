@@ -1,11 +1,12 @@
 """The table's rows: all there, on the same clips, and each what its name says."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 
-from crosstrainer_jax import measure, recipe, settings
+from crosstrainer_jax import measure, recipe
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
 from crosstrainer_jax.evaluation.report import ROWS
 
@@ -44,13 +45,10 @@ def test_one_stage_names_no_attributes_itself(predictions):
   assert all(p.attributes is None and p.feedback is not None for p in predictions['end_to_end_without_attributes'])
 
 
-def test_an_untrained_row_is_absent_with_its_reason(small_run, tmp_path):
-  config = settings.recorded_config(small_run)
-  dataset = next((small_run.parent / 'datasets').rglob('dataset_info.json')).parent
-  run = recipe.open_run(config, small_run, dataset)
-  run.workdir = tmp_path
-  run.params = lambda folder: run.initial
-  rows = measure.predict_rows(run, [measure.Reference.from_clip(run.clips[i]) for i in run.split.test])
+def test_an_untrained_row_is_absent_with_its_reason(run, tmp_path):
+  untrained = dataclasses.replace(run, workdir=tmp_path)
+  untrained.params = lambda folder: run.initial
+  rows = measure.predict_rows(untrained, [measure.Reference.from_clip(run.clips[i]) for i in run.split.test])
   assert set(rows.absent) == {recipe.END_TO_END, recipe.ZEROED}
   assert 'config.eval.rows' in rows.absent[recipe.ZEROED]
 

@@ -1,8 +1,9 @@
 """What a run tells its user: TensorBoard through clu's interface, and progress on the terminal."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,3 +74,12 @@ def say(text: str) -> None:
     tqdm.write(text)
   else:
     print(text, flush=True)
+
+
+@contextlib.contextmanager
+def timed(name: str) -> Iterator[None]:
+  """Prints the name of a step, and afterwards its seconds."""
+  say(f'— {name}')
+  start = time.monotonic()
+  yield
+  say(f'  {name}: {time.monotonic() - start:.1f} s')

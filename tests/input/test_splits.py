@@ -7,10 +7,10 @@ import re
 import numpy as np
 import pytest
 
-from crosstrainer_jax import recipe
 from crosstrainer_jax.input import examples, pipeline, splits, tokenizer
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.input.splits import Split, check_leaks, folds, make_split
+from crosstrainer_jax.run import training_texts
 
 SKILLS = {'soccer': ('pass', 'kick'), 'golf': ('drive', 'putt'), 'fitness': ('squat', 'kick')}
 HELD_OUT = {'FS': '', 'ZS-1': 'golf/putt', 'ZS-2': 'golf/putt', 'ZS-3': 'golf'}
@@ -206,7 +206,7 @@ def spoken() -> list[ClipInfo]:
 @pytest.mark.parametrize('setting', splits.SETTINGS)
 def test_the_tokenizer_reads_no_held_out_text(spoken, setting):
   split = make_split(spoken, setting, HELD_OUT[setting])
-  read = words_of(' '.join(recipe.training_texts(spoken, split.train)))
+  read = words_of(' '.join(training_texts(spoken, split.train)))
   trained = set().union(*(words_of(spoken[i].commentary) for i in split.train))
   assert trained <= read
   for part in (split.test, split.validation):
@@ -220,7 +220,7 @@ def test_the_tokenizer_reads_no_held_out_text(spoken, setting):
 
 def test_the_tokenizer_has_no_piece_for_a_held_out_word(spoken, tmp_path):
   split = make_split(spoken, 'ZS-3', 'golf')
-  words = tokenizer.train_tokenizer(recipe.training_texts(spoken, split.train), 4096, tmp_path)
+  words = tokenizer.train_tokenizer(training_texts(spoken, split.train), 4096, tmp_path)
   assert len(words.encode(' soccerword', add_special_tokens=False)) == 1
   assert len(words.encode(' golfword', add_special_tokens=False)) > 1
 
@@ -228,7 +228,7 @@ def test_the_tokenizer_has_no_piece_for_a_held_out_word(spoken, tmp_path):
 @pytest.mark.parametrize('setting', splits.SETTINGS)
 def test_stage_one_learns_attributes_of_its_training_part_alone(spoken, setting, tmp_path):
   split = make_split(spoken, setting, HELD_OUT[setting])
-  words = tokenizer.train_tokenizer(recipe.training_texts(spoken, split.train), 512, tmp_path)
+  words = tokenizer.train_tokenizer(training_texts(spoken, split.train), 512, tmp_path)
   video_id = words.convert_tokens_to_ids('<video>')
   task = pipeline.Task(examples.ATTRIBUTES, 1)
   stage = pipeline.Stage(

@@ -1,0 +1,211 @@
+"""A prepared run: data with attributes, split, cached features, tokenizer, and a model that waits for parameters.
+
+What is prepared is kept in the workdir, or beside the dataset when other runs can use it, and read back the next time.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from crosstrainer_jax import settings
+from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
+from crosstrainer_jax.inference.assessment import Assessor
+from crosstrainer_jax.inference.encoding import common_shape, encode_dataset, fitted
+from crosstrainer_jax.input import examples, features, prompts, splits, tokenizer
+from crosstrainer_jax.input.source import ClipInfo, ClipSource
+from crosstrainer_jax.models import encoders, mapper
+from crosstrainer_jax.models.proficiency import Probe
+from crosstrainer_jax.training import sharding, stages
+from crosstrainer_jax.training.telemetry import say, timed
+
+
+@dataclasses.dataclass(frozen=True)
+class Video:
+  """What the model sees of one clip: cached features, or frames when the encoder trains too.
+
+  A value of its own, and not a method of `Run`, since reader processes get a copy of it.
+
+  Attributes:
+    cache: of features; None for frames.
+    shape: views and frames (V, T) of every clip.
+    hidden: all zeros of the same shapes, so that only the language prior is left.
+  """
+
+  cache: features.FeatureCache | None
+  source: ClipSource
+  encoder: encoders.Encoder
+  shape: tuple[int, int]
+  hidden: bool = False
+
+  def __call__(self, index: int) -> dict[str, np.ndarray]:
+    if self.cache is not None:
+      seen = {'features': self.cache[index]}
+    else:
+      clip = self.source[index]
+      frames, times = fitted(clip.frames, clip.frame_times, self.encoder, self.shape)
+      seen = {'frames': frames, 'frames_valid': np.isfinite(times)}
+    return {name: np.zeros_like(value) for name, value in seen.items()} if self.hidden else seen
+
+
+@dataclasses.dataclass
+class Run:
+  """A prepared run: data with attributes, split, features, words and a model to fill with parameters."""
+
+  config: ml_collections.ConfigDict
+  workdir: Path
+  mesh: Mesh
+  source: ClipSource
+  clips: list[ClipInfo]
+  split: splits.Split
+  words: tokenizer.Words
+  text: examples.Encoder
+  video_encoder: encoders.Encoder
+  video: Video
+  blueprint: stages.Blueprint
+  initial: nnx.State
+  update: stages.Step
+  views: int
+  seconds: int
+
+  def videos(
+    self, indices: Sequence[int], views: Sequence[int] | None = None
+  ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Stacked `video` of several clips and bool[N, V, S], which video tokens are real (and in `views`)."""
+    rows = [self.video(i) for i in indices]
+    valid = np.stack([examples.valid_tokens(self.clips[i].frame_times, self.seconds) for i in indices])
+    if views is not None:
+      valid[:, [v for v in range(self.views) if v not in views]] = False
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}, valid
+
+  def assessor(self, params: nnx.State) -> Assessor:
+    data_axes = self.mesh.shape['replica'] * self.mesh.shape['fsdp']
+    batch_size = -(-self.config.eval.batch_size // data_axes) * data_axes
+    return Assessor(self.blueprint, params, self.words, self.text, self.mesh, batch_size)
+
+  def params(self, folder: str) -> nnx.State:
+    """The parameters that a finished stage left."""
+    return stages.checkpoints.load_params(self.workdir / folder / 'params', self.initial)
+
+  def probe(self) -> Probe | None:
+    return Probe.load(self.workdir / 'probe' / 'probe.npz')
+
+
+def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: str | Path) -> Run:
+  """Prepares everything before the first update, or reads it back.
+
+  Args:
+    dataset: the prepared dataset's directory.
+
+  Raises:
+    SettingsError: the workdir belongs to another config, to other data or to another video encoder.
+  """
+  workdir = Path(workdir)
+  mesh = sharding.make_mesh(config.mesh)
+  source = ClipSource(dataset)
+  video_encoder = encoders.load(config.encoder.weights)
+  settings.claim_workdir(workdir, config, source.fingerprint, video_encoder.fingerprint)
+
+  with timed('attributes'):
+    found = discover_dataset(dataset, workdir / 'attributes.jsonl', config.discovery.backend, progress=False)
+    attributes = read_attributes(workdir / 'attributes.jsonl')
+    clips = source.infos()
+    for clip in clips:
+      if clip.clip_id in attributes:
+        clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
+    say(f'  {found.clips - found.silent} comments of {found.clips} clips, {found.faulty} with something to improve')
+  split = splits.make_split(
+    clips, config.split.setting, config.split.held_out, config.split.validation_share, config.split.seed
+  )
+  split = _spoken(clips, split)
+  say(
+    f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, '
+    f'{len(split.test)} test'
+  )
+
+  with timed('video features'):
+    views, frames = common_shape((clip.frame_times for clip in clips), video_encoder)
+    for clip in clips:
+      missing = [(0, views - clip.frame_times.shape[0]), (0, frames - clip.frame_times.shape[1])]
+      clip.frame_times = np.pad(clip.frame_times, missing, constant_values=np.nan)
+    cache = None
+    if config.encoder.source == 'features':
+      folder = source.directory / f'features-{video_encoder.fingerprint}'
+      cache = encode_dataset(source, folder, video_encoder, mesh, config.encoder.batch_size, (views, frames))
+  seconds = frames // video_encoder.config.frames_per_token
+
+  words = _words(config, workdir, clips, split)
+  text = examples.Encoder(words, views * seconds, config.prompt.k)
+  video_id = words.convert_tokens_to_ids(prompts.VIDEO)
+  joint = None if cache is not None else nnx.merge(video_encoder.graph, video_encoder.params)
+  blueprint, initial = stages.build(
+    config, tokenizer.table_size(words), video_encoder.config.feature_dim, video_id, config.seed, mesh, joint
+  )
+  if cache is not None:
+    initial['mapper'] = mapper.whiten(initial['mapper'], _training_features(cache, clips, split.train, seconds))
+  update = stages.make_update(blueprint, config.training.optimizer, mesh)
+  return Run(
+    config,
+    workdir,
+    mesh,
+    source,
+    clips,
+    split,
+    words,
+    text,
+    video_encoder,
+    Video(cache, source, video_encoder, (views, frames)),
+    blueprint,
+    initial,
+    update,
+    views,
+    seconds,
+  )
+
+
+def _spoken(clips: Sequence[ClipInfo], split: splits.Split) -> splits.Split:
+  """Training and validation without clips that have no commentary to learn from; how many went is said."""
+  kept = {name: [i for i in getattr(split, name) if clips[i].commentary.strip()] for name in ('train', 'validation')}
+  dropped = sum(len(getattr(split, name)) - len(kept[name]) for name in kept)
+  if dropped:
+    say(f'  {dropped} training clips without commentary are left out')
+  if not kept['train']:
+    raise ValueError('no training clip has commentary: there is nothing to learn from')
+  return dataclasses.replace(split, **kept)
+
+
+def _training_features(
+  cache: features.FeatureCache, clips: Sequence[ClipInfo], train: Sequence[int], seconds: int, most: int = 1024
+) -> np.ndarray:
+  """float32[N, D]: the real video tokens of at most `most` training clips, evenly drawn."""
+  chosen = train[:: max(1, len(train) // most)]
+  valid = np.stack([examples.valid_tokens(clips[i].frame_times, seconds) for i in chosen])
+  return cache.gather(chosen)[valid].astype(np.float32)
+
+
+def _words(
+  config: ml_collections.ConfigDict, workdir: Path, clips: Sequence[ClipInfo], split: splits.Split
+) -> tokenizer.Words:
+  """The tokenizer, trained on the training part's text alone."""
+  folder = workdir / 'tokenizer'
+  if folder.is_dir():
+    return tokenizer.load_tokenizer(folder)
+  return tokenizer.train_tokenizer(
+    training_texts(clips, split.train),
+    config.tokenizer.vocab_size,
+    folder,
+    prompts.unchanging(config.prompt.k),
+  )
+
+
+def training_texts(clips: Sequence[ClipInfo], train: Sequence[int]) -> Iterator[str]:
+  """All the text that the tokenizer may learn from: sports, attributes and commentary of the clips in `train`."""
+  for index in train:
+    clip = clips[index]
+    yield f' {clip.sport}'
+    yield f' {prompts.serialize_attributes(clip.incorrect)}'
+    yield f' {clip.commentary}'
