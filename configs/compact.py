@@ -57,8 +57,7 @@ def preset() -> ml_collections.ConfigDict:
       'name': 'muon',
       'learning_rate': 4e-3,
       # The paper trains f_m ten times as fast as L (section 4.1); our L is not pretrained, so the gap is smaller.
-      # The statistics that whiten the features are no part of training.
-      'learning_rate_rules': (('^mapper/whitening/', 0.0), ('^mapper/', 2.0)),
+      'learning_rate_rules': (('^mapper/', 2.0),),
       'warmup_fraction': 0.1, 'final_fraction': 0.02, 'b1': 0.9, 'b2': 0.98, 'weight_decay': 0.1, 'clip_norm': 1.0,
     },
   })  # fmt: skip

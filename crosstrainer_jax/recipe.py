@@ -23,7 +23,7 @@ from crosstrainer_jax.training import stages
 from crosstrainer_jax.training.telemetry import MetricWriter, say, timed
 
 STAGE1, STAGE2 = 'stage1', 'stage2'
-# Trained rows of the table -> (folder, whether the video is hidden).
+# The rows of the table that are trained.
 CROSSTRAINER, END_TO_END, ZEROED = 'CrossTrainer', 'end to end without attributes', 'video zeroed'
 
 
@@ -31,34 +31,30 @@ def train(run: Run) -> None:
   """Trains whatever is not yet trained."""
   config, clips = run.config, len(run.split.train)
   batch_size = config.training.batch_size
-  first = stages.updates_of(config.stage1, clips, batch_size)
-  second = stages.updates_of(config.stage2, clips, batch_size)
+  first = stages.updates_of(config.stage1.epochs, clips, batch_size)
+  second = stages.updates_of(config.stage2.epochs, clips, batch_size)
   writer = MetricWriter(run.workdir / 'tensorboard')
-  attributes, feedback, direct = (
-    pipeline.Task(name, share)
-    for name, share in (
-      (examples.ATTRIBUTES, config.stage2.attributes),
-      (examples.FEEDBACK, config.stage2.feedback),
-      (examples.DIRECT, 1),
-    )
-  )
+  alone = pipeline.Task(examples.ATTRIBUTES, 1)
+  feedback = pipeline.Task(examples.FEEDBACK, config.stage2.feedback)
+  both = [feedback, pipeline.Task(examples.ATTRIBUTES, config.stage2.attributes)]
   try:
     with timed('stage I'):
-      stage1 = _train(run, STAGE1, run.initial, [attributes], run.split.train, first, writer)
+      stage1 = _train(run, STAGE1, run.initial, [alone], run.split.train, first, writer)
     with timed('attributes out of fold'):
       predicted = _out_of_fold(run, writer)
     with timed('stage II'):
       mixed = dataclasses.replace(feedback, predicted=predicted, true_ratio=config.stage2.true_ratio)
-      stage2 = _train(run, STAGE2, stage1, [mixed, attributes], run.split.train, second, writer)
+      stage2 = _train(run, STAGE2, stage1, [mixed, *both[1:]], run.split.train, second, writer)
     if END_TO_END in config.eval.rows:
       with timed(f'row: {END_TO_END}'):
+        direct = pipeline.Task(examples.DIRECT, 1)
         _train(run, folder_of(END_TO_END), run.initial, [direct], run.split.train, first + second, writer)
     if ZEROED in config.eval.rows:
       with timed(f'row: {ZEROED}'):
         prior = _train(
-          run, folder_of(ZEROED, STAGE1), run.initial, [attributes], run.split.train, first, writer, hidden=True
+          run, folder_of(ZEROED, STAGE1), run.initial, [alone], run.split.train, first, writer, hidden=True
         )
-        _train(run, folder_of(ZEROED), prior, [feedback, attributes], run.split.train, second, writer, hidden=True)
+        _train(run, folder_of(ZEROED), prior, both, run.split.train, second, writer, hidden=True)
     if config.probe.steps:
       with timed('proficiency probe'):
         _fit_probe(run, stage2)
@@ -88,7 +84,7 @@ def _train(
   stage = pipeline.Stage(
     run.clips,
     clips,
-    tasks,
+    [task for task in tasks if task.share],
     run.text,
     video_id,
     pad_id,
@@ -126,7 +122,7 @@ def _out_of_fold(run: Run, writer: MetricWriter) -> dict[int, list[str]]:
     parts = splits.folds(run.clips, run.split.train, config.stage2.folds, config.split.seed)
     for number, fold in enumerate(parts):
       others = [i for part in parts if part is not fold for i in part]
-      updates = max(1, round(config.stage2.fold_epochs * len(others) / config.training.batch_size))
+      updates = stages.updates_of(config.stage2.fold_epochs, len(others), config.training.batch_size)
       task = pipeline.Task(examples.ATTRIBUTES, 1)
       params = _train(run, f'folds/{number}', run.initial, [task], others, updates, writer)
       predicted |= dict(zip(fold, predict_attributes(run, params, fold), strict=True))
@@ -162,7 +158,10 @@ def _fit_probe(run: Run, params: nnx.State) -> None:
 
 def _write_card(run: Run, params: nnx.State) -> None:
   """Sets the threshold of confidence on validation clips, and writes what `assess` must know of the model."""
-  config, indices = run.config, run.split.validation[: run.config.assess.validation_clips]
+  config = run.config
+  # Evenly drawn: the clips lie sport by sport.
+  every = -(-len(run.split.validation) // config.assess.validation_clips)
+  indices = run.split.validation[:: max(1, every)]
   threshold, precision = confidence.NEVER, 0.0
   if indices:
     video, valid = run.videos(indices)

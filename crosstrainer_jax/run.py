@@ -182,7 +182,7 @@ def _training_features(
   cache: features.FeatureCache, clips: Sequence[ClipInfo], train: Sequence[int], seconds: int, most: int = 1024
 ) -> np.ndarray:
   """float32[N, D]: the real video tokens of at most `most` training clips, evenly drawn."""
-  chosen = train[:: max(1, len(train) // most)]
+  chosen = train[:: max(1, -(-len(train) // most))]
   valid = np.stack([examples.valid_tokens(clips[i].frame_times, seconds) for i in chosen])
   return cache.gather(chosen)[valid].astype(np.float32)
 

@@ -81,7 +81,7 @@ def plan(config: settings.ml_collections.ConfigDict, workdir: Path) -> str:
     clips = round(sports * sim.train_clips * (1 - config.split.validation_share))
     lines.append(f'  clips      4 × ({sim.train_clips} + {sim.test_clips}), of which about {clips} train')
     first, second = (
-      stages.updates_of(part, clips, config.training.batch_size) for part in (config.stage1, config.stage2)
+      stages.updates_of(part.epochs, clips, config.training.batch_size) for part in (config.stage1, config.stage2)
     )
     lines.append(f'  updates    stage I {first}, stage II {second}, of {config.training.batch_size} clips')
   lines += [

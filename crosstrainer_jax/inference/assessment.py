@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from crosstrainer_jax.inference.generate import generate
-from crosstrainer_jax.input import examples, prompts
+from crosstrainer_jax.input import examples, prompts, tokenizer
 from crosstrainer_jax.input.tokenizer import Words
 from crosstrainer_jax.training import sharding
 from crosstrainer_jax.training.stages import Blueprint
@@ -28,6 +28,9 @@ class Assessor:
     words: its tokenizer.
     encoder: text to ids, for the number of video tokens that the model was trained with.
     batch_size: rows a call, a multiple of the mesh's data axes.
+
+  Attributes:
+    cut: how many texts have reached the limit of tokens before their end.
   """
 
   def __init__(
@@ -37,6 +40,10 @@ class Assessor:
     self._blueprint, self._words, self._encoder, self._mesh = blueprint, words, encoder, mesh
     self._batch_size = batch_size
     self._video_id = words.convert_tokens_to_ids(prompts.VIDEO)
+    # Placeholders and the rows that pad the table are no words; in some vocabularies the end also pads.
+    placeholders = {words.pad_token_id, words.bos_token_id, self._video_id} - {words.eos_token_id}
+    self._banned = (*sorted(placeholders), *range(len(words), tokenizer.table_size(words)))
+    self.cut = 0
     self._embed = jax.jit(lambda params, batch: blueprint.merge(params).embed(batch))
     self._pool = jax.jit(functools.partial(_pool, blueprint))
 
@@ -100,7 +107,9 @@ class Assessor:
     )
 
   def _write(self, rows: Sequence[list[int]], video: Video, valid: np.ndarray, max_tokens: int) -> list[str]:
-    return [self._text(tokens) for tokens, _ in self._generate(rows, video, valid, max_tokens, None, 0.0, 0)]
+    texts = [tokens for tokens, _ in self._generate(rows, video, valid, max_tokens, None, 0.0, 0)]
+    self.cut += sum(self._words.eos_token_id not in tokens for tokens in texts)
+    return [self._text(tokens) for tokens in texts]
 
   def _text(self, tokens: np.ndarray) -> str:
     return self._words.decode(tokens.tolist(), skip_special_tokens=True)
@@ -138,6 +147,7 @@ class Assessor:
         temperature=temperature,
         num_samples=samples,
         key=jax.random.fold_in(jax.random.key(seed), number),
+        banned_ids=self._banned,
       )
       results += list(zip(np.asarray(tokens)[:count], np.asarray(log_probs)[:count], strict=True))
     return results

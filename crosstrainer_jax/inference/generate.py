@@ -25,6 +25,7 @@ def generate(
   temperature: float = 0.0,
   num_samples: int | None = None,
   key: jax.Array | None = None,
+  banned_ids: Sequence[int] = (),
 ) -> tuple[jax.Array, jax.Array]:
   """Continues each prompt until an end token, or for `max_new_tokens`.
 
@@ -42,6 +43,7 @@ def generate(
     temperature: divides the logits before sampling; 0 takes the most probable token.
     num_samples: continuations for each prompt; None gives one, without the axis `samples`.
     key: a PRNG key, needed for sampling only.
+    banned_ids: tokens that are never written, such as placeholders and the rows that pad the embedding table.
 
   Returns:
     tokens int32[B, N] or int32[B, samples, N], and their log-probabilities in nats under the model itself (temperature
@@ -73,6 +75,7 @@ def generate(
     jnp.asarray(pad_id, jnp.int32),
     jnp.asarray(temperature, jnp.float32),
     jax.random.key(0) if key is None else key,
+    jnp.asarray(banned_ids, jnp.int32),
     max_new_tokens=max_new_tokens,
     samples=num_samples or 1,
     greedy=temperature == 0,
@@ -92,6 +95,7 @@ def _generate(
   pad_id: jax.Array,
   temperature: jax.Array,
   key: jax.Array,
+  banned_ids: jax.Array,
   *,
   max_new_tokens: int,
   samples: int,
@@ -104,7 +108,8 @@ def _generate(
   def choose(hidden: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Token and log-probability, int32[rows] and float32[rows], for `hidden` float[rows, D]."""
     logits = decoder.logits(hidden)
-    token = jnp.argmax(logits, axis=-1) if greedy else jax.random.categorical(key, logits / temperature)
+    possible = logits.at[:, banned_ids].set(-jnp.inf)
+    token = jnp.argmax(possible, axis=-1) if greedy else jax.random.categorical(key, possible / temperature)
     log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[:, 0]
     return token.astype(jnp.int32), log_prob
 

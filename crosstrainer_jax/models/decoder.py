@@ -350,8 +350,9 @@ class Decoder(nnx.Module):
       return layer(x, angles, mask, deterministic, cache, number)
 
     if config.remat != 'none':
-      # Inside a scan nothing can be merged across iterations, and the barrier against it would cost speed.
-      block = nnx.remat(block, prevent_cse=False, policy=REMAT_POLICIES[config.remat])
+      # Inside a scan nothing can be merged across iterations, and the barrier against it would cost speed; layers that
+      # are written out need it.
+      block = nnx.remat(block, prevent_cse=config.unroll, policy=REMAT_POLICIES[config.remat])
     scan = nnx.scan(
       block,
       in_axes=(0, nnx.Carry, 0),

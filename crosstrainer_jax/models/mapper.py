@@ -17,16 +17,32 @@ from sklearn.covariance import ledoit_wolf
 LOGICAL_AXES = ('features', 'mlp', 'embed')
 
 
+class Whitening(nnx.Module):
+  """(features - mean) @ matrix in float32: statistics that are kept with the parameters and get no gradient.
+
+  Args:
+    width: D of the features; `mean` float32[D] is zero and `matrix` float32[D, D] the identity until they are set.
+  """
+
+  def __init__(self, width: int) -> None:
+    self.mean = nnx.Param(jnp.zeros(width), out_sharding=(None,))
+    self.matrix = nnx.Param(jnp.eye(width), out_sharding=('features', None))
+
+  def __call__(self, features: jax.Array) -> jax.Array:
+    """float32[..., D] of float[..., D]."""
+    mean, matrix = jax.lax.stop_gradient((self.mean[...], self.matrix[...]))
+    return (features.astype(jnp.float32) - mean) @ matrix
+
+
 class Mapper(nnx.Module):
-  """Linear(inputs, outputs), GELU, Linear(outputs, outputs); with `whitened`, a fixed Linear(inputs, inputs) first.
+  """Linear(inputs, outputs), GELU, Linear(outputs, outputs); with `whitened`, a fixed `Whitening` first.
 
   Args:
     inputs: width of the video features.
     outputs: width of the decoder's embeddings.
     dtype: of the computation.
     param_dtype: of the stored parameters.
-    whitened: adds `whitening`, the identity until `whiten` has set it. It is no part of training: give its path a
-      learning rate of 0.
+    whitened: adds `whitening`, the identity until `whiten` has set it.
     rngs: `params`.
   """
 
@@ -58,16 +74,7 @@ class Mapper(nnx.Module):
       self.fc2 = linear(outputs, ('mlp', 'embed'))
       self.whitened = whitened
       if whitened:
-        self.whitening = nnx.Linear(
-          inputs,
-          inputs,
-          dtype=jnp.dtype(dtype),
-          param_dtype=jnp.dtype(param_dtype),
-          kernel_init=lambda key, shape, dtype: jnp.eye(shape[0], dtype=dtype),
-          kernel_metadata={'out_sharding': ('features', None)},
-          bias_metadata={'out_sharding': (None,)},
-          rngs=rngs,
-        )
+        self.whitening = Whitening(inputs)
 
   def __call__(self, features: jax.Array) -> jax.Array:
     """Tokens dtype[..., outputs] of `features` float[..., inputs]."""
@@ -85,21 +92,21 @@ def whitening(features: np.ndarray, floor: float = 1e-3) -> tuple[np.ndarray, np
     floor: added to each variance, as a share of the largest, so that noise is not blown up.
 
   Returns:
-    kernel float32[D, D] and bias float32[D]: features @ kernel + bias.
+    mean float32[D] and matrix float32[D, D]: (features - mean) @ matrix.
   """
   features = np.asarray(features, np.float64)
   covariance, _ = ledoit_wolf(features)
   variances, directions = np.linalg.eigh(covariance)
   # Features that are all alike have no variance: they stay as they are.
   scale = 1.0 / np.sqrt(np.maximum(variances, 0.0) + floor * variances.max()) if variances.max() > 0 else 1.0
-  kernel = directions * scale @ directions.T
-  return kernel.astype(np.float32), (-features.mean(0) @ kernel).astype(np.float32)
+  matrix = directions * scale @ directions.T
+  return features.mean(0).astype(np.float32), matrix.astype(np.float32)
 
 
 def whiten(params: nnx.State, features: np.ndarray) -> nnx.State:
   """`params` of a mapper, with its whitening set by `features` float[N, D] of training clips; in their place."""
   placed = jax.tree.map(lambda leaf: leaf, params)
-  for name, value in zip(('kernel', 'bias'), whitening(features), strict=True):
+  for name, value in zip(('mean', 'matrix'), whitening(features), strict=True):
     old = placed['whitening'][name]
     placed['whitening'][name] = old.replace(jax.device_put(jnp.asarray(value, old.dtype), old.get_value().sharding))
   return placed

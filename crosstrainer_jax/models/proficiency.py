@@ -42,7 +42,8 @@ class Probe(NamedTuple):
 def _descend(
   v: jax.Array, levels: jax.Array, weights: jax.Array, steps: int, learning_rate: float, weight_decay: float
 ) -> Probe:
-  tx = optax.adamw(optax.cosine_decay_schedule(learning_rate, steps), weight_decay=weight_decay)
+  schedule = optax.cosine_decay_schedule(learning_rate, steps)
+  tx = optax.adamw(schedule, weight_decay=weight_decay, mask=Probe(kernel=True, bias=False))
   probe = Probe(jnp.zeros((v.shape[1], len(LEVELS))), jnp.zeros(len(LEVELS)))
 
   def loss(probe: Probe) -> jax.Array:

@@ -40,7 +40,7 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
   size of AdamW's (Liu et al. 2025, arXiv 2502.16982, eq. 4), so that one learning rate and weight decay serve both.
 
   `config.learning_rate_rules` is a sequence of (regular expression over the parameter path, factor): the paper trains
-  f_m at 2e-3 and L at 2e-4 (section 4.1). Matrices decay, vectors (norms, biases) do not.
+  f_m at 2e-3 and L at 2e-4 (section 4.1). Matrices decay; norms and biases do not, stacked over layers or not.
   """
   rules = [(str(pattern), float(factor)) for pattern, factor in config.learning_rate_rules]
 
@@ -61,9 +61,16 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
   return optax.chain(
     optax.clip_by_global_norm(config.clip_norm),
     *directions,
-    optax.add_decayed_weights(config.weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)),
+    optax.add_decayed_weights(config.weight_decay, mask=is_matrix),
     _stateless(scale),
     optax.scale(-1.0),
+  )
+
+
+def is_matrix(params: Any) -> Any:
+  """Which parameters decay, by name, since a stack of norms has two dimensions as well: a tree of booleans."""
+  return jax.tree_util.tree_map_with_path(
+    lambda path, _: re.search(r'(^|/)(kernel|embedding)(/value)?$', path_name(path)) is not None, params
   )
 
 

@@ -95,9 +95,9 @@ class Outcome:
   updates: int
 
 
-def updates_of(config: ml_collections.ConfigDict, clips: int, batch_size: int) -> int:
+def updates_of(epochs: float, clips: int, batch_size: int) -> int:
   """The one converter of durations: `epochs` passes over `clips`, in updates (at least one)."""
-  return max(1, math.ceil(config.epochs * clips / batch_size))
+  return max(1, math.ceil(epochs * clips / batch_size))
 
 
 def train_stage(

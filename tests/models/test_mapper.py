@@ -59,18 +59,35 @@ def features(count: int = 4000) -> np.ndarray:
 
 
 def test_whitened_features_are_uncorrelated_and_of_unit_variance() -> None:
-  kernel, bias = whitening(features(), floor=0.0)
-  white = features() @ kernel + bias
+  mean, matrix = whitening(features(), floor=0.0)
+  white = (features() - mean) @ matrix
   np.testing.assert_allclose(white.mean(0), 0, atol=1e-4)
   np.testing.assert_allclose(np.cov(white, rowvar=False), np.eye(6), atol=0.05)
 
 
 def test_few_or_equal_features_are_not_blown_up() -> None:
-  kernel, bias = whitening(features(4))
-  assert np.abs(features() @ kernel + bias).max() < 30
-  kernel, bias = whitening(np.full((5, 6), 3.0))
-  np.testing.assert_allclose(kernel, np.eye(6), atol=1e-6)
-  np.testing.assert_allclose(bias, -3, atol=1e-6)
+  mean, matrix = whitening(features(4))
+  assert np.abs((features() - mean) @ matrix).max() < 30
+  mean, matrix = whitening(np.full((5, 6), 3.0))
+  np.testing.assert_allclose(matrix, np.eye(6), atol=1e-6)
+  np.testing.assert_allclose(mean, 3, atol=1e-6)
+
+
+def test_whitening_gets_no_gradient_and_the_layers_behind_it_do() -> None:
+  graph, params = nnx.split(Mapper(6, 10, rngs=nnx.Rngs(0), whitened=True))
+  x = jnp.asarray(features(8), jnp.float32)
+  gradients = jax.grad(lambda params: nnx.merge(graph, params)(x).sum())(params)
+  sizes = {'/'.join(path): float(jnp.abs(leaf[...]).max()) for path, leaf in nnx.to_flat_state(gradients)}
+  assert {name for name, size in sizes.items() if size == 0} == {'whitening/mean', 'whitening/matrix'}
+
+
+def test_whitening_keeps_its_digits_under_a_large_mean_in_bfloat16() -> None:
+  mapper = Mapper(6, 10, rngs=nnx.Rngs(0), dtype='bfloat16', whitened=True)
+  graph, params = nnx.split(mapper)
+  x = features(64) + 1000
+  changed = nnx.merge(graph, whiten(params, features() + 1000))
+  mean, matrix = whitening(features() + 1000)
+  np.testing.assert_allclose(changed.whitening(jnp.asarray(x)), (x - mean) @ matrix, atol=0.02)
 
 
 def test_a_mapper_is_whitened_in_its_place() -> None:
@@ -79,8 +96,8 @@ def test_a_mapper_is_whitened_in_its_place() -> None:
   np.testing.assert_allclose(mapper(x), Mapper(6, 10, rngs=nnx.Rngs(0))(x), atol=1e-4)
   graph, params = nnx.split(mapper)
   changed = nnx.merge(graph, whiten(params, features()))
-  kernel, bias = whitening(features())
-  np.testing.assert_allclose(changed(x), Mapper(6, 10, rngs=nnx.Rngs(0))(x @ kernel + bias), atol=1e-4)
-  np.testing.assert_array_equal(params['whitening']['kernel'].get_value(), np.eye(6))
+  mean, matrix = whitening(features())
+  np.testing.assert_allclose(changed(x), Mapper(6, 10, rngs=nnx.Rngs(0))((x - mean) @ matrix), atol=1e-4)
+  np.testing.assert_array_equal(params['whitening']['matrix'].get_value(), np.eye(6))
   for name in ('fc1', 'fc2'):
     jax.tree.map(np.testing.assert_array_equal, nnx.state(changed)[name], params[name])

@@ -62,8 +62,18 @@ def test_rules_scale_the_updates_of_the_paths_they_match():
 def test_matrices_decay_and_vectors_do_not():
   updates = first_updates(config(weight_decay=0.1, learning_rate_rules=()), gradient=0.0)
   for module in updates.values():
-    for value in module.values():
-      np.testing.assert_allclose(value, -0.3 if value.ndim > 1 else 0.0, rtol=1e-5)
+    for name, value in module.items():
+      np.testing.assert_allclose(value, -0.3 if name == 'kernel' else 0.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['adamw', 'muon'])
+def test_norms_that_are_stacked_over_layers_do_not_decay(name):
+  tx = optimizer.make_optimizer(config(name=name, weight_decay=0.1, learning_rate_rules=()))
+  gradients = jax.tree.map(jnp.zeros_like, LAYERED)
+  updates = tx.update(gradients, tx.init(LAYERED), LAYERED)[0]
+  still = jax.tree.map(lambda u: not bool(jnp.any(u)), updates)
+  decoder = {'layers': {'kernel': False, 'scale': True}, 'embedding': False}
+  assert still == {'decoder': decoder, 'mapper': {'kernel': False}}
 
 
 def test_gradients_are_clipped_by_their_global_norm():
