@@ -16,7 +16,7 @@ from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from crosstrainer_jax import datasets, settings
+from crosstrainer_jax import datasets, provenance
 from crosstrainer_jax.run import Run, open_run
 
 
@@ -38,7 +38,7 @@ def main() -> None:
   parser.add_argument('--data_dir', default='runs/datasets')
   parser.add_argument('--seeds', type=int, default=5, help='draws of the halves')
   options = parser.parse_args()
-  config = settings.recorded_config(options.workdir)
+  config = provenance.recorded_config(options.workdir)
   run = open_run(config, options.workdir, datasets.prepare(config.data, options.data_dir))
   if run.video.cache is None:
     parser.error(f'{options.workdir} was trained from frames; the features are needed')

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags
 
-from crosstrainer_jax import datasets, settings
+from crosstrainer_jax import datasets, provenance
 from crosstrainer_jax.input import examples, pipeline, prompts
 from crosstrainer_jax.run import Run, open_run
 
@@ -48,7 +48,7 @@ def main() -> None:
   parser.add_argument('--repeats', type=int, default=3)
   options = parser.parse_args()
   flags.FLAGS(sys.argv[:1])  # Grain's worker processes read absl's flags
-  config = settings.recorded_config(options.workdir)
+  config = provenance.recorded_config(options.workdir)
   run = open_run(config, options.workdir, datasets.prepare(config.data, options.data_dir))
   print(f'{os.cpu_count()} CPU cores, Python {platform.python_version()}; best of {options.repeats}')
   for workers in (0, 1, 2):

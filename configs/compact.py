@@ -51,6 +51,7 @@ def preset() -> ml_collections.ConfigDict:
     'prefetch': 4,
     'save_every': 500,
     'log_every': 50,
+    # Updates between two looks at the loss on validation clips; 0 for none.
     'evaluate_every': 0,
     'optimizer': {
       # With Muon feedback follows the attributes after far fewer updates (docs/decisions/0002).

@@ -2,7 +2,7 @@
 
 - the embedded world: `python -m crosstrainer_jax.prepare skillsim`
 - your own videos (docs/own_videos.md): `python -m crosstrainer_jax.prepare manifest.jsonl --name my_videos`
-- clips, gigabytes and time of an import, nothing written: the same with `--estimate`
+- clips, gigabytes and time of either, nothing written: the same with `--estimate`
 """
 
 import argparse
@@ -20,7 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
       # Rendering is of no concern to who imports videos.
       from crosstrainer_jax.datasets.skillsim import builder as skillsim
 
-      skillsim.prepare(options.data_dir)
+      meant_for_videos = [name for name in _changed(options) if name not in _FOR_ALL]
+      if meant_for_videos:
+        raise ValueError(f'--{", --".join(meant_for_videos)}: for own videos; the world has its settings in a config')
+      if options.dry_run or options.estimate:
+        print(skillsim.estimate(options.data_dir, options.workers or None))
+      else:
+        skillsim.prepare(options.data_dir, options.workers or None)
     else:
       _import(options)
   except (ValueError, OSError) as error:
@@ -49,6 +55,16 @@ def _import(options: argparse.Namespace) -> None:
     raise ValueError(f'{options.source}: no clip can be made of it')
 
 
+# Options that make sense for the embedded world too.
+_FOR_ALL = ('source', 'data_dir', 'workers', 'dry_run', 'estimate')
+
+
+def _changed(options: argparse.Namespace) -> list[str]:
+  """The options that differ from their defaults."""
+  parser = _parser()
+  return [name for name, value in vars(options).items() if value != parser.get_default(name)]
+
+
 def _parser() -> argparse.ArgumentParser:
   defaults = plan.ManifestConfig(name='defaults')
   parser = argparse.ArgumentParser(
@@ -59,6 +75,9 @@ def _parser() -> argparse.ArgumentParser:
   add = parser.add_argument
   add('source', help="'skillsim', or a manifest: .jsonl or .csv")
   add('--data_dir', default='runs/datasets', help='where datasets lie (default: %(default)s)')
+  add('--workers', type=int, default=0, help='clips made, or videos decoded, at a time (default: one per core)')
+  add('--dry-run', action='store_true', help='check the manifest and open every video; write nothing')
+  add('--estimate', action='store_true', help='print clips, gigabytes and time, from a short sample; write nothing')
   own = parser.add_argument_group('own videos')
   add = own.add_argument
   add('--name', help='name of the dataset; it is written to DATA_DIR/NAME')
@@ -86,9 +105,6 @@ def _parser() -> argparse.ArgumentParser:
     help='part of the participants without a split that goes to the test split (default: %(default)s)',
   )
   add('--seed', type=int, default=0, help='decides which participants those are (default: %(default)s)')
-  add('--workers', type=int, default=0, help='videos decoded at a time (default: one per core)')
-  add('--dry-run', action='store_true', help='check the manifest and open every video; write nothing')
-  add('--estimate', action='store_true', help='print clips, gigabytes and time, from a short sample; write nothing')
   add('--overwrite', action='store_true', help='replace a dataset of this name that was made otherwise')
   return parser
 

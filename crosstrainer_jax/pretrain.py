@@ -16,7 +16,9 @@ from flax import nnx
 
 from crosstrainer_jax import settings
 from crosstrainer_jax.datasets.skillsim import generic
+from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.models import encoders
+from crosstrainer_jax.provenance import claim_workdir
 from crosstrainer_jax.training import optimizer, pretraining, sharding
 from crosstrainer_jax.training.checkpoints import Checkpoints
 from crosstrainer_jax.training.loop import fit
@@ -34,8 +36,7 @@ def main(argv: list[str]) -> None:
   del argv
   config = settings.config_from_flags()
   workdir = Path(flags.FLAGS.workdir)
-  workdir.mkdir(parents=True, exist_ok=True)
-  settings.record_environment(workdir, config, f'generic motion, seed {config.seed}')
+  claim_workdir(workdir, config, {'data_fingerprint': f'generic motion, seed {config.seed}'})
   mesh = sharding.make_mesh(config.mesh)
 
   encoder_config, encoder = encoders.build(config.encoder.name, config.encoder.model.to_dict(), config.seed)
@@ -87,7 +88,7 @@ def main(argv: list[str]) -> None:
   }
   digest = encoders.save(path, config.encoder.name, encoder_config, state.params['encoder'], notes)
   say(f'{path}  {path.stat().st_size / 2**20:.2f} MiB  sha256 {digest}')
-  (workdir / 'sha256.txt').write_text(f'{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n')
+  write_atomically(workdir / 'sha256.txt', f'{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n')
 
 
 def target_weights(names: Sequence[str], emphasis: float) -> np.ndarray:

@@ -17,6 +17,7 @@ from crosstrainer_jax import datasets
 from crosstrainer_jax.inference import confidence
 from crosstrainer_jax.inference.coach import Card
 from crosstrainer_jax.input import examples, pipeline, prompts, splits
+from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.models.proficiency import fit_probe
 from crosstrainer_jax.run import Run
 from crosstrainer_jax.training import stages
@@ -95,6 +96,10 @@ def _train(
   # Every stage draws its own order, the same one in every run with this seed.
   seed = int(hashlib.sha256(f'{config.seed} {folder}'.encode()).hexdigest()[:8], 16) % 2**31
   video = dataclasses.replace(run.video, hidden=hidden)
+  evaluate = None
+  if config.training.evaluate_every and run.split.validation:
+    held_back = dataclasses.replace(stage, train=run.split.validation)
+    evaluate = stages.make_evaluate(run.blueprint, held_back, video, config.training.batch_size, run.mesh)
   outcome = stages.train_stage(
     run.workdir / folder,
     folder,
@@ -107,6 +112,7 @@ def _train(
     mesh=run.mesh,
     seed=seed,
     writer=writer,
+    evaluate=evaluate,
   )
   return outcome.params
 
@@ -116,17 +122,19 @@ def _out_of_fold(run: Run, writer: MetricWriter) -> dict[int, list[str]]:
   config, path = run.config, run.workdir / 'folds' / 'predicted.json'
   if path.is_file():
     by_id = json.loads(path.read_text())
-    return {i: by_id[run.clips[i].clip_id] for i in run.split.train}
+    return {i: by_id[run.clips[i].clip_id] for i in run.split.train if run.clips[i].clip_id in by_id}
   predicted: dict[int, list[str]] = {}
   if config.stage2.folds:
     parts = splits.folds(run.clips, run.split.train, config.stage2.folds, config.split.seed)
+    if not parts:
+      say('  a single clip leaves nothing to predict out of fold: stage II sees true attributes alone')
     for number, fold in enumerate(parts):
       others = [i for part in parts if part is not fold for i in part]
       updates = stages.updates_of(config.stage2.fold_epochs, len(others), config.training.batch_size)
       task = pipeline.Task(examples.ATTRIBUTES, 1)
       params = _train(run, f'folds/{number}', run.initial, [task], others, updates, writer)
       predicted |= dict(zip(fold, predict_attributes(run, params, fold), strict=True))
-    path.write_text(json.dumps({run.clips[i].clip_id: listed for i, listed in predicted.items()}))
+    write_atomically(path, json.dumps({run.clips[i].clip_id: listed for i, listed in predicted.items()}))
   return predicted
 
 
@@ -184,12 +192,15 @@ def _write_card(run: Run, params: nnx.State) -> None:
     views=run.views,
     seconds=run.seconds,
     frames=run.seconds * run.video_encoder.config.frames_per_token,
-    fit='letterbox',
+    fit=run.source.fit,
     threshold=threshold,
     precision=precision,
     encoder=run.video_encoder.fingerprint,
+    validation_clips=len(indices),
   ).write(run.workdir)
-  if threshold > 1:
+  if not indices:
+    say('  nobody is left to validate: never sure')
+  elif threshold > 1:
     say(
       f'  no threshold reaches a precision of {config.assess.target_precision:.0%} (best {precision:.0%}): never sure'
     )

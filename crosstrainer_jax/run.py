@@ -12,14 +12,14 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from crosstrainer_jax import settings
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
 from crosstrainer_jax.inference.assessment import Assessor
-from crosstrainer_jax.inference.encoding import common_shape, encode_dataset, fitted
+from crosstrainer_jax.inference.encoding import check_rate, common_shape, encode_dataset, fitted
 from crosstrainer_jax.input import examples, features, prompts, splits, tokenizer
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
 from crosstrainer_jax.models import encoders, mapper
 from crosstrainer_jax.models.proficiency import Probe
+from crosstrainer_jax.provenance import claim_workdir
 from crosstrainer_jax.training import sharding, stages
 from crosstrainer_jax.training.telemetry import say, timed
 
@@ -108,7 +108,12 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   mesh = sharding.make_mesh(config.mesh)
   source = ClipSource(dataset)
   video_encoder = encoders.load(config.encoder.weights)
-  settings.claim_workdir(workdir, config, source.fingerprint, video_encoder.fingerprint)
+  claim_workdir(
+    workdir,
+    config,
+    {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint},
+    dataset=str(source.directory.absolute()),
+  )
 
   with timed('attributes'):
     found = discover_dataset(dataset, workdir / 'attributes.jsonl', config.discovery.backend, progress=False)
@@ -128,6 +133,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   )
 
   with timed('video features'):
+    check_rate((clip.frame_times for clip in clips), video_encoder)
     views, frames = common_shape((clip.frame_times for clip in clips), video_encoder)
     for clip in clips:
       missing = [(0, views - clip.frame_times.shape[0]), (0, frames - clip.frame_times.shape[1])]
@@ -138,7 +144,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
       cache = encode_dataset(source, folder, video_encoder, mesh, config.encoder.batch_size, (views, frames))
   seconds = frames // video_encoder.config.frames_per_token
 
-  words = _words(config, workdir, clips, split)
+  with timed('tokenizer'):
+    words = _words(config, workdir, clips, split)
   text = examples.Encoder(words, views * seconds, config.prompt.k)
   video_id = words.convert_tokens_to_ids(prompts.VIDEO)
   joint = None if cache is not None else nnx.merge(video_encoder.graph, video_encoder.params)

@@ -1,4 +1,4 @@
-"""Configs of a run: loaded, overridden, checked, written down.
+"""Configs of a run: loaded, overridden, checked.
 
 A config is a Python file with `get_config(arg)` that returns an `ml_collections.ConfigDict`. A verb reads it so:
 
@@ -14,15 +14,12 @@ and its user writes `--config=configs/cross_sport.py:held_out=soccer --config.st
 """
 
 import ast
-import importlib.metadata
+import hashlib
 import importlib.util
 import inspect
-import json
 import os
 import pathlib
-import platform
 import re
-import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +35,8 @@ from crosstrainer_jax.configs import arguments
 # what is defined here for a verb shows in that verb's --help
 flags.disclaim_key_flags()
 
-PACKAGE = pathlib.Path(__file__).resolve().parent
+# Settings of which a run may change its mind: they decide nothing that is trained.
+DURING_A_RUN = ('eval.', 'assess.')
 
 
 class SettingsError(ValueError):
@@ -68,6 +66,10 @@ def load_config(path_with_arg: str, overrides: Sequence[str] = ()) -> ml_collect
   config.lock()
   for override in overrides:
     _apply(config, override.removeprefix('--config.'))
+  # A run is opened from other folders as well.
+  weights = flatten(config).get('encoder.weights', '')
+  if pathlib.Path(weights).is_file():
+    config.encoder.weights = str(pathlib.Path(weights).absolute())
   problems = rules.problems(flatten(config))
   if problems:
     raise SettingsError('\n'.join([f'{path_with_arg} does not fit together:', *(f'  {p}' for p in problems)]))
@@ -79,10 +81,17 @@ def config_name(path_with_arg: str) -> str:
   return pathlib.PurePath(path_with_arg.partition(':')[0]).stem
 
 
-def run_name(path_with_arg: str) -> str:
-  """`cross_sport-smoke` of `configs/cross_sport.py:smoke`: the run's default folder under `runs/`."""
-  name, arg = config_name(path_with_arg), path_with_arg.partition(':')[2]
-  return f'{name}-{re.sub(r"[^A-Za-z0-9_=.,-]", "_", arg)}' if arg else name
+def run_name(path_with_arg: str, overrides: Sequence[str] = ()) -> str:
+  """`cross_sport-smoke-seed=1` of `configs/cross_sport.py:smoke` with `seed=1`: a run's default folder under `runs/`.
+
+  Overrides that a run may change later (`DURING_A_RUN`) are no part of its name.
+  """
+  changed = [o.removeprefix('--config.') for o in overrides]
+  changed = [o for o in changed if not o.startswith(DURING_A_RUN)]
+  parts = [config_name(path_with_arg), path_with_arg.partition(':')[2], ','.join(changed)]
+  name = re.sub(r'[^A-Za-z0-9_=.,-]', '_', '-'.join(filter(None, parts)))
+  # file systems take 255 bytes
+  return name if len(name) <= 200 else f'{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}'
 
 
 def shipped_configs() -> list[str]:
@@ -241,125 +250,6 @@ def keep_compiled(folder: str | os.PathLike[str]) -> None:
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 
-# --- Writing down
-
-
 def dump(config: ml_collections.ConfigDict) -> str:
   """Stable text of a config: sorted lines `a.b.c = value`."""
   return ''.join(f'{path} = {value!r}\n' for path, value in flatten(config).items())
-
-
-def claim_workdir(
-  workdir: str | os.PathLike[str],
-  config: ml_collections.ConfigDict,
-  data_fingerprint: str,
-  encoder_fingerprint: str,
-) -> None:
-  """Records what the run in `workdir` is.
-
-  Raises:
-    SettingsError: the folder holds a run of another config (`eval` and `assess` apart), on other data, or with another
-      video encoder.
-  """
-  workdir = pathlib.Path(workdir)
-  if (workdir / 'config.json').is_file():
-    old, new = flatten(recorded_config(workdir)), flatten(config)
-    differences = [
-      f'of another config ({name}: {old.get(name)!r} → {new.get(name)!r})'
-      for name in {**old, **new}
-      if old.get(name) != new.get(name) and not name.startswith(('eval.', 'assess.'))
-    ]
-    recorded = recorded_environment(workdir)
-    for what, now in (('data_fingerprint', data_fingerprint), ('encoder_fingerprint', encoder_fingerprint)):
-      if recorded.get(what, now) != now:
-        differences.append(f'with another {what.replace("_", " ")} ({recorded[what]}, now {now})')
-    if differences:
-      raise SettingsError(
-        f'{workdir} holds a run {"; ".join(differences[:5])}. Choose another --workdir, or delete that folder.'
-      )
-  record_environment(workdir, config, data_fingerprint, encoder_fingerprint=encoder_fingerprint)
-
-
-def recorded_environment(workdir: str | os.PathLike[str]) -> dict[str, Any]:
-  """What `record_environment` wrote."""
-  result: dict[str, Any] = json.loads((pathlib.Path(workdir) / 'environment.json').read_text())
-  return result
-
-
-def record_environment(
-  workdir: str | os.PathLike[str], config: ml_collections.ConfigDict, data_fingerprint: str, **more: str
-) -> None:
-  """Writes `config.json` and `environment.json`: what another person needs to make the same run."""
-  workdir = pathlib.Path(workdir)
-  workdir.mkdir(parents=True, exist_ok=True)
-  devices = jax.devices()
-  environment = {
-    'command': [sys.executable, *sys.argv],
-    **_commit(),
-    'seed': config.get('seed'),
-    'data_fingerprint': data_fingerprint,
-    **more,
-    'python': platform.python_version(),
-    'platform': platform.platform(),
-    'device_kind': devices[0].device_kind,
-    'devices': len(devices),
-    'processes': jax.process_count(),
-    'packages': _package_versions(),
-  }
-  _write_json(workdir / 'config.json', config.to_dict())
-  _write_json(workdir / 'environment.json', environment)
-
-
-def recorded_config(workdir: str | os.PathLike[str]) -> ml_collections.ConfigDict:
-  """The locked config that `record_environment` wrote; lists come back as tuples."""
-  path = pathlib.Path(workdir) / 'config.json'
-  if not path.is_file():
-    raise SettingsError(f'{workdir} is not the folder of a run: it has no config.json')
-  return ml_collections.ConfigDict(_with_tuples(json.loads(path.read_text()))).lock()
-
-
-def _with_tuples(value: Any) -> Any:
-  if isinstance(value, dict):
-    return {k: _with_tuples(v) for k, v in value.items()}
-  return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value
-
-
-def _write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-  # renamed into place, so that a kill leaves the old file or the new one
-  temporary = path.with_suffix('.partial')
-  temporary.write_text(json.dumps(content, indent=2, sort_keys=True, default=str) + '\n')
-  temporary.replace(path)
-
-
-def _commit() -> dict[str, Any]:
-  """Commit of the checkout that the package runs from, and whether tracked files differ from it."""
-  root = PACKAGE.parent
-
-  def git(*command: str) -> str | None:
-    try:
-      done = subprocess.run(['git', '-C', str(root), *command], capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-      return None
-    return done.stdout.strip()
-
-  # an installed wheel may lie inside another project's checkout, whose commit says nothing
-  top = git('rev-parse', '--show-toplevel')
-  commit = git('rev-parse', 'HEAD') if top and pathlib.Path(top).resolve() == root else None
-  if commit is None:
-    return {'commit': 'not a checkout', 'dirty': None}
-  return {'commit': commit, 'dirty': bool(git('status', '--porcelain', '--untracked-files=no'))}
-
-
-def _package_versions() -> dict[str, str]:
-  """Versions of the declared dependencies that are installed, and of jaxlib and libtpu, which come with jax."""
-  # a checkout that was built in holds a second description of the package, perhaps an old one
-  found = importlib.metadata.distributions(name='crosstrainer_jax')
-  declared = [requirement for distribution in found for requirement in distribution.requires or ()]
-  names = {re.split(r'[^\w.-]', requirement, maxsplit=1)[0] for requirement in declared}
-  versions = {}
-  for name in sorted(names | {'crosstrainer_jax', 'jaxlib', 'libtpu'}):
-    try:
-      versions[name] = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-      continue
-  return versions

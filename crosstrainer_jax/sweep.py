@@ -24,19 +24,19 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 from absl import flags
 
-from crosstrainer_jax import settings, train
+from crosstrainer_jax import provenance, settings, train
 from crosstrainer_jax.configs import arguments, compact, sweeps
 from crosstrainer_jax.evaluation import dials
 from crosstrainer_jax.evaluation.aggregate import aggregate
-from crosstrainer_jax.evaluation.predictions import write_atomically
 from crosstrainer_jax.evaluation.report import Report, read_report
+from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.recipe import CROSSTRAINER
 from crosstrainer_jax.training.telemetry import say
 
@@ -167,7 +167,7 @@ def choose(runs: Sequence[Run], pattern: str) -> list[Run]:
 def _refuse_another(run: Run) -> None:
   if not (run.workdir / 'config.json').is_file():
     return
-  old, new = settings.flatten(settings.recorded_config(run.workdir)), settings.flatten(run.config)
+  old, new = settings.flatten(provenance.recorded_config(run.workdir)), settings.flatten(run.config)
   changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
   if changed:
     listed = ', '.join(f'{key}: {old.get(key)!r} → {new.get(key)!r}' for key in changed[:5])
@@ -273,7 +273,7 @@ def _transfer_results(runs: Sequence[Run], command: str, pictures: Path) -> tupl
   reports = [run.report() for run in runs]
   summary = dataclasses.replace(aggregate(reports), commands=[command])
   summary.print()
-  facts = provenance(runs)
+  facts = origin(runs)
 
   def render(columns: Sequence[str], folder: Path) -> str:
     for column in columns:
@@ -307,7 +307,7 @@ def _dials_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[R
     if columns:
       raise settings.SettingsError('the block of the sweep dials has no choice of columns: write <!-- sweep:dials -->')
     links = [Path(os.path.relpath(path, folder)).as_posix() for path in paths.values()]
-    return dials.to_markdown(grid, facts, links) + '\n'.join(f'- {fact}' for fact in provenance(runs)) + '\n'
+    return dials.to_markdown(grid, facts, links) + '\n'.join(f'- {fact}' for fact in origin(runs)) + '\n'
 
   return render, dials.to_json(found)
 
@@ -324,7 +324,7 @@ def grid_of(runs: Sequence[Run]) -> dict[str, dict[float, list[Report]]]:
   return grid
 
 
-def provenance(runs: Sequence[Run]) -> list[str]:
+def origin(runs: Sequence[Run]) -> list[str]:
   """What was scored and by which code; no dates, so that the same runs give the same page."""
   scored: dict[str, None] = {}
   commits: dict[str, None] = {}
@@ -333,8 +333,9 @@ def provenance(runs: Sequence[Run]) -> list[str]:
     scored[
       f'{report.held_out}: {report.n_clips} clips, {report.n_headline} with a fault, in {report.n_takes} takes'
     ] = None
-    environment: Mapping[str, object] = json.loads((run.workdir / 'environment.json').read_text())
-    commits[f'{environment["commit"]}{" with local changes" if environment["dirty"] else ""}'] = None
+    environment = provenance.recorded_environment(run.workdir)
+    for start in (environment, *environment.get('later', ())):
+      commits[f'{start["commit"]}{" with local changes" if start["dirty"] else ""}'] = None
   seeds = ', '.join(str(seed) for seed in dict.fromkeys(run.config.seed for run in runs))
   return [
     f'Scored: {"; ".join(scored)}.',

@@ -10,8 +10,8 @@ from pathlib import Path
 from absl import flags
 
 from crosstrainer_jax import datasets, measure, recipe, settings
-from crosstrainer_jax.evaluation.predictions import write_atomically
 from crosstrainer_jax.evaluation.report import Report
+from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training import stages
 from crosstrainer_jax.training.telemetry import say, timed
@@ -25,7 +25,7 @@ _DRY_RUN = flags.DEFINE_bool('dry-run', False, 'Print what would be done, and do
 def main(argv: list[str]) -> None:
   del argv
   config = settings.config_from_flags()
-  workdir = Path(_WORKDIR.value or Path('runs') / settings.run_name(flags.FLAGS.config))
+  workdir = Path(_WORKDIR.value or Path('runs') / settings.run_name(flags.FLAGS.config, flags.FLAGS.override))
   if _DRY_RUN.value:
     say(plan(config, workdir))
     return

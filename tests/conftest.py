@@ -156,7 +156,7 @@ def small_data(small_run: pathlib.Path) -> pathlib.Path:
 @pytest.fixture(scope='session')
 def run(small_run: pathlib.Path, small_data: pathlib.Path) -> 'Run':
   """`small_run`, opened. Tests must not change it."""
-  from crosstrainer_jax import settings
+  from crosstrainer_jax import provenance
   from crosstrainer_jax.run import open_run
 
-  return open_run(settings.recorded_config(small_run), small_run, small_data)
+  return open_run(provenance.recorded_config(small_run), small_run, small_data)

@@ -110,14 +110,14 @@ def test_wheel_works_from_another_folder(wheel, tmp_path):
   program = """
 import importlib.resources, sys
 import crosstrainer_jax
-from crosstrainer_jax import settings
+from crosstrainer_jax import provenance, settings
 import crosstrainer_jax.datasets.skillsim, crosstrainer_jax.datasets.manifest
 assert crosstrainer_jax.__file__.startswith(sys.argv[1]), crosstrainer_jax.__file__
 assert crosstrainer_jax.datasets.__file__.startswith(sys.argv[1]), crosstrainer_jax.datasets.__file__
 configs = settings.shipped_configs()
 for config in configs:
   settings.load_config(config)
-assert settings.record_environment(sys.argv[2], settings.load_config(configs[0]), '') is None
+assert provenance.record_environment(sys.argv[2], settings.load_config(configs[0]), {}) is None
 print(len(configs), importlib.resources.files('crosstrainer_jax.input').joinpath('prompts.toml').is_file())
 """
   # -S leaves out site-packages and with it the editable install; the libraries come back after the wheel

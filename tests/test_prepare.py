@@ -85,12 +85,21 @@ def test_the_verb_off_a_terminal_prints_plain_lines(tmp_path):
 
 def test_skillsim_is_prepared_by_its_builder(monkeypatch):
   asked = []
-  builder = types.SimpleNamespace(prepare=asked.append)
+  builder = types.SimpleNamespace(
+    prepare=lambda *given: asked.append(('prepare', *given)), estimate=lambda *given: asked.append(('estimate', *given))
+  )
   package = types.ModuleType('crosstrainer_jax.datasets.skillsim')
   package.builder = builder
   monkeypatch.setitem(sys.modules, 'crosstrainer_jax.datasets.skillsim', package)
   verb.main(['skillsim', '--data_dir', 'somewhere'])
-  assert asked == ['somewhere']
+  verb.main(['skillsim', '--data_dir', 'somewhere', '--workers', '3', '--estimate'])
+  verb.main(['skillsim', '--data_dir', 'somewhere', '--dry-run'])
+  assert asked == [
+    ('prepare', 'somewhere', None), ('estimate', 'somewhere', 3), ('estimate', 'somewhere', None)
+  ]  # fmt: skip
+  with pytest.raises(SystemExit, match='--name, --mu1: for own videos'):
+    verb.main(['skillsim', '--name', 'mine', '--mu1', '1'])
+  assert len(asked) == 3
 
 
 def test_help_names_every_option(capsys):

@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 
-from crosstrainer_jax import recipe, settings
+from crosstrainer_jax import provenance, recipe
 from crosstrainer_jax.input import pipeline, splits
 from crosstrainer_jax.run import open_run
 
@@ -16,7 +16,7 @@ def test_a_stage_killed_before_its_end_resumes_from_its_checkpoint(small_run, sm
   shutil.copytree(small_run, workdir)
   (workdir / 'stage2' / 'done.json').unlink()
   shutil.rmtree(workdir / 'stage2' / 'params')
-  opened = open_run(settings.recorded_config(workdir), workdir, small_data)
+  opened = open_run(provenance.recorded_config(workdir), workdir, small_data)
   recipe.train(opened)
   assert 'stage2: resumed at update' in capsys.readouterr().out
   before = run.params('stage2')

@@ -1,6 +1,5 @@
 """Tests of crosstrainer_jax/settings.py and configs/arguments.py, and the golden dumps of every shipped config."""
 
-import json
 import pathlib
 import re
 import subprocess
@@ -12,7 +11,8 @@ import pytest
 from crosstrainer_jax import settings
 from crosstrainer_jax.configs import arguments
 
-GOLDEN = pathlib.Path(__file__).parent / 'golden' / 'configs'
+ROOT = pathlib.Path(__file__).parent.parent
+GOLDEN = ROOT / 'tests' / 'golden' / 'configs'
 
 EXAMPLE = """
 import ml_collections
@@ -137,6 +137,18 @@ def test_the_run_is_named_after_the_config_and_its_argument():
   )
 
 
+def test_what_a_run_may_not_change_later_is_in_its_name():
+  def name(*overrides):
+    return settings.run_name('configs/cross_sport.py:smoke', overrides)
+
+  assert name('seed=1') == name('--config.seed=1') == 'cross_sport-smoke-seed=1'
+  assert name('seed=1', 'mesh=(1, -1, 1)') == 'cross_sport-smoke-seed=1,mesh=_1,_-1,_1_'
+  assert name('eval.resamples=10', 'assess.samples=4') == 'cross_sport-smoke'
+  long = [name(f'training.optimizer.learning_rate_rules={"x" * 300}{n}') for n in range(2)]
+  assert long[0] != long[1]
+  assert max(map(len, long)) <= 200
+
+
 # --- The command line
 
 VERB = """
@@ -204,48 +216,6 @@ def test_dump_is_sorted_and_stable(example):
   assert "held_out = 'soccer'" in lines
 
 
-def test_environment_is_recorded(tmp_path, example):
-  config = settings.load_config(f'{example}:seed=7')
-  settings.record_environment(tmp_path / 'run', config, 'abc123')
-  environment = json.loads((tmp_path / 'run' / 'environment.json').read_text())
-  assert environment['seed'] == 7
-  assert environment['data_fingerprint'] == 'abc123'
-  assert environment['devices'] == 8
-  assert environment['device_kind'] == 'cpu'
-  assert {'jax', 'jaxlib', 'flax', 'numpy', 'crosstrainer_jax'} <= set(environment['packages'])
-  assert environment['commit'] == 'not a checkout' or re.fullmatch('[0-9a-f]{40}', environment['commit'])
-  assert sorted(path.name for path in (tmp_path / 'run').iterdir()) == ['config.json', 'environment.json']
-  assert settings.dump(settings.recorded_config(tmp_path / 'run')) == settings.dump(config)
-
-
-def test_a_workdir_keeps_its_run(tmp_path, example):
-  config = settings.load_config(f'{example}:seed=7')
-  settings.claim_workdir(tmp_path / 'run', config, 'data', 'encoder')
-  settings.claim_workdir(tmp_path / 'run', config, 'data', 'encoder')
-  assert settings.recorded_environment(tmp_path / 'run')['encoder_fingerprint'] == 'encoder'
-  for changed, message in (
-    ((settings.load_config(f'{example}:seed=8'), 'data', 'encoder'), r'of another config \(seed: 7 → 8\)'),
-    ((config, 'other', 'encoder'), r'another data fingerprint \(data, now other\)'),
-    ((config, 'data', 'other'), r'another encoder fingerprint \(encoder, now other\)'),
-  ):
-    with pytest.raises(settings.SettingsError, match=message + '.*Choose another --workdir'):
-      settings.claim_workdir(tmp_path / 'run', *changed)
-
-
-def test_a_commit_of_another_checkout_is_not_ours(tmp_path, monkeypatch):
-  """A wheel installed into an environment inside some other repository must not report that repository's commit."""
-  subprocess.run(['git', 'init', '-q', tmp_path], check=True)
-  package = tmp_path / 'site-packages' / 'crosstrainer_jax'
-  package.mkdir(parents=True)
-  monkeypatch.setattr(settings, 'PACKAGE', package)
-  assert settings._commit() == {'commit': 'not a checkout', 'dirty': None}
-
-
-def test_a_folder_without_a_run_is_refused(tmp_path):
-  with pytest.raises(settings.SettingsError, match='is not the folder of a run'):
-    settings.recorded_config(tmp_path)
-
-
 # --- The golden dumps
 
 
@@ -256,10 +226,10 @@ def _golden(path_with_arg: str) -> pathlib.Path:
 
 def _documented() -> list[str]:
   """Every shipped config, alone and with each argument that its docstring or the launch script's help shows."""
-  launch = (settings.PACKAGE.parent / 'launch_tpu.sh').read_text()
+  launch = (ROOT / 'launch_tpu.sh').read_text()
   found = []
   for path in settings.shipped_configs():
-    text = (settings.PACKAGE.parent / path).read_text() + launch
+    text = (ROOT / path).read_text() + launch
     found += [path, *sorted(set(re.findall(rf'{re.escape(path)}:[\w=,.]+\w', text)))]
   return found
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 from absl.testing import flagsaver
 
-from crosstrainer_jax import settings, sweep, train
+from crosstrainer_jax import provenance, settings, sweep, train
 from crosstrainer_jax.configs import compact, sweeps
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.evaluation import dials
@@ -33,7 +33,7 @@ def runs(monkeypatch, tmp_path):
 
   def run(config, workdir, data_dir, command):
     started.append(workdir.name)
-    settings.record_environment(workdir, config, 'data0')
+    provenance.record_environment(workdir, config, {})
     if workdir.name in started.broken:
       raise started.broken[workdir.name]
     report = report_of(config, command)
@@ -112,13 +112,13 @@ def test_transfer_writes_summary_and_pages(runs, tmp_path, capsys):
     r'=== soccer-seed1 \(2 of 8\): 0 s, CrossTrainer attribute F1 1\.0; 6 runs left, about 10 min', out
   ), out
   folder = tmp_path / 'runs' / 'sweeps' / 'transfer'
-  assert settings.recorded_config(folder / 'fitness-seed1').stage1.epochs == 1.0
+  assert provenance.recorded_config(folder / 'fitness-seed1').stage1.epochs == 1.0
   assert read_report(folder / 'fitness-seed1' / 'report.json').command == (
     './launch_tpu.sh configs/cross_sport.py:held_out=fitness,seed=1 '
     '\'--config.eval.rows=("end to end without attributes",)\' --config.stage1.epochs=1'
   )
   # the language prior is trained with one seed
-  assert [settings.recorded_config(folder / f'soccer-seed{seed}').eval.rows for seed in (0, 1)] == [
+  assert [provenance.recorded_config(folder / f'soccer-seed{seed}').eval.rows for seed in (0, 1)] == [
     (END_TO_END, ZEROED),
     (END_TO_END,),
   ]
@@ -234,7 +234,7 @@ def test_dials_wait_for_all_runs(runs, tmp_path, capsys):
 
 def test_smoke_runs_lie_apart(runs, tmp_path):
   verb('transfer', '--held_out=soccer', '--seeds=3', '--smoke')
-  config = settings.recorded_config(tmp_path / 'runs/sweeps/transfer-smoke/soccer-seed3')
+  config = provenance.recorded_config(tmp_path / 'runs/sweeps/transfer-smoke/soccer-seed3')
   assert config.data.skillsim.train_clips == 48
   assert config.seed == 3
 
@@ -290,31 +290,31 @@ def test_a_block_without_its_end_swallows_no_other(tmp_path):
 
 
 def test_shipped_page_has_both_blocks():
-  page = settings.PACKAGE.parent / 'docs' / 'results.md'
+  page = provenance.PACKAGE.parent / 'docs' / 'results.md'
   if not page.is_file():
     pytest.skip('not a checkout')
   for name in sweeps.SWEEPS:
     sweep.replace_block(page, name, lambda columns, folder: None)
 
 
-def test_local_changes_show_in_the_provenance(runs, tmp_path):
+def test_local_changes_show_in_the_origin(runs, tmp_path):
   verb('transfer', '--held_out=soccer', '--seeds=0')
   [run] = sweep.plan(sweeps.transfer(['soccer'], ['0']), tmp_path / 'runs/sweeps/transfer')
   path = run.workdir / 'environment.json'
   for dirty, text in ((True, 'Commit: abc with local changes.'), (False, 'Commit: abc.')):
     path.write_text(json.dumps(json.loads(path.read_text()) | {'commit': 'abc', 'dirty': dirty}))
-    assert sweep.provenance([run])[-1] == text
+    assert sweep.origin([run])[-1] == text
   assert dataclasses.replace(run, workdir=tmp_path).done is False
 
 
 def test_the_report_of_the_main_job_serves_both_sweeps(small_run):
-  run = sweep.Run('soccer-seed0', settings.recorded_config(small_run), small_run, 'the command')
+  run = sweep.Run('soccer-seed0', provenance.recorded_config(small_run), small_run, 'the command')
   assert run.done
   assert run.seconds > 1
   found = dials.gaps(sweep.grid_of([run]))
   assert {(gap.dial, gap.score) for gap in found} == {(dial, score) for dial in sweeps.DIALS for score in dials.SCORES}
   assert {'attribute F1', 'feedback F1'} <= set(aggregate([run.report()]).columns)
-  assert sweep.provenance([run])[0].startswith('Scored: soccer: 4 clips, ')
+  assert sweep.origin([run])[0].startswith('Scored: soccer: 4 clips, ')
 
 
 def test_help_shows_its_own_flags():

@@ -5,11 +5,11 @@ import json
 import pytest
 from absl import flags
 
-from crosstrainer_jax import settings, train
+from crosstrainer_jax import provenance, settings, train
 
 
 def recorded(workdir):
-  return settings.recorded_config(workdir)
+  return provenance.recorded_config(workdir)
 
 
 def test_the_workdir_holds_what_the_architecture_page_says(small_run):

@@ -9,7 +9,6 @@ import collections
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from crosstrainer_jax.discovery import backend as backends
 from crosstrainer_jax.discovery.agreement import Agreement, agreement, table
 from crosstrainer_jax.discovery.backend import Attributes
+from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.source import ClipSource
 
 _TOP = 8
@@ -151,6 +151,4 @@ def _read_lines(path: Path, report: Report) -> Iterator[dict[str, object]]:
 
 
 def _replace(output: Path, lines: dict[str, dict[str, object]]) -> None:
-  fresh = output.with_name(output.name + '.tmp')
-  fresh.write_text(''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in lines.values()), encoding='utf-8')
-  os.replace(fresh, output)
+  write_atomically(output, ''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in lines.values()))

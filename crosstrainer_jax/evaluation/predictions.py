@@ -6,12 +6,12 @@ import dataclasses
 import json
 import math
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
+from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.record import LEVELS
 
 __all__ = [
@@ -20,7 +20,6 @@ __all__ = [
   'align',
   'read_predictions',
   'read_references',
-  'write_atomically',
   'write_predictions',
   'write_references',
 ]
@@ -64,21 +63,6 @@ def align(predictions: Sequence[Prediction], references: Sequence[Reference]) ->
   if problems:
     raise ValueError(f'Predictions and references do not fit: {"; ".join(problems)}. Were they made on one split?')
   return [by_clip[clip] for clip in clips]
-
-
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-  """Writes beside the target and renames, so that a reader never sees half a file."""
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  try:
-    with os.fdopen(handle, 'w', encoding='utf-8') as file:
-      file.write(text)
-    os.chmod(temporary, 0o644)  # mkstemp makes it private
-    os.replace(temporary, path)
-  except BaseException:
-    os.unlink(temporary)
-    raise
 
 
 def _write(path: str | os.PathLike[str], answers: Iterable[Prediction] | Iterable[Reference]) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from crosstrainer_jax.evaluation.bootstrap import Interval
-from crosstrainer_jax.evaluation.predictions import write_atomically
 from crosstrainer_jax.evaluation.table import MISSING, Footnotes, Table, markdown, show, terminal
+from crosstrainer_jax.input.files import write_atomically
 
 # The rows in the order of the table; others follow after them.
 ROWS = (

@@ -15,6 +15,7 @@ from flax import nnx
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import make_encode
 from crosstrainer_jax.input import examples, prompts, splits, tokenizer, video
+from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.record import LEVELS
 from crosstrainer_jax.models import encoders
 from crosstrainer_jax.models.proficiency import Probe
@@ -35,6 +36,7 @@ class Card:
     fit: how a frame becomes a square, as in the training data.
     threshold: probability below which an attribute is "not sure"; precision: of attributes above it, on validation.
     encoder: fingerprint of the video encoder that it was trained on.
+    validation_clips: on which the threshold was set; without any it is never reached.
   """
 
   dataset: str
@@ -47,9 +49,10 @@ class Card:
   threshold: float
   precision: float
   encoder: str
+  validation_clips: int
 
   def write(self, workdir: str | Path) -> None:
-    (Path(workdir) / MODEL_FILE).write_text(json.dumps(dataclasses.asdict(self), indent=1) + '\n')
+    write_atomically(Path(workdir) / MODEL_FILE, json.dumps(dataclasses.asdict(self), indent=1) + '\n')
 
   @classmethod
   def read(cls, workdir: str | Path) -> 'Card':
@@ -200,7 +203,12 @@ class Coach:
     start = time.monotonic()
     tell('decoding')
     spans = self._spans(paths, stride)
-    frames, times = self._read(paths, spans)
+    frames, times, gaps = self._read(paths, spans)
+    warnings = self._warnings(sport)
+    if gaps.any():
+      seen = np.isfinite(times).any((1, 2))
+      warnings.insert(0, _broken(spans, gaps, seen))
+      spans, frames, times = [span for span, shown in zip(spans, seen, strict=True) if shown], frames[seen], times[seen]
     timing['decode'] = time.monotonic() - start
 
     start = time.monotonic()
@@ -210,25 +218,35 @@ class Coach:
 
     start = time.monotonic()
     tell('generating')
+    self._assessor.cut = 0
     segments = self._answer(sport, spans, features, valid)
     timing['generate'] = time.monotonic() - start
-    return Assessment([str(p) for p in paths], sport, segments, self._warnings(sport), timing)
+    if self._assessor.cut:
+      warnings.append(f'{self._assessor.cut} of {len(segments)} texts were cut: raise config.eval.max_feedback_tokens')
+    return Assessment([str(p) for p in paths], sport, segments, warnings, timing)
 
   def _spans(self, paths: Sequence[Path], stride: float) -> list[tuple[float, float]]:
     duration = min(video.probe(path).duration for path in paths)
     return video.sliding_windows(duration, self.window, stride or self.window)
 
-  def _read(self, paths: Sequence[Path], spans: Sequence[tuple[float, float]]) -> tuple[np.ndarray, np.ndarray]:
-    """uint8[N, V, T, H, W, 3] and float32[N, V, T]; views that were not given are padding."""
+  def _read(
+    self, paths: Sequence[Path], spans: Sequence[tuple[float, float]]
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """uint8[N, V, T, H, W, 3], float32[N, V, T] and bool[N], where a file promises frames that it does not hold.
+
+    Views that were not given are padding.
+    """
     size, fps, count = self._encoder.config.image_size, self._encoder.config.fps, self.card.frames
     frames = np.zeros((len(spans), self.card.views, count, size, size, 3), np.uint8)
     times = np.full((len(spans), self.card.views, count), np.nan, np.float32)
+    gaps = np.zeros(len(spans), bool)
     wanted = [[begin + i / fps for i in range(count) if i == 0 or begin + i / fps < end] for begin, end in spans]
     for view, path in enumerate(paths):
       for number, window in enumerate(video.read_windows(path, wanted, size, self.card.fit)):
         shown = len(window.frames)
         frames[number, view, :shown], times[number, view, :shown] = window.frames, window.times
-    return frames, times
+        gaps[number] |= window.missing > 0
+    return frames, times, gaps
 
   def _features(self, frames: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     parts = []
@@ -285,9 +303,20 @@ class Coach:
       )
     if sport not in self.card.sports:
       warnings.append(f'{sport!r} was not among its training sports ({", ".join(self.card.sports)})')
-    if self.card.threshold > 1:
+    if not self.card.validation_clips:
+      warnings.append('it had too few people to validate on, so it does not know when to be sure, and never is')
+    elif self.card.threshold > 1:
       warnings.append('on validation no attribute was right often enough, so it is never sure')
     return warnings
+
+
+def _broken(spans: Sequence[tuple[float, float]], gaps: np.ndarray, seen: np.ndarray) -> str:
+  first = spans[int(np.argmax(gaps))][0]
+  left_out = f', {int((~seen).sum())} of which show nothing and are left out' if not seen.all() else ''
+  return (
+    f'the file is damaged or breaks off: frames are missing in {int(gaps.sum())} of {len(spans)} segments, '
+    f'from {first:.1f} s on{left_out}'
+  )
 
 
 def load(workdir: str | Path, config: Any = None, folder: str = 'stage2') -> Coach:

@@ -40,6 +40,23 @@ def common_shape(times: Iterable[np.ndarray], encoder: Encoder) -> tuple[int, in
   return int(views), int(frames + -frames % encoder.config.frames_per_token)
 
 
+def check_rate(times: Iterable[np.ndarray], encoder: Encoder) -> None:
+  """Raises ValueError where clips, by their frame times float32[V, T], have another frame rate than the encoder's."""
+  seconds, steps = 0.0, 0
+  for row in times:
+    for view in row:
+      real = view[np.isfinite(view)]
+      if len(real) > 1:
+        seconds, steps = seconds + float(real[-1] - real[0]), steps + len(real) - 1
+  wanted = encoder.config.fps
+  # The frames of a video are not exactly where they are asked for.
+  if steps and not 0.75 < seconds / steps * wanted < 1.33:
+    raise ValueError(
+      f'clips of {steps / max(seconds, 1e-9):.2g} frames a second, but the encoder takes {wanted}: '
+      f'prepare the data with --fps {wanted}'
+    )
+
+
 def fitted(
   frames: np.ndarray, times: np.ndarray, encoder: Encoder, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,8 @@ import numpy as np
 from array_record.python import array_record_module
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+from crosstrainer_jax.input.files import replacing, write_atomically
+
 PART = 512
 
 
@@ -68,17 +70,14 @@ def write(
     else:
       features = encode(range(start, start + count))
       shape = list(features.shape[1:])
-      temporary = path.with_suffix('.partial')
-      writer = array_record_module.ArrayRecordWriter(str(temporary), 'group_size:1')
-      for row in features:
-        writer.write(np.ascontiguousarray(row, np.float16).tobytes())
-      writer.close()
-      side.write_text(json.dumps(shape))
-      temporary.rename(path)
+      write_atomically(side, json.dumps(shape))
+      with replacing(path) as fresh:
+        writer = array_record_module.ArrayRecordWriter(str(fresh), 'group_size:1')
+        for row in features:
+          writer.write(np.ascontiguousarray(row, np.float16).tobytes())
+        writer.close()
     report(count)
-  header = directory / 'header.partial'
-  header.write_text(json.dumps({'shape': shape, 'encoder': encoder, 'clips': clips}))
-  header.rename(directory / 'header.json')
+  write_atomically(directory / 'header.json', json.dumps({'shape': shape, 'encoder': encoder, 'clips': clips}))
   return FeatureCache(directory)
 
 

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
+from crosstrainer_jax.input import video
+from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.record import Clip
 
 _LIGHT_FIELDS = (
@@ -67,6 +68,12 @@ class ClipSource:
   def __len__(self) -> int:
     return int(self._starts[-1])
 
+  @property
+  def fit(self) -> video.Fit:
+    """How a frame became a square."""
+    fit: video.Fit = (self._builder.info.metadata or {}).get('fit', 'letterbox')
+    return fit
+
   def __getitem__(self, index: int) -> Clip:
     """The whole record of clip `index`, frames included."""
     pool, row = self._locate(index)
@@ -93,10 +100,8 @@ class ClipSource:
     if kept.is_file() and (known := json.loads(kept.read_text()))['files'] == files:
       return str(known['fingerprint'])
     fingerprint = self._hash()
-    partial = kept.with_suffix(f'.{os.getpid()}.partial')
     with contextlib.suppress(OSError):  # where nothing can be written, it is made every time
-      partial.write_text(json.dumps({'fingerprint': fingerprint, 'files': files}, indent=1) + '\n')
-      partial.replace(kept)
+      write_atomically(kept, json.dumps({'fingerprint': fingerprint, 'files': files}, indent=1) + '\n')
     return fingerprint
 
   def _hash(self) -> str:

@@ -9,7 +9,7 @@
 | FIT | every clip | the same clips: shows that a few own videos can be learned, and claims no more |
 
 People never cross (but in FIT): whoever is in the test part is in no other part, in any setting; validation is by
-person too.
+person too. Whom the dataset itself put into its pools `test` and `validation`, tests and validates.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from crosstrainer_jax.input.source import ClipInfo
 SETTINGS = ('FS', 'ZS-1', 'ZS-2', 'ZS-3')
 # Trains and tests on the same clips, so nothing that holds of the settings above holds of it.
 FIT = 'FIT'
-TEST_POOL = 'test'
+TEST_POOL, VALIDATION_POOL = 'test', 'validation'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def make_split(
     setting: one of `SETTINGS`, or `FIT`.
     held_out: the sport (ZS-3), the skill (ZS-1, ZS-2: `skill` or `sport/skill`), or for FS a sport to test on, '' for
       all.
-    validation_share: share of the training people who validate.
+    validation_share: share of the training people who validate, where the dataset names none.
 
   Raises:
     ValueError: unknown setting or name (the known ones are listed), a part without clips, or a leak.
@@ -66,9 +66,10 @@ def make_split(
     return clip.sport not in {sport for sport, _ in target}
 
   learners = sorted({clip.participant for clip in clips if clip.participant not in testers and trains(clip)})
-  validators = set(
-    sorted(learners, key=lambda person: _draw(seed, 'validation', person))[: round(validation_share * len(learners))]
-  )
+  validators = {clip.participant for clip in clips if clip.pool == VALIDATION_POOL} & set(learners)
+  if not validators:
+    drawn = sorted(learners, key=lambda person: _draw(seed, 'validation', person))
+    validators = set(drawn[: round(validation_share * len(learners))])
   parts: dict[str, list[int]] = {'train': [], 'validation': [], 'test': []}
   for index, clip in enumerate(clips):
     if clip.participant in testers:
@@ -112,18 +113,20 @@ def check_leaks(clips: Sequence[ClipInfo], split: Split, setting: str, held_out:
 
 
 def folds(clips: Sequence[ClipInfo], train: Sequence[int], count: int, seed: int = 0) -> list[list[int]]:
-  """Cuts the training part into `count` folds by person, for attributes that are predicted out of fold.
+  """Cuts the training part into `count` folds, for attributes that are predicted out of fold.
 
-  Raises:
-    ValueError: fewer people than folds.
+  Folds are by person; where there are fewer people than folds, by take; where there are fewer takes, by clip. Fewer
+  clips than folds make as many folds as clips, and a single one none.
   """
-  people = sorted({clips[i].participant for i in train}, key=lambda person: _draw(seed, 'fold', person))
-  if len(people) < count:
-    raise ValueError(
-      f'config.stage2.folds={count} needs as many people in training, there are {len(people)}; set it to {len(people)}'
-    )
-  fold = {person: number % count for number, person in enumerate(people)}
-  return [[i for i in train if fold[clips[i].participant] == number] for number in range(count)]
+  for field in ('participant', 'take', 'clip_id'):
+    names = sorted({getattr(clips[i], field) for i in train}, key=lambda name: _draw(seed, 'fold', name))
+    if len(names) >= count:
+      break
+  count = min(count, len(names))
+  if count < 2:
+    return []
+  fold = {name: number % count for number, name in enumerate(names)}
+  return [[i for i in train if fold[getattr(clips[i], field)] == number] for number in range(count)]
 
 
 def _target(clips: Sequence[ClipInfo], setting: str, held_out: str) -> set[tuple[str, str]]:

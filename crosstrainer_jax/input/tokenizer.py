@@ -7,6 +7,7 @@ from typing import Protocol, cast
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from crosstrainer_jax.input.files import replacing
 from crosstrainer_jax.input.prompts import VIDEO
 
 PAD, BOS, EOS = '<pad>', '<s>', '</s>'
@@ -59,7 +60,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path
     additional_special_tokens=[VIDEO],
     clean_up_tokenization_spaces=False,
   )
-  fast.save_pretrained(str(directory))
+  with replacing(directory) as fresh:
+    fast.save_pretrained(str(fresh))
   return load_tokenizer(directory)
 
 

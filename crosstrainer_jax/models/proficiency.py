@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from crosstrainer_jax.input.files import replacing
 from crosstrainer_jax.input.record import LEVELS
 
 
@@ -26,8 +27,8 @@ class Probe(NamedTuple):
     return jnp.asarray(v) @ self.kernel + self.bias
 
   def save(self, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, kernel=np.asarray(self.kernel), bias=np.asarray(self.bias))
+    with replacing(path) as fresh:
+      np.savez(fresh, kernel=np.asarray(self.kernel), bias=np.asarray(self.bias))
 
   @classmethod
   def load(cls, path: Path) -> 'Probe | None':

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -25,6 +26,12 @@ class Batches(Protocol):
   def __next__(self) -> Any: ...
   def get_state(self) -> Any: ...
   def set_state(self, state: Any) -> None: ...
+
+
+# Averaged over updates; every other scalar over what was learnt from, Σ(w·x)/Σw, with the update's `weight`.
+NORMS = ('grad_norm', 'update_norm', 'param_norm')
+# Σ over the updates of a window.
+Totals = dict[str, jax.Array]
 
 
 class NonFiniteLoss(RuntimeError):
@@ -47,6 +54,7 @@ def fit(
   clips_per_step: int = 1,
   evaluate: Callable[[Any], dict[str, float]] | None = None,
   evaluate_every: int = 0,
+  kind_of: Callable[[int], str] | None = None,
 ) -> TrainState:
   """Trains from the newest checkpoint (or from `state`) to `steps` updates and returns the last state.
 
@@ -58,6 +66,7 @@ def fit(
     steps: total number of updates, counted from 0 over all restarts.
     learning_rate: of update i, from `optimizer.schedule`.
     evaluate: params -> scalars, called every `evaluate_every` updates when that is positive.
+    kind_of: names the kind of update i, its task for example; the kinds' scalars are logged apart as well.
 
   Raises:
     NonFiniteLoss: names the steps since the last logged one and the norms.
@@ -69,17 +78,20 @@ def fit(
   start = int(state.step)
   progress = Progress(name, steps, start)
   iterator = iter(batches)
-  scalars: dict[str, jax.Array] = {}
-  pending: tuple[int, dict[str, jax.Array]] | None = None
+  # By kind, of the updates since those that were reported.
+  totals: dict[str, Totals] = {}
+  pending: tuple[int, dict[str, Totals]] | None = None
   reported, waited, window = start - 1, 0.0, time.monotonic()
 
-  def report(index: int, scalars: dict[str, jax.Array]) -> None:
+  def report(index: int, totals: dict[str, Totals]) -> None:
     nonlocal reported, waited, window
-    host, now = _finite(name, reported + 1, index, scalars), time.monotonic()
+    means, now = _means(name, reported + 1, index, totals), time.monotonic()
+    host = means.pop('')
     host |= _rates(host, waited, now - window, index - reported, clips_per_step)
     host['learning_rate'] = float(learning_rate(index))
     if writer is not None:
-      writer.write_scalars(index, {f'{name}/{key}': value for key, value in host.items()})
+      apart = {f'{kind}/{key}': value for kind, mean in means.items() for key, value in mean.items()}
+      writer.write_scalars(index, {f'{name}/{key}': value for key, value in {**host, **apart}.items()})
     progress.update(0, loss=host['loss'])
     reported, waited, window = index, 0.0, now
 
@@ -89,18 +101,20 @@ def fit(
         writer.write_scalars(index, {f'{name}/{key}': value for key, value in evaluate(state.params).items()})
       if checkpoints is not None and index > start and index % save_every == 0:
         # What diverged must not take the place of the last good checkpoint.
-        _finite(name, reported + 1, index - 1, scalars)
+        _means(name, reported + 1, *(pending or (index - 1, totals)))
         checkpoints.save(state, batches.get_state())
       before = time.monotonic()
       batch = sharding.put_batch(next(iterator), mesh)
       waited += time.monotonic() - before
       state, scalars = step(state, batch, np.float32(learning_rate(index)))
+      kind = '' if kind_of is None else kind_of(index)
+      totals[kind] = _add(totals.get(kind), scalars)
       if pending is not None:
         # The metrics of one logged update are read while the next one runs.
         report(*pending)
         pending = None
       if (index + 1) % log_every == 0 or index + 1 == steps:
-        pending = (index, scalars)
+        pending, totals = (index, totals), {}
       progress.update()
     if pending is not None:
       report(*pending)
@@ -125,13 +139,33 @@ def _rates(
   return rates
 
 
-def _finite(name: str, first: int, last: int, scalars: dict[str, jax.Array]) -> dict[str, float]:
-  """The scalars of update `last` on the host; `first` is the earliest update that was not looked at."""
-  values = {key: float(np.asarray(value)) for key, value in jax.device_get(scalars).items()}
-  if all(math.isfinite(values[key]) for key in ('loss', 'grad_norm', 'param_norm')):
-    return values
-  norms = ', '.join(f'{key}={values[key]:.3g}' for key in ('loss', 'grad_norm', 'update_norm', 'param_norm'))
-  raise NonFiniteLoss(
-    f'{name}: not finite between updates {first} and {last} ({norms}). '
-    'The last checkpoint is good; lower the learning rate or config.clip_norm and start again to resume from it.'
-  )
+@jax.jit
+def _add(totals: Totals | None, scalars: dict[str, jax.Array]) -> Totals:
+  """`totals` with one more update."""
+  weight = scalars['weight']
+  added = {key: value * (1.0 if key in NORMS else weight) for key, value in scalars.items() if key != 'weight'}
+  added |= {'weight': weight, 'updates': np.float32(1.0)}
+  return added if totals is None else jax.tree.map(jnp.add, totals, added)
+
+
+def _means(name: str, first: int, last: int, totals: dict[str, Totals]) -> dict[str, dict[str, float]]:
+  """Scalars of the updates `first` to `last` on the host, by kind; '' holds those of all kinds together."""
+  kinds = {kind: {key: float(value) for key, value in sums.items()} for kind, sums in jax.device_get(totals).items()}
+  together = {key: sum(sums[key] for sums in kinds.values()) for key in next(iter(kinds.values()))}
+  means = {kind: _mean(sums) for kind, sums in {**kinds, '': together}.items()}
+  whole = means['']
+  if not all(math.isfinite(whole[key]) for key in ('loss', 'grad_norm', 'param_norm')):
+    norms = ', '.join(f'{key}={whole[key]:.3g}' for key in ('loss', *NORMS))
+    raise NonFiniteLoss(
+      f'{name}: not finite between updates {first} and {last} ({norms}). '
+      'The last checkpoint is good, but the same settings lead to the same end: start in another --workdir with a '
+      'lower learning rate or clip_norm of the optimizer.'
+    )
+  return means
+
+
+def _mean(sums: dict[str, float]) -> dict[str, float]:
+  weight, updates = sums['weight'], sums['updates']
+  means = {key: value / (updates if key in NORMS else max(weight, 1e-6)) for key, value in sums.items()}
+  # `weight` is that of one update, like the norms.
+  return {key: value for key, value in means.items() if key != 'updates'} | {'weight': weight / updates}

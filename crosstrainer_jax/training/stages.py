@@ -12,10 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from crosstrainer_jax.input import pipeline
+from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.models.crosstrainer import CrossTrainer, decoder_config, negative_log_likelihood
 from crosstrainer_jax.training import checkpoints, optimizer, sharding
 from crosstrainer_jax.training.loop import fit
@@ -71,11 +73,11 @@ def build(
   return Blueprint(graph, rest), params
 
 
-def make_loss(blueprint: Blueprint) -> Loss:
-  """Negative log-likelihood of the targets."""
+def make_loss(blueprint: Blueprint, deterministic: bool = False) -> Loss:
+  """Negative log-likelihood of the targets; `deterministic` switches dropout off."""
 
   def loss(params: nnx.State, batch: dict[str, jax.Array], key: jax.Array) -> Any:
-    total, weight, correct = negative_log_likelihood(blueprint.merge(params, key), batch, deterministic=False)
+    total, weight, correct = negative_log_likelihood(blueprint.merge(params, key), batch, deterministic)
     tokens = (batch['segment_ids'] > 0).sum().astype(jnp.float32)
     return total, weight, {'token_accuracy': (correct, weight), 'tokens': (tokens, jnp.ones(()))}
 
@@ -85,6 +87,34 @@ def make_loss(blueprint: Blueprint) -> Loss:
 def make_update(blueprint: Blueprint, config: ml_collections.ConfigDict, mesh: Mesh) -> Step:
   """The update of every stage of a run, from `config.training.optimizer`."""
   return make_step(make_loss(blueprint), optimizer.make_optimizer(config), mesh)
+
+
+def make_evaluate(
+  blueprint: Blueprint, stage: pipeline.Stage, video: pipeline.Video, batch_size: int, mesh: Mesh, most: int = 16
+) -> Callable[[nnx.State], dict[str, float]]:
+  """params -> {'validation/<task>/loss': mean over the target tokens of the first `most` batches of each task}.
+
+  Args:
+    stage: of validation clips; nothing is dropped from them.
+  """
+  whole = dataclasses.replace(stage, view_dropout=0.0, name_dropout=0.0)
+  loss = jax.jit(make_loss(blueprint, deterministic=True))
+  batches: dict[str, list[Any]] = {}
+  for task in stage.tasks:
+    iterator = pipeline.batches(dataclasses.replace(whole, tasks=[task]), video, batch_size, seed=0)
+    count = min(most, -(-len(stage.train) // batch_size))
+    batches[task.name] = [next(iterator) for _ in range(count)]
+    iterator.close()
+
+  def evaluate(params: nnx.State) -> dict[str, float]:
+    found = {}
+    for name, members in batches.items():
+      parts = [loss(params, sharding.put_batch(batch, mesh), jax.random.key(0))[:2] for batch in members]
+      total, weight = np.sum(jax.device_get(parts), axis=0)
+      found[f'validation/{name}/loss'] = float(total / max(weight, 1e-6))
+    return found
+
+  return evaluate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,21 +177,17 @@ def train_stage(
       clips_per_step=config.batch_size,
       evaluate=evaluate,
       evaluate_every=config.evaluate_every,
+      kind_of=(lambda update: stage.task_of(update).name) if len(stage.tasks) > 1 else None,
     )
   finally:
     iterator.close()
   checkpoints.save_params(directory / 'params', state.params)
   seconds = time.monotonic() - start
-  done.write_text(
-    json.dumps(
-      {
-        'updates': updates,
-        'seconds': round(seconds, 1),
-        'clips_per_second': round(updates * config.batch_size / seconds, 1),
-      }
-    )
+  rate = updates * config.batch_size / seconds
+  write_atomically(
+    done, json.dumps({'updates': updates, 'seconds': round(seconds, 1), 'clips_per_second': round(rate, 1)})
   )
-  say(f'  {name}: {updates} updates in {seconds:.0f} s, {updates * config.batch_size / seconds:.0f} clips/s')
+  say(f'  {name}: {updates} updates in {seconds:.0f} s, {rate:.0f} clips/s')
   return Outcome(state.params, updates)
 
 

@@ -28,6 +28,7 @@ from crosstrainer_jax.datasets.manifest import plan as planning
 from crosstrainer_jax.datasets.manifest.plan import ManifestConfig, Plan
 from crosstrainer_jax.datasets.manifest.rows import ManifestError
 from crosstrainer_jax.input import record, video
+from crosstrainer_jax.input.files import write_atomically
 
 NO_FRAMES = 'no frame in the window'
 
@@ -46,7 +47,10 @@ class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
   def _info(self) -> tfds.core.DatasetInfo:
     return self.dataset_info_from_configs(
-      features=record.features_dict(), description=f'Own videos from the manifest {self.settings.manifest}.'
+      features=record.features_dict(),
+      description=f'Own videos from the manifest {self.settings.manifest}.',
+      # What looks at further videos must make frames of them in the same way.
+      metadata=tfds.core.MetadataDict(fit=self.settings.fit),
     )
 
   def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator[tuple[str, Any]]]:
@@ -212,8 +216,7 @@ def _report(plan: Plan, clips: int, builder: Manifest) -> None:
     'skipped': dict(Counter(s.reason for s in plan.skips)),
     'skips': [dataclasses.asdict(s) for s in plan.skips],
   }
-  builder.folder.mkdir(parents=True, exist_ok=True)
-  builder.report.write_text(json.dumps(content, indent=1, ensure_ascii=False) + '\n')
+  write_atomically(builder.report, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
   print(planning.describe_skips(plan.skips) or 'nothing was skipped')
 
 

@@ -21,6 +21,7 @@ import tqdm
 from crosstrainer_jax.datasets.manifest import rows as manifest_rows
 from crosstrainer_jax.datasets.manifest import windows
 from crosstrainer_jax.input import video
+from crosstrainer_jax.input.files import write_atomically
 
 # Part of every cache key: raise it when frames come out differently.
 _FORMAT = 1
@@ -190,9 +191,7 @@ def _decode(job: Job, sampling: windows.Sampling, entry: pathlib.Path, advance: 
   frames.flush()
   del frames
   os.replace(partial, entry.with_suffix('.npy'))
-  mark = entry.with_suffix('.mark')
-  mark.write_text(json.dumps(done))
-  os.replace(mark, entry.with_suffix('.json'))
+  write_atomically(entry.with_suffix('.json'), json.dumps(done))
 
 
 def _entry(cache: pathlib.Path, job: Job, sampling: windows.Sampling) -> pathlib.Path:

@@ -169,7 +169,11 @@ def _row(line: int, values: dict[str, Any], root: pathlib.Path) -> Row:
       near = difflib.get_close_matches(name, FIELDS, 1, cutoff=0.5)
       fix = f'did you mean {near[0]!r}?' if near else f'known: {", ".join(FIELDS)}'
       raise _Problem(name, f'unknown field; {fix}')
-  values = {name: value for name, value in values.items() if value is not None and value != ''}
+  values = {
+    name: value
+    for name, value in values.items()
+    if value is not None and not (isinstance(value, str) and not value.strip())
+  }
   for name in _REQUIRED:
     if name not in values:
       raise _Problem(name, 'missing; every row needs ' + ', '.join(_REQUIRED))
@@ -200,7 +204,6 @@ def _row(line: int, values: dict[str, Any], root: pathlib.Path) -> Row:
     views=views,
     faults=_texts('faults', values['faults']) if 'faults' in values else None,
     proficiency=_level(text.pop('proficiency')),
-    take=text.pop('take') or pathlib.PurePosixPath(videos[0]).stem,
     **text,
     **numbers,
   )
@@ -253,18 +256,18 @@ def _level(text: str) -> int:
 
 
 def _with_unique_takes(rows: list[Row]) -> list[Row]:
-  """Two videos with the same file name are two takes: their takes become the paths. Named takes stay as they are."""
-  videos: dict[tuple[str, str], set[tuple[str, ...]]] = {}
+  """A take without a name is called after its first video's file, or its path where files of one name are several."""
+  holders: dict[str, set[object]] = {}
   for row in rows:
-    videos.setdefault((row.participant, row.take), set()).add(row.videos)
-
-  def unique(row: Row) -> Row:
     path = pathlib.PurePosixPath(row.videos[0])
-    if row.take == path.stem and len(videos[row.participant, row.take]) > 1:
-      return dataclasses.replace(row, take=path.with_suffix('').as_posix())
-    return row
+    holders.setdefault(row.take or path.stem, set()).add(('named', row.take) if row.take else path)
 
-  return [unique(row) for row in rows]
+  def named(row: Row) -> Row:
+    path = pathlib.PurePosixPath(row.videos[0])
+    alone = len(holders[row.take or path.stem]) == 1
+    return dataclasses.replace(row, take=row.take or (path.stem if alone else path.with_suffix('').as_posix()))
+
+  return [named(row) for row in rows]
 
 
 def _conflicts(rows: list[Row]) -> Iterator[tuple[Row, str, str]]:

@@ -16,6 +16,7 @@ from crosstrainer_jax.datasets.manifest.rows import Row
 from crosstrainer_jax.input import captions, video
 
 OUTSIDE = 'comment outside the video'
+SILENT = 'no comment in its captions'
 _MARGIN = 1e-3
 
 
@@ -101,6 +102,8 @@ def cut(
     except (ValueError, FileNotFoundError) as error:
       problems.append(f'line {row.line}: {error}')
       continue
+    if not comments:
+      skips.append(Skip(row.line, row.videos[0], SILENT, row.captions))
     for start, end, text, time in comments:
       inside = min(duration, end) - max(0.0, start)
       if inside <= _MARGIN or (math.isfinite(time) and time > duration + _MARGIN):

@@ -161,6 +161,23 @@ def prepare(data_dir: str | os.PathLike, workers: int | None = None, **config: A
   return tfds.builder_from_directory(os.fspath(place))
 
 
+def estimate(data_dir: str | os.PathLike, workers: int | None = None, **config: Any) -> str:
+  """What `prepare` would do, for the terminal, from a few clips that are made and thrown away."""
+  chosen = SkillsimConfig(**config)
+  place = pathlib.Path(data_dir) / 'skillsim' / chosen.name / str(Skillsim.VERSION)
+  if place.exists():
+    return f'{place}: prepared already'
+  begin = time.monotonic()
+  sizes = [len(_encode((chosen, sport, 'train', 0))['frames']['value']) for sport in SPORTS]
+  seconds = (time.monotonic() - begin) / len(sizes)
+  count = len(SPORTS) * (chosen.train_clips + chosen.test_clips)
+  processes = (os.cpu_count() or 1) if workers is None else max(workers, 1)
+  return (
+    f'{place}: {count} clips, about {count * sum(sizes) / len(sizes) / 1e9:.2f} GB '
+    f'and {count * seconds / processes:.0f} s in {processes} processes'
+  )
+
+
 def _generate(builder: Skillsim, place: pathlib.Path) -> None:
   for leftover in place.parent.glob(f'*incomplete*{place.name}*'):
     print(f'skillsim: removing {leftover}, left by an interrupted run.')

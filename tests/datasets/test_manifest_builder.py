@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from crosstrainer_jax.datasets.manifest import builder, decoding, rows, windows
 from crosstrainer_jax.input import record, video
+from crosstrainer_jax.input.source import ClipSource
 
 SECOND = {'mu1': 0.5, 'mu2': 0.5, 'fps': 4.0, 'size': 16}
 
@@ -91,6 +92,14 @@ def test_what_cannot_be_used_is_counted(tmp_path, capsys, write_video, row, writ
   assert not any(np.isnan(c.frame_times).any() for c in kept)
   out = capsys.readouterr().out
   assert '1 × empty file (first: line 2, empty.mp4: 0 bytes)' in out
+
+
+def test_the_records_remember_how_a_frame_became_a_square(tmp_path, write_video, row, write_manifest):
+  write_video(tmp_path / 'a.mp4')
+  path = write_manifest(tmp_path, row())
+  for name, options in (('boxed', {}), ('cropped', {'fit': 'crop'})):
+    made = builder.prepare(path, tmp_path / 'data', name, **SECOND, **options)
+    assert ClipSource(made.data_dir).fit == options.get('fit', 'letterbox')
 
 
 def test_names_of_other_datasets_are_refused(tmp_path, write_video, row, write_manifest):

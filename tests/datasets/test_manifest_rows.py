@@ -145,6 +145,17 @@ def test_same_file_names_are_different_takes(tmp_path, row, write_manifest):
   assert [r.take for r in rows.read_manifest(path)] == ['day1/a', 'day2/a', 'day2/a']
 
 
+def test_two_people_may_name_their_files_alike(tmp_path, row, write_manifest):
+  members = row('ann/kick.mov'), row('ben/kick.webm', participant='ben'), row('x/b.mp4', take='kick'), row('c.mp4')
+  takes = [r.take for r in rows.read_manifest(write_manifest(tmp_path, *members))]
+  assert takes == ['ann/kick', 'ben/kick', 'kick', 'c']
+
+
+def test_blanks_are_no_name(tmp_path, row, problem_of):
+  assert "field 'sport': missing" in problem_of(tmp_path, row(sport=' '))
+  assert "field 'participant': missing" in problem_of(tmp_path, row(participant='\t'))
+
+
 def test_the_guide_is_true(tmp_path):
   guide = (pathlib.Path(__file__).parents[2] / 'docs/own_videos.md').read_text()
   blocks = guide.split('```')

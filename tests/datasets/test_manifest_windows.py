@@ -64,6 +64,13 @@ def test_a_voice_over_becomes_comments(tmp_path, row, cut):
     cut(tmp_path, row(captions='gone.srt'))
 
 
+def test_a_voice_over_without_a_comment_is_counted(tmp_path, row, cut):
+  (tmp_path / 'v.json').write_text('{"segments": []}')
+  segments, skips, _ = cut(tmp_path, row(captions='v.json'), row())
+  assert len(segments) >= 1
+  assert [(s.line, s.reason, s.detail) for s in skips] == [(1, windows.SILENT, 'v.json')]
+
+
 def test_clips_of_one_moment_have_ids_of_their_own(tmp_path, row, cut):
   segments, _, _ = cut(tmp_path, row(commentary='x', time=5), row(commentary='y', time=5))
   assert [s.clip_id for s in segments] == ['ann/a/0.000', 'ann/a/0.000#2']

@@ -13,7 +13,7 @@ from crosstrainer_jax.inference.coach import Card
 
 
 def write_video(path, seconds, size=(96, 64), fps=10):
-  with av.open(str(path), 'w') as container:
+  with av.open(str(path), 'w', options={'movflags': 'faststart'}) as container:
     stream = container.add_stream('mpeg4', rate=fps)
     stream.width, stream.height, stream.pix_fmt = *size, 'yuv420p'
     for number in range(round(seconds * fps)):
@@ -99,6 +99,28 @@ def test_what_is_no_video_is_a_clear_error(coach, tmp_path):
   (tmp_path / 'empty.mp4').touch()
   with pytest.raises(ValueError, match='empty.mp4'):
     coach.assess(tmp_path / 'empty.mp4')
+
+
+def test_what_a_broken_file_lacks_is_left_out_and_said(coach, tmp_path):
+  video = write_video(tmp_path / 'cut.mp4', 24)
+  whole = coach.assess(video, 'basketball')
+  assert not any('breaks off' in warning for warning in whole.warnings)
+  content = video.read_bytes()
+  video.write_bytes(content[: len(content) // 2])
+  result = coach.assess(video, 'basketball')
+  assert 0 < len(result.segments) < len(whole.segments)
+  complete = len(result.segments) - 1
+  assert [s.attributes for s in result.segments[:complete]] == [s.attributes for s in whole.segments[:complete]]
+  assert result.warnings[0].startswith('the file is damaged or breaks off: frames are missing in ')
+  assert 'left out' in result.warnings[0]
+
+
+def test_it_says_why_it_is_never_sure(coach, clip, monkeypatch):
+  never = dataclasses.replace(coach.card, threshold=1.01)
+  monkeypatch.setattr(coach, 'card', never)
+  assert 'no attribute was right often enough' in coach.assess(clip, 'basketball').describe()
+  monkeypatch.setattr(coach, 'card', dataclasses.replace(never, validation_clips=0))
+  assert 'too few people to validate on' in coach.assess(clip, 'basketball').describe()
 
 
 def test_a_folder_without_a_model_says_how_to_get_one(tmp_path):

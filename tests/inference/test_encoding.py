@@ -3,7 +3,7 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.inference import encoding
-from crosstrainer_jax.inference.encoding import common_shape, encode_dataset, fitted, make_encode
+from crosstrainer_jax.inference.encoding import check_rate, common_shape, encode_dataset, fitted, make_encode
 from crosstrainer_jax.input import features
 from crosstrainer_jax.input.record import Clip
 from crosstrainer_jax.input.source import ClipSource
@@ -26,6 +26,15 @@ def clip(number: int, length: int = LENGTH, views: int = VIEWS, size: int = 16) 
   if number % 3 == 0:
     frames[1:, 2:], times[1:, 2:] = 0, np.nan
   return Clip(f'c{number}', 'tiny', 'golf', 'putt', 'p', 't', ['a'] * views, frames, times)
+
+
+def test_clips_of_another_frame_rate_are_refused(encoder):
+  times = [one.frame_times for one in CLIPS]
+  check_rate(times, encoder)
+  with pytest.raises(ValueError, match='clips of 4 frames a second, but the encoder takes 2: .*--fps 2'):
+    check_rate([row / 2 for row in times], encoder)
+  # nothing to tell a rate from
+  check_rate([np.zeros((1, 1), np.float32), np.full((2, 3), np.nan, np.float32)], encoder)
 
 
 CLIPS = [clip(number) for number in range(11)]

@@ -180,10 +180,32 @@ def test_folds_cut_by_person():
   assert folds(clips, train, 3, seed=1) != parts
 
 
-def test_more_folds_than_people_is_an_error():
-  clips = [info(i, 'golf', 'putt', f'p{i // 2}') for i in range(4)]
-  with pytest.raises(ValueError, match=r'folds=3 .* there are 2; set it to 2'):
-    folds(clips, range(4), 3)
+@pytest.mark.parametrize(
+  ('people', 'takes', 'field'), [(2, 4, 'take'), (1, 3, 'take'), (2, 2, 'clip_id'), (1, 1, 'clip_id')]
+)
+def test_with_too_few_people_folds_cut_by_take_and_with_too_few_takes_by_clip(people, takes, field):
+  clips = [info(i, 'golf', 'putt', f'p{i % people}', take=f't{i % takes}') for i in range(8)]
+  parts = folds(clips, range(8), 3)
+  assert sorted(i for part in parts for i in part) == list(range(8))
+  assert len(parts) == 3
+  names = [{getattr(clips[i], field) for i in part} for part in parts]
+  assert not names[0] & names[1] | names[0] & names[2] | names[1] & names[2]
+
+
+def test_there_are_never_more_folds_than_clips():
+  clips = [info(i, 'golf', 'putt', 'p0', take='t') for i in range(2)]
+  assert sorted(folds(clips, range(2), 3)) == [[0], [1]]
+  assert folds(clips, [1], 2) == []
+
+
+def test_whom_the_dataset_lets_validate_validates():
+  clips = world(9)
+  for clip in clips:
+    if clip.participant in ('p10', 'p11'):
+      clip.pool = 'validation'
+  for setting, held_out in HELD_OUT.items():
+    split = make_split(clips, setting, held_out, validation_share=0.5)
+    assert {clips[i].participant for i in split.validation} == {'p10', 'p11'}
 
 
 # --- What is learnt from: the tokenizer's text, and stage I's targets

@@ -96,7 +96,8 @@ def test_evaluate_save_next_batch_step(no_device):
 
   def step(state, batch, rate):
     events.append(f'step {state.step} {rate:.1f}')
-    return TrainState(state.step + 1, {}, {}, None), dict.fromkeys(('loss', 'grad_norm', 'param_norm'), 1.0)
+    scalars = ('loss', 'grad_norm', 'update_norm', 'param_norm', 'weight')
+    return TrainState(state.step + 1, {}, {}, None), dict.fromkeys(scalars, np.float32(1))
 
   def evaluate(params):
     events.append('evaluate')
@@ -128,6 +129,27 @@ def test_what_is_logged(toy):
     assert row['toy/clips_per_second'] > 0
     assert 0 <= row['toy/data_wait_share'] <= 1
     assert row['toy/weight'] == 8
+
+
+def test_means_are_over_every_update_since_the_last_report(toy):
+  each, some = Writer(), Writer()
+  train(toy, 6, writer=each)
+  train(toy, 6, writer=some, log_every=3)
+  for last in (2, 5):
+    for key in ('loss', 'size', 'grad_norm'):
+      values = [each.rows[index][f'toy/{key}'] for index in range(last - 2, last + 1)]
+      assert some.rows[last][f'toy/{key}'] == pytest.approx(np.mean(values), rel=1e-5)
+
+
+def test_kinds_of_updates_are_logged_apart_and_together(toy):
+  each, some = Writer(), Writer()
+  train(toy, 5, writer=each)
+  # the last update of the window is always of the same kind, and the other one shows all the same
+  train(toy, 5, writer=some, log_every=5, kind_of=lambda index: 'odd' if index % 2 else 'even')
+  losses, row = each.losses(), some.rows[4]
+  assert row['toy/even/loss'] == pytest.approx(np.mean([losses[i] for i in (0, 2, 4)]), rel=1e-5)
+  assert row['toy/odd/loss'] == pytest.approx(np.mean([losses[i] for i in (1, 3)]), rel=1e-5)
+  assert row['toy/loss'] == pytest.approx(np.mean(list(losses.values())), rel=1e-5)
 
 
 @pytest.mark.parametrize('killed', [1, 3, 4, 8])

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -144,6 +145,23 @@ def test_the_loss_falls_on_what_is_learnt_by_heart(config, train, world, model, 
   assert means[1] < 0.25 * means[0]
   assert totals[1][2]['tokens'][0] == (batch['segment_ids'] > 0).sum()
   assert totals[1][2]['token_accuracy'][0] > totals[0][2]['token_accuracy'][0]
+
+
+def test_validation_loss_is_the_mean_over_target_tokens_without_dropout(config, world, one_device, model):
+  blueprint, params, _ = model
+  stage = world.stage(FEEDBACK, pipeline.Task(examples.ATTRIBUTES, 1), train=range(8))
+  evaluate = stages.make_evaluate(blueprint, stage, world.video, 8, one_device)
+  found = evaluate(params)
+  assert set(found) == {'validation/feedback/loss', 'validation/attributes/loss'}
+  assert evaluate(params) == found
+  # untrained, every token is about as likely
+  for value in found.values():
+    assert value == pytest.approx(np.log(len(world.words)), rel=0.1)
+  whole = dataclasses.replace(stage, tasks=[FEEDBACK], view_dropout=0.0)
+  iterator = pipeline.batches(whole, world.video, 8, seed=0)
+  total, weight, _ = stages.make_loss(blueprint)(params, next(iterator), jax.random.key(0))
+  iterator.close()
+  assert found['validation/feedback/loss'] == pytest.approx(float(total / weight), rel=1e-5)
 
 
 def test_updates_of_a_stage():
