@@ -68,7 +68,7 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
   if END_TO_END not in rows.absent:
     rows.predictions[END_TO_END] = _one_pass(run, run.params(folder_of(END_TO_END)), references)
   if ZEROED not in rows.absent:
-    rows.predictions[ZEROED] = two_passes(run, run.params(folder_of(ZEROED)), references, run.split.test, hidden=True)
+    rows.predictions[ZEROED] = two_passes(run, run.params(folder_of(ZEROED)), references, run.split.test, zeroed=True)
   ceiling = datasets.ceiling(run.config.data, run.clips, run.split)
   if ceiling is None:
     rows.absent[CEILING] = 'the true joints of these videos are not known'
@@ -87,7 +87,8 @@ def _baselines(run: Run, references: Sequence[Reference], rows: Rows) -> None:
   train = [Reference.from_clip(run.clips[i]) for i in run.split.train]
   pools = {False: mean_pool, True: concatenate}
   seen, unseen = (
-    {kind: pool(cache.gather(part)) for kind, pool in pools.items()} for part in (run.split.train, run.split.test)
+    {kind: pool(cache.gather(part), run.valid(part)) for kind, pool in pools.items()}
+    for part in (run.split.train, run.split.test)
   )
   for name in BASELINES:
     kind = name in _CONCATENATED
@@ -101,19 +102,19 @@ def two_passes(
   indices: Sequence[int],
   attributes: Sequence[list[str]] | None = None,
   views: Sequence[int] | None = None,
-  hidden: bool = False,
+  zeroed: bool = False,
 ) -> list[Prediction]:
   """F_a (unless `attributes` are given), then F_t, then the probe's level.
 
   Args:
     views: the views that are seen; None for all.
-    hidden: the video is zeroed, as this row was trained.
+    zeroed: the video is all zeros, as this row was trained.
   """
   progress = Progress('assessing clips', 2 * len(indices), unit='clip')
   try:
     assessor, limits = run.assessor(params), run.config.eval
     video, valid = run.videos(indices, views)
-    if hidden:
+    if zeroed:
       video = {name: np.zeros_like(value) for name, value in video.items()}
     sports = [reference.sport for reference in references]
     named = (
@@ -122,12 +123,14 @@ def two_passes(
     progress.update(len(indices))
     texts = assessor.feedback(sports, named, video, valid, limits.max_feedback_tokens)
     progress.update(len(indices))
-    probe = None if hidden else run.probe()
+    probe = None if zeroed else run.probe()
     levels: Sequence[int | None] = [None] * len(indices)
     if probe is not None:
       levels = [int(level) for level in np.asarray(probe.logits(assessor.pooled(video, valid))).argmax(1)]
   finally:
     progress.close()
+  if assessor.cut:
+    say(f'  {assessor.cut} texts were cut at config.eval.max_attribute_tokens or max_feedback_tokens')
   return [r.answer(list(a), text, level) for r, a, text, level in zip(references, named, texts, levels, strict=True)]
 
 

@@ -53,9 +53,9 @@ def train(run: Run) -> None:
     if ZEROED in config.eval.rows:
       with timed(f'row: {ZEROED}'):
         prior = _train(
-          run, folder_of(ZEROED, STAGE1), run.initial, [alone], run.split.train, first, writer, hidden=True
+          run, folder_of(ZEROED, STAGE1), run.initial, [alone], run.split.train, first, writer, zeroed=True
         )
-        _train(run, folder_of(ZEROED), prior, both, run.split.train, second, writer, hidden=True)
+        _train(run, folder_of(ZEROED), prior, both, run.split.train, second, writer, zeroed=True)
     if config.probe.steps:
       with timed('proficiency probe'):
         _fit_probe(run, stage2)
@@ -78,7 +78,7 @@ def _train(
   clips: Sequence[int],
   updates: int,
   writer: MetricWriter,
-  hidden: bool = False,
+  zeroed: bool = False,
 ) -> nnx.State:
   config = run.config
   pad_id, video_id = run.words.pad_token_id, run.words.convert_tokens_to_ids(prompts.VIDEO)
@@ -95,12 +95,12 @@ def _train(
   )
   # Every stage draws its own order, the same one in every run with this seed.
   seed = int(hashlib.sha256(f'{config.seed} {folder}'.encode()).hexdigest()[:8], 16) % 2**31
-  video = dataclasses.replace(run.video, hidden=hidden)
+  video = dataclasses.replace(run.video, zeroed=zeroed)
   evaluate = None
   if config.training.evaluate_every and run.split.validation:
     held_back = dataclasses.replace(stage, train=run.split.validation)
     evaluate = stages.make_evaluate(run.blueprint, held_back, video, config.training.batch_size, run.mesh)
-  outcome = stages.train_stage(
+  return stages.train_stage(
     run.workdir / folder,
     folder,
     run.update,
@@ -114,7 +114,6 @@ def _train(
     writer=writer,
     evaluate=evaluate,
   )
-  return outcome.params
 
 
 def _out_of_fold(run: Run, writer: MetricWriter) -> dict[int, list[str]]:

@@ -28,28 +28,28 @@ from crosstrainer_jax.training.telemetry import say, timed
 class Video:
   """What the model sees of one clip: cached features, or frames when the encoder trains too.
 
-  A value of its own, and not a method of `Run`, since reader processes get a copy of it.
+  A value of its own, and not a method of `Run`, since reader processes get a copy of it: nothing of JAX may be in it.
 
   Attributes:
     cache: of features; None for frames.
-    shape: views and frames (V, T) of every clip.
-    hidden: all zeros of the same shapes, so that only the language prior is left.
+    image_size, shape: of frames: H = W, and views and frames (V, T) of every clip.
+    zeroed: all zeros of the same shapes, so that only the language prior is left.
   """
 
   cache: features.FeatureCache | None
   source: ClipSource
-  encoder: encoders.Encoder
+  image_size: int
   shape: tuple[int, int]
-  hidden: bool = False
+  zeroed: bool = False
 
   def __call__(self, index: int) -> dict[str, np.ndarray]:
     if self.cache is not None:
       seen = {'features': self.cache[index]}
     else:
       clip = self.source[index]
-      frames, times = fitted(clip.frames, clip.frame_times, self.encoder, self.shape)
+      frames, times = fitted(clip.frames, clip.frame_times, self.image_size, self.shape)
       seen = {'frames': frames, 'frames_valid': np.isfinite(times)}
-    return {name: np.zeros_like(value) for name, value in seen.items()} if self.hidden else seen
+    return {name: np.zeros_like(value) for name, value in seen.items()} if self.zeroed else seen
 
 
 @dataclasses.dataclass
@@ -63,7 +63,7 @@ class Run:
   clips: list[ClipInfo]
   split: splits.Split
   words: tokenizer.Words
-  text: examples.Encoder
+  text: examples.PromptTokenizer
   video_encoder: encoders.Encoder
   video: Video
   blueprint: stages.Blueprint
@@ -77,14 +77,18 @@ class Run:
   ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Stacked `video` of several clips and bool[N, V, S], which video tokens are real (and in `views`)."""
     rows = [self.video(i) for i in indices]
-    valid = np.stack([examples.valid_tokens(self.clips[i].frame_times, self.seconds) for i in indices])
+    valid = self.valid(indices)
     if views is not None:
       valid[:, [v for v in range(self.views) if v not in views]] = False
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}, valid
 
+  def valid(self, indices: Sequence[int]) -> np.ndarray:
+    """bool[N, V, S]: which video tokens of several clips are real."""
+    return np.stack([examples.valid_tokens(self.clips[i].frame_times, self.seconds) for i in indices])
+
   def assessor(self, params: nnx.State) -> Assessor:
-    data_axes = self.mesh.shape['replica'] * self.mesh.shape['fsdp']
-    batch_size = -(-self.config.eval.batch_size // data_axes) * data_axes
+    shards = sharding.data_shards(self.mesh)
+    batch_size = -(-self.config.eval.batch_size // shards) * shards
     return Assessor(self.blueprint, params, self.words, self.text, self.mesh, batch_size)
 
   def params(self, folder: str) -> nnx.State:
@@ -146,11 +150,11 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
 
   with timed('tokenizer'):
     words = _words(config, workdir, clips, split)
-  text = examples.Encoder(words, views * seconds, config.prompt.k)
+  text = examples.PromptTokenizer(words, views * seconds, config.prompt.k)
   video_id = words.convert_tokens_to_ids(prompts.VIDEO)
   joint = None if cache is not None else nnx.merge(video_encoder.graph, video_encoder.params)
   blueprint, initial = stages.build(
-    config, tokenizer.table_size(words), video_encoder.config.feature_dim, video_id, config.seed, mesh, joint
+    config, tokenizer.padded_vocab_size(words), video_encoder.config.feature_dim, video_id, config.seed, mesh, joint
   )
   if cache is not None:
     initial['mapper'] = mapper.whiten(initial['mapper'], _training_features(cache, clips, split.train, seconds))
@@ -165,7 +169,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     words,
     text,
     video_encoder,
-    Video(cache, source, video_encoder, (views, frames)),
+    Video(cache, source, video_encoder.config.image_size, (views, frames)),
     blueprint,
     initial,
     update,

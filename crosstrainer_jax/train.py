@@ -9,8 +9,8 @@ from pathlib import Path
 
 from absl import flags
 
-from crosstrainer_jax import datasets, measure, recipe, settings
-from crosstrainer_jax.evaluation.report import Report
+from crosstrainer_jax import datasets, measure, provenance, recipe, settings
+from crosstrainer_jax.evaluation.report import Report, read_report
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training import stages
@@ -46,6 +46,8 @@ def run(config: settings.ml_collections.ConfigDict, workdir: Path, data_dir: str
   Raises:
     SettingsError: the workdir belongs to another config or to other data.
   """
+  if is_done(workdir) and settings.flatten(provenance.recorded_config(workdir)) == settings.flatten(config):
+    return read_report(workdir / 'report.json')
   start, done = time.monotonic(), is_done(workdir)
   settings.keep_compiled(data_dir)
   with timed(f'data: {config.data.dataset}'):
@@ -101,7 +103,7 @@ def _what_next(workdir: Path, seconds: float) -> str:
       f'Done in {seconds:.0f} s.',
       f'  report       {workdir}/report.md (and report.json; every prediction is in {workdir}/predictions)',
       f'  curves       {python} -m tensorboard.main --logdir {workdir}/tensorboard',
-      f'  checkpoint   {workdir}/{recipe.STAGE2}/params',
+      f'  checkpoint   {workdir} (parameters: {workdir}/{recipe.STAGE2}/params)',
       'Next:',
       f'  {python} -m crosstrainer_jax.assess VIDEO --checkpoint {workdir}      # feedback on a video of your own',
       f'  {python} -m crosstrainer_jax.eval --workdir {workdir}                 # this table again',

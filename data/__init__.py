@@ -5,6 +5,7 @@ builder in `manifest/` imports it under its own name.
 """
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -13,8 +14,10 @@ from typing import Any
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.input.splits import Split
 
-# Datasets that are made on the spot. Each is a package with the modules `builder` (prepare(data_dir, **config)),
-# `grammar` (nouns()) and `ceiling` (predict(world, train, test)).
+# Datasets with a builder of their own. Each is a package with the module `builder`: prepare(data_dir, **settings), with
+# the settings of the config's group `data.<name>` where it has one. What else it may have: `grammar` (nouns()),
+# `ceiling` (predict(world, train, test)) with `builder.world(**settings)`, and SIMULATED = True where nobody real is
+# seen.
 FAMILIES = {'skillsim': 'crosstrainer_jax.datasets.skillsim'}
 
 
@@ -25,7 +28,7 @@ def prepare(config: Any, data_dir: str | Path) -> Path:
     FileNotFoundError: nothing is imported under that name; the message says what is, and how to import.
   """
   if config.dataset in FAMILIES:
-    return Path(_module(config, 'builder').prepare(data_dir, **config[config.dataset].to_dict()).data_dir)
+    return Path(_module(config, 'builder').prepare(data_dir, **_settings(config)).data_dir)
   versions = sorted(path.parent for path in (Path(data_dir) / config.dataset).glob('*/dataset_info.json'))
   if not versions:
     found = {path.parent.parent.name for path in Path(data_dir).glob('*/*/dataset_info.json')}
@@ -40,7 +43,7 @@ def prepare(config: Any, data_dir: str | Path) -> Path:
 def nouns(config: Any, clips: Sequence[ClipInfo]) -> set[str]:
   """Words that give a sport away, to be masked in text scores: of its name, its skills and the dataset's own list."""
   words = {word for clip in clips for name in (clip.sport, clip.skill) for word in name.lower().split()}
-  if config.dataset in FAMILIES:
+  if _has(config, 'grammar'):
     words |= {word for listed in _module(config, 'grammar').nouns().values() for word in listed}
   return words
 
@@ -50,9 +53,9 @@ def ceiling(config: Any, clips: Sequence[ClipInfo], split: Split) -> list[tuple[
 
   None where nobody knows the joints.
   """
-  if config.dataset not in FAMILIES:
+  if not _has(config, 'ceiling'):
     return None
-  world = _module(config, 'builder').world(**config[config.dataset].to_dict())
+  world = _module(config, 'builder').world(**_settings(config))
   train, test = ([clips[i].clip_id for i in part] for part in (split.train, split.test))
   answers: list[tuple[set[str], int]] = _module(config, 'ceiling').predict(world, train, test)
   return answers
@@ -60,7 +63,17 @@ def ceiling(config: Any, clips: Sequence[ClipInfo], split: Split) -> list[tuple[
 
 def simulated(config: Any) -> bool:
   """Whether nobody real is in the videos, of which users of a model should be warned."""
-  return config.dataset in FAMILIES
+  return config.dataset in FAMILIES and getattr(importlib.import_module(FAMILIES[config.dataset]), 'SIMULATED', False)
+
+
+def _settings(config: Any) -> dict[str, Any]:
+  return config[config.dataset].to_dict() if config.dataset in config else {}
+
+
+def _has(config: Any, name: str) -> bool:
+  """Whether the dataset is a family that has this module."""
+  family = FAMILIES.get(config.dataset)
+  return family is not None and importlib.util.find_spec(f'{family}.{name}') is not None
 
 
 def _module(config: Any, name: str) -> ModuleType:

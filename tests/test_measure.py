@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from crosstrainer_jax import measure, recipe
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
@@ -63,4 +64,18 @@ def test_the_ceiling_is_above_the_floor(small_run):
   rows = json.loads((small_run / 'report.json').read_text())['rows']
   value = {name: rows[name]['headline/attribute F1']['value'] for name in ('always none', 'sport-blind ceiling')}
   assert value['always none'] == 0
-  assert np.isfinite(value['sport-blind ceiling'])
+  assert value['sport-blind ceiling'] > 20
+
+
+def test_tensorboard_shows_curves_by_task_scores_and_clips(small_run):
+  events = EventAccumulator(str(small_run / 'tensorboard')).Reload()
+  scalars = set(events.Tags()['scalars'])
+  assert {'stage1/loss', 'stage2/feedback/loss', 'stage2/attributes/token_accuracy', 'stage2/learning_rate'} <= scalars
+  assert 'stage1/attributes/loss' not in scalars
+  report = json.loads((small_run / 'report.json').read_text())
+  score = report['rows']['CrossTrainer']['headline/attribute F1']['value']
+  assert events.Scalars('evaluation/headline/attribute_F1')[-1].value == pytest.approx(score, abs=1e-3)
+  assert len(events.Images('clips')) == 4
+  text = events.Tensors('clips/text_summary')[0].tensor_proto.string_val[0].decode()
+  assert 'true faults:' in text
+  assert 'CrossTrainer’s feedback:' in text

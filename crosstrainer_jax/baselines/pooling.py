@@ -9,17 +9,15 @@ import numpy as np
 from crosstrainer_jax.baselines.prediction import Reference
 
 
-def mean_pool(features: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-  """float[V, S, D] of each clip → float32[N, D], the mean over views and seconds. Clips may differ in V and S."""
-  return np.stack([np.mean(clip, axis=(0, 1), dtype=np.float32) for clip in features])
+def mean_pool(features: np.ndarray, valid: np.ndarray) -> np.ndarray:
+  """float[N, V, S, D] → float32[N, D], the mean over the tokens that are real, `valid` bool[N, V, S]; 0 without any."""
+  weight = valid[..., None].astype(np.float32)
+  return (features * weight).sum((1, 2), dtype=np.float32) / np.maximum(weight.sum((1, 2)), 1)
 
 
-def concatenate(features: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-  """float[V, S, D] of each clip → float32[N, V·S·D], which keeps the order in time. All clips need the same shape."""
-  shapes = {clip.shape for clip in features}
-  if len(shapes) > 1:
-    raise ValueError(f'Clips differ in views or seconds ({sorted(shapes)[:3]}…): pool them with mean_pool instead.')
-  return np.stack([clip.astype(np.float32).ravel() for clip in features])
+def concatenate(features: np.ndarray, valid: np.ndarray) -> np.ndarray:
+  """float[N, V, S, D] → float32[N, V·S·D], which keeps the order in time; what is not `valid` is 0."""
+  return (features * valid[..., None]).astype(np.float32).reshape(len(features), -1)
 
 
 def checked(features: np.ndarray, references: Sequence[Reference]) -> np.ndarray:

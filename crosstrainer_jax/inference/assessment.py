@@ -34,7 +34,13 @@ class Assessor:
   """
 
   def __init__(
-    self, blueprint: Blueprint, params: nnx.State, words: Words, encoder: examples.Encoder, mesh: Mesh, batch_size: int
+    self,
+    blueprint: Blueprint,
+    params: nnx.State,
+    words: Words,
+    encoder: examples.PromptTokenizer,
+    mesh: Mesh,
+    batch_size: int,
   ):
     self.params = params
     self._blueprint, self._words, self._encoder, self._mesh = blueprint, words, encoder, mesh
@@ -42,7 +48,7 @@ class Assessor:
     self._video_id = words.convert_tokens_to_ids(prompts.VIDEO)
     # Placeholders and the rows that pad the table are no words; in some vocabularies the end also pads.
     placeholders = {words.pad_token_id, words.bos_token_id, self._video_id} - {words.eos_token_id}
-    self._banned = (*sorted(placeholders), *range(len(words), tokenizer.table_size(words)))
+    self._banned = (*sorted(placeholders), *range(len(words), tokenizer.padded_vocab_size(words)))
     self.cut = 0
     self._embed = jax.jit(lambda params, batch: blueprint.merge(params).embed(batch))
     self._pool = jax.jit(functools.partial(_pool, blueprint))

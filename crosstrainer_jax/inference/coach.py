@@ -61,7 +61,10 @@ class Card:
       raise FileNotFoundError(
         f'{workdir}: no trained model here ({MODEL_FILE} is missing). Train one: ./launch_tpu.sh configs/cross_sport.py'
       )
-    return cls(**json.loads(path.read_text()))
+    values = json.loads(path.read_text())
+    if values.keys() != {field.name for field in dataclasses.fields(cls)}:
+      raise ValueError(f'{path} was written by another version of this package: start the training command again')
+    return cls(**values)
 
 
 @dataclasses.dataclass
@@ -145,7 +148,7 @@ class Coach:
     # One row at a time is all an interactive user asks for; the mesh is then one device, whatever the machine has.
     self._mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
     self._words = tokenizer.load_tokenizer(workdir / 'tokenizer')
-    text = examples.Encoder(self._words, self.card.views * self.card.seconds, config.prompt.k)
+    text = examples.PromptTokenizer(self._words, self.card.views * self.card.seconds, config.prompt.k)
     self._encoder = encoders.load(config.encoder.weights)
     if self._encoder.fingerprint != self.card.encoder:
       raise ValueError(
@@ -155,7 +158,7 @@ class Coach:
     joint = config.encoder.source == 'frames'
     blueprint, initial = stages.build(
       config,
-      tokenizer.table_size(self._words),
+      tokenizer.padded_vocab_size(self._words),
       self._encoder.config.feature_dim,
       self._words.convert_tokens_to_ids(prompts.VIDEO),
       config.seed,

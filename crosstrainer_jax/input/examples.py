@@ -2,6 +2,20 @@
 
 The `<video>` of a prompt becomes V x S placeholder tokens, views one after another (paper, section 4.2). A placeholder
 whose view was dropped, or whose second has no frame, is padding: nothing attends to it and it takes no position.
+
+A batch of training holds, for B clips of one task, L token positions and M targets:
+
+| array | | |
+|---|---|---|
+| `tokens` | int32[B, L] | prompt with placeholders, then target |
+| `segment_ids` | int32[B, L] | 1 for what is attended to, 0 for padding |
+| `positions` | int32[B, L] | rotary positions, which pass over padding |
+| `target_slots` | int32[B, M] | positions whose state predicts a target |
+| `target_ids` | int32[B, M] | the targets |
+| `target_weights` | float32[B, M] | 1, or 0 for padding |
+| `weight` | float32[B] | 1, or 0 for a clip that pads the batch |
+| `features` | float16[B, V, S, D] | v', of a frozen encoder; or instead |
+| `frames`, `frames_valid` | uint8[B, V, T, H, W, 3], bool[B, V, T] | pixels, where the encoder trains too |
 """
 
 import dataclasses
@@ -35,7 +49,7 @@ class Tokens:
   target: list[int]
 
 
-class Encoder:
+class PromptTokenizer:
   """Text to token ids, for one tokenizer and one number of video tokens."""
 
   def __init__(self, words: Words, video_tokens: int, k: int):

@@ -46,7 +46,7 @@ class Stage:
   clips: Sequence[ClipInfo]
   train: Sequence[int]
   tasks: Sequence[Task]
-  encoder: examples.Encoder
+  encoder: examples.PromptTokenizer
   video_id: int
   pad_id: int
   view_dropout: float
@@ -164,7 +164,8 @@ def batches(
   """An endless, globally shuffled, elastic iterator of host batches.
 
   Args:
-    video: clip index -> {'features': float16[V, S, D]} or {'frames': uint8[V, T, H, W, 3]}.
+    video: clip index -> {'features': float16[V, S, D]}, or {'frames': uint8[V, T, H, W, 3], 'frames_valid': bool[V,
+      T]}.
     batch_size: global; every process gets its share of each batch.
     workers: spawned reader processes; 0 reads in threads of this one, which is faster up to a few cores.
     prefetch: batches that the readers may be ahead.

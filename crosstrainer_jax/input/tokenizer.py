@@ -65,7 +65,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path
   return load_tokenizer(directory)
 
 
-def table_size(words: Words) -> int:
+def padded_vocab_size(words: Words) -> int:
   """Rows of L's embedding table: the vocabulary rounded up to a multiple of 64, so that meshes can divide it."""
   return -(-len(words) // 64) * 64
 

@@ -50,7 +50,8 @@ class CrossTrainer(nnx.Module):
       param_dtype=decoder.param_dtype,
       whitened=encoder is None,
     )
-    self.decoder = next(module for kind, module in DECODERS.values() if isinstance(decoder, kind))(decoder, rngs)
+    # The exact type: a family's config may inherit from another's.
+    self.decoder = next(module for kind, module in DECODERS.values() if type(decoder) is kind)(decoder, rngs)
 
   def video_tokens(self, batch: dict[str, jax.Array]) -> jax.Array:
     """v = f_m(v'): float[B, V * S, hidden] from 'features' float16[B, V, S, D] or 'frames' uint8[B, V, T, H, W, 3].

@@ -117,14 +117,6 @@ def make_evaluate(
   return evaluate
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-  """What a stage leaves behind."""
-
-  params: nnx.State
-  updates: int
-
-
 def updates_of(epochs: float, clips: int, batch_size: int) -> int:
   """The one converter of durations: `epochs` passes over `clips`, in updates (at least one)."""
   return max(1, math.ceil(epochs * clips / batch_size))
@@ -144,8 +136,8 @@ def train_stage(
   seed: int,
   writer: MetricWriter | None = None,
   evaluate: Callable[[nnx.State], dict[str, float]] | None = None,
-) -> Outcome:
-  """Trains `params` for `updates`, resuming from checkpoints; a stage that is done is read back.
+) -> nnx.State:
+  """`params` after training for `updates`, resuming from checkpoints; a stage that is done is read back.
 
   Args:
     directory: of the stage.
@@ -157,7 +149,7 @@ def train_stage(
   done = directory / 'done.json'
   if done.is_file():
     say(f'  {name}: done before ({json.loads(done.read_text())["updates"]} updates)')
-    return Outcome(checkpoints.load_params(directory / 'params', params), json.loads(done.read_text())['updates'])
+    return checkpoints.load_params(directory / 'params', params)
   iterator = pipeline.batches(stage, video, config.batch_size, seed, config.workers, config.threads, config.prefetch)
   start = time.monotonic()
   try:
@@ -188,7 +180,7 @@ def train_stage(
     done, json.dumps({'updates': updates, 'seconds': round(seconds, 1), 'clips_per_second': round(rate, 1)})
   )
   say(f'  {name}: {updates} updates in {seconds:.0f} s, {rate:.0f} clips/s')
-  return Outcome(state.params, updates)
+  return state.params
 
 
 def _reseed(rest: nnx.State, key: jax.Array) -> nnx.State:

@@ -1,1 +1,3 @@
 """The embedded world: simulated athletes, made by code, deterministic from a seed."""
+
+SIMULATED = True

@@ -37,7 +37,7 @@ def assessor(words):
     return leaf * next((factor for part, factor in {'q_proj': 4, 'k_proj': 4, 'o_proj': 20}.items() if part in name), 1)
 
   params = jax.tree_util.tree_map_with_path(sharpen, params)
-  encoder = examples.Encoder(words, VIEWS * SECONDS, 3)
+  encoder = examples.PromptTokenizer(words, VIEWS * SECONDS, 3)
   return Assessor(blueprint, params, words, encoder, mesh, batch_size=4)
 
 

@@ -116,7 +116,7 @@ def test_what_a_broken_file_lacks_is_left_out_and_said(coach, tmp_path):
 
 
 def test_it_says_why_it_is_never_sure(coach, clip, monkeypatch):
-  never = dataclasses.replace(coach.card, threshold=1.01)
+  never = dataclasses.replace(coach.card, threshold=1.01, validation_clips=5)
   monkeypatch.setattr(coach, 'card', never)
   assert 'no attribute was right often enough' in coach.assess(clip, 'basketball').describe()
   monkeypatch.setattr(coach, 'card', dataclasses.replace(never, validation_clips=0))
@@ -127,4 +127,7 @@ def test_a_folder_without_a_model_says_how_to_get_one(tmp_path):
   with pytest.raises(FileNotFoundError, match='config.json'):
     crosstrainer_jax.load(tmp_path)
   with pytest.raises(FileNotFoundError, match='launch_tpu.sh'):
+    Card.read(tmp_path)
+  (tmp_path / 'model.json').write_text('{"dataset": "old"}')
+  with pytest.raises(ValueError, match='another version'):
     Card.read(tmp_path)

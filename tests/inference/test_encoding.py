@@ -60,7 +60,7 @@ def mesh():
 def expected(encoder, mesh):
   """Features of each clip, encoded in pairs."""
   encode = make_encode(encoder, mesh)
-  pairs = [fitted(one.frames, one.frame_times, encoder, SHAPE) for one in [*CLIPS, CLIPS[0]]]
+  pairs = [fitted(one.frames, one.frame_times, CONFIG.image_size, SHAPE) for one in [*CLIPS, CLIPS[0]]]
   chunks = [
     encode(*(np.stack(parts) for parts in zip(*pairs[i : i + 2], strict=True))) for i in range(0, len(pairs), 2)
   ]
@@ -137,14 +137,14 @@ def test_clips_that_differ_get_the_shape_that_holds_all(write_dataset, encoder, 
 
 def test_clips_of_another_size_are_a_clear_error(encoder):
   with pytest.raises(ValueError, match=r'clips of \(32, 32\) pixels, but the encoder takes 16 x 16: .*--size 16'):
-    fitted(clip(1, size=32).frames, clip(1).frame_times, encoder, SHAPE)
+    fitted(clip(1, size=32).frames, clip(1).frame_times, CONFIG.image_size, SHAPE)
 
 
 def test_frames_are_padded_to_whole_tokens(encoder):
-  frames, times = fitted(CLIPS[1].frames, CLIPS[1].frame_times, encoder, SHAPE)
+  frames, times = fitted(CLIPS[1].frames, CLIPS[1].frame_times, CONFIG.image_size, SHAPE)
   assert frames.shape == (VIEWS, 6, 16, 16, 3)
   np.testing.assert_array_equal(frames[:, :5], CLIPS[1].frames)
   assert not frames[:, 5].any()
   assert np.isnan(times[:, 5]).all()
-  again, _ = fitted(frames, times, encoder, SHAPE)
+  again, _ = fitted(frames, times, CONFIG.image_size, SHAPE)
   assert again is frames

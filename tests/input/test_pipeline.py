@@ -9,6 +9,7 @@ import re
 import grain
 import numpy as np
 import pytest
+from absl import flags
 
 from crosstrainer_jax.input import examples, pipeline, prompts
 from crosstrainer_jax.input.pipeline import Stage, Task
@@ -42,7 +43,7 @@ def words(tmp_path_factory):
 @pytest.fixture
 def stage(words):
   def make(tasks=(FEEDBACK, ATTRIBUTES), train=range(1, 11), view_dropout=0.5):
-    encoder = examples.Encoder(words, VIEWS * SECONDS, 3)
+    encoder = examples.PromptTokenizer(words, VIEWS * SECONDS, 3)
     video_id = words.convert_tokens_to_ids(prompts.VIDEO)
     return Stage(CLIPS, list(train), tasks, encoder, video_id, words.pad_token_id, view_dropout, SECONDS)
 
@@ -100,6 +101,13 @@ def test_the_state_is_one_integer_and_resumes_exactly(stage):
 
 def test_threads_change_nothing(stage):
   for one, other in zip(take(8, stage())[0], take(8, stage(), threads=4)[0], strict=True):
+    assert_same(one, other)
+
+
+def test_reader_processes_change_nothing(stage):
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS(['test'])  # as the verbs do; Grain's processes read them
+  for one, other in zip(take(5, stage())[0], take(5, stage(), workers=2)[0], strict=True):
     assert_same(one, other)
 
 

@@ -254,7 +254,7 @@ def test_stage_one_learns_attributes_of_its_training_part_alone(spoken, setting,
   video_id = words.convert_tokens_to_ids('<video>')
   task = pipeline.Task(examples.ATTRIBUTES, 1)
   stage = pipeline.Stage(
-    spoken, split.train, [task], examples.Encoder(words, 1, 3), video_id, words.pad_token_id, 0.0, 1
+    spoken, split.train, [task], examples.PromptTokenizer(words, 1, 3), video_id, words.pad_token_id, 0.0, 1
   )
   features = {'features': np.zeros((1, 1, 2), np.float16)}
   batches = pipeline.batches(stage, lambda index: features, 8, seed=0)

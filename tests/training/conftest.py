@@ -125,7 +125,7 @@ class World:
 
   def stage(self, *tasks: pipeline.Task, train: range = range(12)) -> pipeline.Stage:
     tasks = tasks or (pipeline.Task(examples.ATTRIBUTES, 1),)
-    encoder = examples.Encoder(self.words, VIEWS * SECONDS, 3)
+    encoder = examples.PromptTokenizer(self.words, VIEWS * SECONDS, 3)
     return pipeline.Stage(self.clips, list(train), tasks, encoder, self.video_id, self.words.pad_token_id, 0.2, SECONDS)
 
 
