@@ -86,8 +86,13 @@ class Summary:
   def facts(self, ranges: bool) -> list[str]:
     """The lines above the tables."""
     units = 'held-out sports' if len(self.by_held_out) > 1 else 'runs'
+    seeds: dict[str, list[str]] = {}
+    for run in self.runs:
+      held_out, _, seed = run.rpartition(', seed ')
+      seeds.setdefault(held_out, []).append(seed)
+    runs = ', '.join(f'{held_out} (seed {", ".join(numbers)})' for held_out, numbers in seeds.items())
     return [
-      f'{self.setting} · {len(self.runs)} runs: {"; ".join(self.runs)}',
+      f'{self.setting} · {len(self.runs)} runs: {runs}',
       f"Scores are 0–100: mean [95 % interval, Student's t over {units}]{' (lowest–highest run)' if ranges else ''}.",
       f'Commands: {"; ".join(self.commands)}',
       f'Hardware: {"; ".join(self.hardware)}',
