@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crosstrainer_jax.input import examples, prompts
-from crosstrainer_jax.input.examples import ATTRIBUTES, DIRECT, FEEDBACK, Encoder, Lengths, Tokens
+from crosstrainer_jax.input.examples import ATTRIBUTES, DIRECT, FEEDBACK, Lengths, PromptTokenizer, Tokens
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.input.tokenizer import train_tokenizer
 
@@ -25,7 +25,7 @@ def words(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def encoder(words):
-  return Encoder(words, VIDEO, k=2)
+  return PromptTokenizer(words, VIDEO, k=2)
 
 
 def video_id(words):
