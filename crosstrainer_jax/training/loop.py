@@ -144,7 +144,7 @@ def _add(totals: Totals | None, scalars: dict[str, jax.Array]) -> Totals:
   """`totals` with one more update."""
   weight = scalars['weight']
   added = {key: value * (1.0 if key in NORMS else weight) for key, value in scalars.items() if key != 'weight'}
-  added |= {'weight': weight, 'updates': np.float32(1.0)}
+  added |= {'weight': weight, 'updates': jnp.ones(())}
   return added if totals is None else jax.tree.map(jnp.add, totals, added)
 
 
