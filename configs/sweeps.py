@@ -20,9 +20,9 @@ DIALS = {'entanglement': (0.0, 0.3, 1.0), 'commentary_noise': (0.0, 0.1, 0.4), '
 
 END_TO_END = '"end to end without attributes"'
 
-# Guesses for one run on two CPU cores, until some are finished: `transfer` with features that are cached, `dials` with
-# a world to make and to encode.
-TRANSFER_SECONDS, DIALS_SECONDS, SMOKE_SECONDS = 210.0, 330.0, 60.0
+# Guesses for one run on one CPU core, until some are finished: `transfer` with features that are cached, `dials` with a
+# world to make and to encode.
+TRANSFER_SECONDS, DIALS_SECONDS, SMOKE_SECONDS = 420.0, 660.0, 60.0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -93,7 +93,7 @@ def test_dry_run_prints_the_plan_and_does_nothing(runs, tmp_path, capsys):
   verb('transfer', '--seeds=0,1', '--dry-run')
   out = capsys.readouterr().out
   assert 'Sweep transfer: 8 runs in runs/sweeps/transfer, 0 done, 8 to do.' in out
-  assert 'about 4 min a run (a guess until one is done)' in out
+  assert 'about 7 min a run (a guess until one is done)' in out
   assert 'to do         rock_climbing-seed1  ' in out
   assert "./launch_tpu.sh 'configs/cross_sport.py:held_out=rock climbing,seed=1'" in out
   assert runs == []
@@ -129,7 +129,7 @@ def test_transfer_writes_summary_and_pages(runs, tmp_path, capsys):
   assert page.endswith('\n<!-- end -->\n\nbetween\n\n<!-- sweep:dials -->\n<!-- end -->\n')
   assert 'old' not in page
   for said in (
-    'python -m crosstrainer_jax.sweep transfer --seeds=0,1 --config.stage1.epochs=1\n',
+    '`python -m crosstrainer_jax.sweep transfer --seeds=0,1 --config.stage1.epochs=1`\n',
     'Hardware: 1 × cpu',
     'soccer: 400 clips, 240 with a fault, in 380 takes',
     'Seeds of training: 0, 1. Median time of a run: 104 s.',

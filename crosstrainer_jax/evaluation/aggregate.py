@@ -65,7 +65,7 @@ class Summary:
     brief = bool(columns)
     scopes = {'headline': SCOPES['headline']} if brief else SCOPES
     tables, footnotes = self._tables(list(columns or self.columns), scopes, digits=0 if brief else 1, ranges=not brief)
-    parts = [*(f'{line}\n' for line in self.facts(ranges=not brief)), *(markdown(table) for table in tables)]
+    parts = [*(f'{line}\n' for line in self.facts(ranges=not brief, quote='`')), *(markdown(table) for table in tables)]
     lines = [f'{line}\n' for line in footnotes.lines()] + [f'- {line}' for line in self.variants if not brief]
     return '\n'.join(parts + lines) + '\n'
 
@@ -83,8 +83,8 @@ class Summary:
     for line in footnotes.lines() + self.variants:
       console.print(line, markup=False, style='dim')
 
-  def facts(self, ranges: bool) -> list[str]:
-    """The lines above the tables."""
+  def facts(self, ranges: bool, quote: str = '') -> list[str]:
+    """The lines above the tables; `quote` stands around a command."""
     units = 'held-out sports' if len(self.by_held_out) > 1 else 'runs'
     seeds: dict[str, list[str]] = {}
     for run in self.runs:
@@ -94,7 +94,7 @@ class Summary:
     return [
       f'{self.setting} · {len(self.runs)} runs: {runs}',
       f"Scores are 0–100: mean [95 % interval, Student's t over {units}]{' (lowest–highest run)' if ranges else ''}.",
-      f'Commands: {"; ".join(self.commands)}',
+      f'Commands: {"; ".join(f"{quote}{command}{quote}" for command in self.commands)}',
       f'Hardware: {"; ".join(self.hardware)}',
     ]
 

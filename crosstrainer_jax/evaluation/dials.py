@@ -170,6 +170,6 @@ def plot(dial: str, found: Sequence[Gap], subtitle: str, path: Path) -> None:
   axes.set_xticks([gap.setting for gap in points])
   axes.set(xlabel=dial.replace('_', ' '), ylabel='difference, points of F1')
   axes.set_title(f'{DIFFERENCE}\n{subtitle}', fontsize=9)
-  axes.legend(fontsize=8)
+  figure.legend(fontsize=8, loc='outside lower center', ncols=2)
   path.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=120, metadata={'Software': None})

@@ -121,7 +121,7 @@ def test_fingerprint_needs_no_right_to_write(directory, tmp_path, monkeypatch):
   copy = tmp_path / directory.name
   shutil.copytree(directory, copy, ignore=shutil.ignore_patterns('fingerprint.json'))
 
-  def refuse(path, text):
+  def refuse(path, text, **_):
     raise OSError(errno.EROFS, 'Read-only file system', str(path))
 
   monkeypatch.setattr(pathlib.Path, 'write_text', refuse)
