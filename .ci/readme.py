@@ -33,7 +33,7 @@ RULES = (
   (r'^python -m ', f'{PYTHON} -m ', 'nobody has activated the environment'),
   (r'(configs/(?:cross_sport|in_domain)\.py)(?=$| --config)', r'\1:smoke', 'the full run takes minutes'),
   (r'(configs/cross_sport\.py:held_out=\w+,seed=\d+)$', rf'\1,smoke {NO_RIVALS}', 'the full run takes minutes'),
-  (r'^(\S+ configs/own_videos\.py.*)$', rf'\1 {FEW_PASSES}', 'fewer passes will do'),
+  (r'^(\S+ configs/(own_videos)\.py:(\S+))$', rf'\1 --workdir=runs/\2-\3 {FEW_PASSES}', 'fewer passes will do'),
   (r'(--logdir runs/cross_sport)/', r'\1-smoke/', 'where the main job has become :smoke'),
   (r'(-m crosstrainer_jax\.sweep (?!.*--dry-run).*)$', r'\1 --dry-run', 'a sweep takes hours'),
 )  # fmt: skip
