@@ -5,7 +5,8 @@
     python -m crosstrainer_jax.assess new_video.mp4 --checkpoint "runs/own_videos-dataset=my_videos"
 
 With `setting=FIT` every clip trains and is measured: it shows that the way from a file to feedback works, and claims
-nothing about other videos. With people to spare, `setting=FS` keeps some of them for the test.
+nothing about other videos. With people to spare, `setting=FS` keeps some of them for the test. On two CPU cores 20
+clips take a minute or two, and are reproduced word for word (docs/real_videos.md).
 
 Arguments: `dataset`, `setting`, `seed`.
 """
