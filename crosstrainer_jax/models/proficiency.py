@@ -5,7 +5,7 @@ The paper conditions P on the attributes too (eq. 3), but implements a linear la
 
 import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,16 +39,13 @@ class Probe(NamedTuple):
       return cls(jnp.asarray(file['kernel']), jnp.asarray(file['bias']))
 
 
-def _decaying(probe: Probe) -> Any:
-  return probe._replace(kernel=True, bias=False)  # type: ignore[arg-type]
-
-
 @functools.partial(jax.jit, static_argnames=('steps', 'learning_rate', 'weight_decay'))
 def _descend(
   v: jax.Array, levels: jax.Array, weights: jax.Array, steps: int, learning_rate: float, weight_decay: float
 ) -> Probe:
   schedule = optax.cosine_decay_schedule(learning_rate, steps)
-  tx = optax.adamw(schedule, weight_decay=weight_decay, mask=_decaying)
+  # the kernel decays, the bias does not
+  tx = optax.adamw(schedule, weight_decay=weight_decay, mask=lambda probe: jax.tree.map(lambda x: x.ndim > 1, probe))
   probe = Probe(jnp.zeros((v.shape[1], len(LEVELS))), jnp.zeros(len(LEVELS)))
 
   def loss(probe: Probe) -> jax.Array:
