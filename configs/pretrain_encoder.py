@@ -2,9 +2,9 @@
 
     python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py
 
-Its result ships as crosstrainer_jax/models/weights/video_transformer.safetensors; the file's header holds the command,
+Its result ships as crosstrainer_jax/weights/video_transformer.safetensors; the file's header holds the command,
 the seed and the score. It took 78 minutes on two CPU cores that had other work too; what to expect is in
-crosstrainer_jax/models/weights/README.md.
+crosstrainer_jax/weights/README.md.
 """
 
 import ml_collections

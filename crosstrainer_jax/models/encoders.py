@@ -68,7 +68,7 @@ def save(path: str | Path, name: str, config: Any, params: nnx.State, notes: dic
 
 def shipped_path() -> Path:
   """The weights that come with the package."""
-  return Path(str(importlib.resources.files('crosstrainer_jax.models') / 'weights' / SHIPPED))
+  return Path(str(importlib.resources.files('crosstrainer_jax.weights') / SHIPPED))
 
 
 def load(path: str | Path = 'shipped') -> Encoder:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from flax.core import spmd
 from sklearn.covariance import ledoit_wolf
 
 # The width of the encoder's features; the other axes are the decoder's.
@@ -25,8 +24,8 @@ class Whitening(nnx.Module):
   """
 
   def __init__(self, width: int) -> None:
-    self.mean = nnx.Param(jnp.zeros(width), out_sharding=(None,))
-    self.matrix = nnx.Param(jnp.eye(width), out_sharding=('features', None))
+    self.mean = nnx.Param(jnp.zeros(width), logical_axes=(None,))
+    self.matrix = nnx.Param(jnp.eye(width), logical_axes=('features', None))
 
   def __call__(self, features: jax.Array) -> jax.Array:
     """float32[..., D] of float[..., D]."""
@@ -56,25 +55,22 @@ class Mapper(nnx.Module):
     param_dtype: str = 'float32',
     whitened: bool = False,
   ) -> None:
-    placed = not jax.sharding.get_abstract_mesh().empty and bool(spmd.get_logical_axis_rules())
-
     def linear(inputs: int, axes: tuple[str, str]) -> nnx.Linear:
       return nnx.Linear(
         inputs,
         outputs,
         dtype=jnp.dtype(dtype),
         param_dtype=jnp.dtype(param_dtype),
-        kernel_metadata={'out_sharding': axes},
-        bias_metadata={'out_sharding': axes[1:]},
+        kernel_metadata={'logical_axes': axes},
+        bias_metadata={'logical_axes': axes[1:]},
         rngs=rngs,
       )
 
-    with nnx.use_eager_sharding(placed):
-      self.fc1 = linear(inputs, ('features', 'mlp'))
-      self.fc2 = linear(outputs, ('mlp', 'embed'))
-      self.whitened = whitened
-      if whitened:
-        self.whitening = Whitening(inputs)
+    self.fc1 = linear(inputs, ('features', 'mlp'))
+    self.fc2 = linear(outputs, ('mlp', 'embed'))
+    self.whitened = whitened
+    if whitened:
+      self.whitening = Whitening(inputs)
 
   def __call__(self, features: jax.Array) -> jax.Array:
     """Tokens dtype[..., outputs] of `features` float[..., inputs]."""

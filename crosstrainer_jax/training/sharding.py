@@ -103,10 +103,9 @@ def partition_spec(name: str, shape: Sequence[int], axes: Sequence[str | None] |
 
 
 def logical_axes(variable: nnx.Variable) -> tuple[str | None, ...] | None:
-  """The logical axes that a module gave to a parameter, None when it gave none."""
-  metadata = variable.get_metadata()
-  axes = metadata.get('out_sharding') or metadata.get('sharding_names')
-  return tuple(axes) if axes else None
+  """The logical axes that a module gave to a parameter, None when it gave none; stacked layers come before them."""
+  axes = variable.get_metadata().get('logical_axes')
+  return ('layers',) * (len(variable.shape) - len(axes)) + tuple(axes) if axes else None
 
 
 def state_shardings(state: nnx.State, mesh: Mesh) -> nnx.State:
