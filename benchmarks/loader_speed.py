@@ -16,17 +16,14 @@ from pathlib import Path
 from absl import flags
 
 from crosstrainer_jax import datasets, provenance
-from crosstrainer_jax.input import examples, pipeline, prompts
+from crosstrainer_jax.input import examples, pipeline
 from crosstrainer_jax.run import Run, open_run
 
 
 def measure(run: Run, workers: int, batches: int, batch_size: int) -> tuple[float, float]:
   """Seconds to the first batch, and clips per second afterwards."""
   task = pipeline.Task(examples.FEEDBACK, 1)
-  video_id = run.words.convert_tokens_to_ids(prompts.VIDEO)
-  stage = pipeline.Stage(
-    run.clips, run.split.train, [task], run.text, video_id, run.words.pad_token_id, 0.2, run.seconds
-  )
+  stage = pipeline.Stage(run.clips, run.split.train, [task], run.text, 0.2, run.seconds)
   start = time.monotonic()
   iterator = pipeline.batches(stage, run.video, batch_size, 0, workers=workers, threads=2)
   next(iter(iterator))

@@ -38,10 +38,16 @@ def preset() -> ml_collections.ConfigDict:
     'rope_theta': 10000.0, 'rms_norm_eps': 1e-5, 'tie_embeddings': True, 'max_position': 512, 'dropout': 0.0,
     'dtype': 'float32', 'param_dtype': 'float32', 'remat': 'none', 'unroll': True,
   })  # fmt: skip
+  # Adapters of L; rank 0 is none, and L itself trains.
+  config.lora = ml_collections.ConfigDict({'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$'})
+  # f_m. Features of a frozen encoder are whitened for an L that starts from nothing (docs/decisions/0002).
+  config.mapper = ml_collections.ConfigDict({'whiten': True})
 
   # --- Training of every stage.
   config.training = ml_collections.ConfigDict({
     'batch_size': 16,
+    # Regular expressions of paths of parameters that do not train.
+    'frozen': (),
     'view_dropout': 0.2,
     # Our L starts from nothing: the name of a sport that it never read must not throw it off.
     'name_dropout': 0.5,

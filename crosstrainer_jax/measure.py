@@ -110,19 +110,20 @@ def two_passes(
     views: the views that are seen; None for all.
     zeroed: the video is all zeros, as this row was trained.
   """
-  progress = Progress('assessing clips', 2 * len(indices), unit='clip')
+  progress = Progress('assessing clips', len(indices), unit='clip')
   try:
     assessor, limits = run.assessor(params), run.config.eval
     video, valid = run.videos(indices, views)
     if zeroed:
       video = {name: np.zeros_like(value) for name, value in video.items()}
     sports = [reference.sport for reference in references]
-    named = (
-      assessor.attributes(sports, video, valid, limits.max_attribute_tokens) if attributes is None else list(attributes)
-    )
-    progress.update(len(indices))
-    texts = assessor.feedback(sports, named, video, valid, limits.max_feedback_tokens)
-    progress.update(len(indices))
+    if attributes is None:
+      limit = limits.max_attribute_tokens, limits.max_feedback_tokens
+      named, texts = assessor.two_passes(sports, video, valid, *limit, progress.update)
+    else:
+      named = list(attributes)
+      texts = assessor.feedback(sports, named, video, valid, limits.max_feedback_tokens)
+      progress.update(len(indices))
     probe = None if zeroed else run.probe()
     levels: Sequence[int | None] = [None] * len(indices)
     if probe is not None:

@@ -16,7 +16,7 @@ from flax import nnx
 from crosstrainer_jax import datasets
 from crosstrainer_jax.inference import confidence
 from crosstrainer_jax.inference.coach import Card
-from crosstrainer_jax.input import examples, pipeline, prompts, splits
+from crosstrainer_jax.input import examples, pipeline, splits
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.models.proficiency import fit_probe
 from crosstrainer_jax.run import Run
@@ -81,14 +81,11 @@ def _train(
   zeroed: bool = False,
 ) -> nnx.State:
   config = run.config
-  pad_id, video_id = run.words.pad_token_id, run.words.convert_tokens_to_ids(prompts.VIDEO)
   stage = pipeline.Stage(
     run.clips,
     clips,
     [task for task in tasks if task.share],
     run.text,
-    video_id,
-    pad_id,
     config.training.view_dropout,
     run.seconds,
     config.training.name_dropout,
@@ -99,11 +96,12 @@ def _train(
   evaluate = None
   if config.training.evaluate_every and run.split.validation:
     held_back = dataclasses.replace(stage, train=run.split.validation)
-    evaluate = stages.make_evaluate(run.blueprint, held_back, video, config.training.batch_size, run.mesh)
+    evaluate = stages.make_evaluate(run.blueprint, params, held_back, video, config.training.batch_size, run.mesh)
   return stages.train_stage(
     run.workdir / folder,
     folder,
     run.update,
+    run.blueprint,
     params,
     stage,
     video,

@@ -17,7 +17,7 @@ from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import check_rate, common_shape, encode_dataset, fitted
 from crosstrainer_jax.input import examples, features, prompts, splits, tokenizer
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
-from crosstrainer_jax.models import encoders, mapper
+from crosstrainer_jax.models import encoders, mapper, pretrained
 from crosstrainer_jax.models.proficiency import Probe
 from crosstrainer_jax.provenance import claim_workdir
 from crosstrainer_jax.training import sharding, stages
@@ -62,7 +62,6 @@ class Run:
   source: ClipSource
   clips: list[ClipInfo]
   split: splits.Split
-  words: tokenizer.Words
   text: examples.PromptTokenizer
   video_encoder: encoders.Encoder
   video: Video
@@ -89,11 +88,11 @@ class Run:
   def assessor(self, params: nnx.State) -> Assessor:
     shards = sharding.data_shards(self.mesh)
     batch_size = -(-self.config.eval.batch_size // shards) * shards
-    return Assessor(self.blueprint, params, self.words, self.text, self.mesh, batch_size)
+    return Assessor(self.blueprint, params, self.text, self.mesh, batch_size)
 
   def params(self, folder: str) -> nnx.State:
     """The parameters that a finished stage left."""
-    return stages.checkpoints.load_params(self.workdir / folder / 'params', self.initial)
+    return stages.load_params(self.workdir / folder, self.blueprint, self.initial)
 
   def probe(self) -> Probe | None:
     return Probe.load(self.workdir / 'probe' / 'probe.npz')
@@ -112,10 +111,14 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   mesh = sharding.make_mesh(config.mesh)
   source = ClipSource(dataset)
   video_encoder = encoders.load(config.encoder.weights)
+  found = pretrained.find(config)
+  fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
+  if found is not None:
+    fingerprints['decoder_fingerprint'] = found.fingerprint
   claim_workdir(
     workdir,
     config,
-    {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint},
+    fingerprints,
     dataset=str(source.directory.absolute()),
   )
 
@@ -149,16 +152,22 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   seconds = frames // video_encoder.config.frames_per_token
 
   with timed('tokenizer'):
-    words = _words(config, workdir, clips, split)
-  text = examples.PromptTokenizer(words, views * seconds, config.prompt.k)
-  video_id = words.convert_tokens_to_ids(prompts.VIDEO)
-  joint = None if cache is not None else nnx.merge(video_encoder.graph, video_encoder.params)
-  blueprint, initial = stages.build(
-    config, tokenizer.padded_vocab_size(words), video_encoder.config.feature_dim, video_id, config.seed, mesh, joint
-  )
-  if cache is not None:
+    folder = _tokenizer(config, workdir, clips, split, found)
+    rows = None if found is None else found.config.vocab_size
+    text = examples.PromptTokenizer.load(folder, views * seconds, config.prompt.k, rows)
+  with timed('model'):
+    blueprint, initial = stages.build(
+      config,
+      text.rows,
+      video_encoder.config.feature_dim,
+      text.video_id,
+      config.seed,
+      mesh,
+      None if cache is not None else video_encoder,
+    )
+  if cache is not None and config.mapper.whiten:
     initial['mapper'] = mapper.whiten(initial['mapper'], _training_features(cache, clips, split.train, seconds))
-  update = stages.make_update(blueprint, config.training.optimizer, mesh)
+  update = stages.make_update(blueprint, initial, config.training.optimizer, mesh)
   return Run(
     config,
     workdir,
@@ -166,7 +175,6 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     source,
     clips,
     split,
-    words,
     text,
     video_encoder,
     Video(cache, source, video_encoder.config.image_size, (views, frames)),
@@ -198,19 +206,23 @@ def _training_features(
   return cache.gather(chosen)[valid].astype(np.float32)
 
 
-def _words(
-  config: ml_collections.ConfigDict, workdir: Path, clips: Sequence[ClipInfo], split: splits.Split
-) -> tokenizer.Words:
-  """The tokenizer, trained on the training part's text alone."""
+def _tokenizer(
+  config: ml_collections.ConfigDict,
+  workdir: Path,
+  clips: Sequence[ClipInfo],
+  split: splits.Split,
+  found: pretrained.Pretrained | None,
+) -> Path:
+  """The folder of the tokenizer: a pretrained decoder's own, or one trained on the training part's text alone."""
   folder = workdir / 'tokenizer'
   if folder.is_dir():
-    return tokenizer.load_tokenizer(folder)
-  return tokenizer.train_tokenizer(
-    training_texts(clips, split.train),
-    config.tokenizer.vocab_size,
-    folder,
-    prompts.unchanging(config.prompt.k),
-  )
+    return folder
+  if found is not None:
+    tokenizer.adopt_tokenizer(found.directory, folder)
+  else:
+    texts = training_texts(clips, split.train)
+    tokenizer.train_tokenizer(texts, config.tokenizer.vocab_size, folder, prompts.unchanging(config.prompt.k))
+  return folder
 
 
 def training_texts(clips: Sequence[ClipInfo], train: Sequence[int]) -> Iterator[str]:

@@ -43,7 +43,7 @@ def calls(run, tmp_path, monkeypatch):
   """The stages that the recipe asks for, none of which is trained; what a stage returns is its name."""
   made = []
 
-  def train_stage(directory, name, step, params, stage, video, config, updates, **_):
+  def train_stage(directory, name, step, blueprint, params, stage, video, config, updates, **_):
     tasks = {task.name: task.share for task in stage.tasks}
     made.append(Call(name, params, tasks, list(stage.train), updates, video.zeroed))
     return name
@@ -99,7 +99,7 @@ def test_without_a_share_stage_two_leaves_attributes_alone(run, tmp_path, monkey
   config.stage2.attributes = 0
   seen = {}
 
-  def train_stage(directory, name, step, params, stage, *_, **__):
+  def train_stage(directory, name, step, blueprint, params, stage, *_, **__):
     seen[name] = [task.name for task in stage.tasks]
     return params
 

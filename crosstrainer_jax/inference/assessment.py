@@ -1,8 +1,9 @@
 """The two passes of inference (paper, section 3.3): Ŝ = F_a(V), then T = F_t(V, Ŝ); and the level from f_p(v)."""
 
+import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,13 +12,26 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from crosstrainer_jax.inference.generate import generate
-from crosstrainer_jax.input import examples, prompts, tokenizer
-from crosstrainer_jax.input.tokenizer import Words
+from crosstrainer_jax.inference.generate import Prefix, generate, read_prefix
+from crosstrainer_jax.input import examples, prompts
 from crosstrainer_jax.training import sharding
 from crosstrainer_jax.training.stages import Blueprint
 
 Video = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+  """At most a batch of clips, looked at once: the cache of what their prompts of both passes begin with.
+
+  Attributes:
+    params: of the model that looked.
+    lengths: tokens of each clip's prompt that are in the cache.
+  """
+
+  params: nnx.State
+  lengths: list[int]
+  prefix: Prefix
 
 
 class Assessor:
@@ -25,8 +39,7 @@ class Assessor:
 
   Args:
     blueprint, params: of the model.
-    words: its tokenizer.
-    encoder: text to ids, for the number of video tokens that the model was trained with.
+    encoder: its tokenizer, for the number of video tokens that it was trained with.
     batch_size: rows a call, a multiple of the mesh's data axes.
 
   Attributes:
@@ -37,32 +50,83 @@ class Assessor:
     self,
     blueprint: Blueprint,
     params: nnx.State,
-    words: Words,
     encoder: examples.PromptTokenizer,
     mesh: Mesh,
     batch_size: int,
   ):
     self.params = params
-    self._blueprint, self._words, self._encoder, self._mesh = blueprint, words, encoder, mesh
+    self._blueprint, self._encoder, self._mesh = blueprint, encoder, mesh
     self._batch_size = batch_size
-    self._video_id = words.convert_tokens_to_ids(prompts.VIDEO)
-    # Placeholders and the rows that pad the table are no words; in some vocabularies the end also pads.
-    placeholders = {words.pad_token_id, words.bos_token_id, self._video_id} - {words.eos_token_id}
-    self._banned = (*sorted(placeholders), *range(len(words), tokenizer.padded_vocab_size(words)))
     self.cut = 0
     self._embed = jax.jit(lambda params, batch: blueprint.merge(params).embed(batch))
+    self._embed_words = jax.jit(lambda params, tokens: blueprint.merge(params).decoder.embed(tokens))
     self._pool = jax.jit(functools.partial(_pool, blueprint))
 
-  def attributes(self, sports: Sequence[str], video: Video, valid: np.ndarray, max_tokens: int) -> list[list[str]]:
+  def two_passes(
+    self,
+    sports: Sequence[str],
+    video: Video,
+    valid: np.ndarray,
+    attribute_tokens: int,
+    feedback_tokens: int,
+    report: Callable[[int], None] = lambda _: None,
+  ) -> tuple[list[list[str]], list[str]]:
+    """F_a, then F_t given what it wrote, both greedy, batch by batch: the video is looked at once for both passes.
+
+    Args:
+      report: told how many clips were done.
+    """
+    lists: list[list[str]] = []
+    texts: list[str] = []
+    for start in range(0, len(sports), self._batch_size):
+      part = slice(start, start + self._batch_size)
+      seen = sports[part], {name: value[part] for name, value in video.items()}, valid[part]
+      looks = self.look(*seen)
+      named = self.attributes(*seen, attribute_tokens, looks)
+      lists += named
+      texts += self.feedback(seen[0], named, *seen[1:], feedback_tokens, looks)
+      report(len(named))
+    return lists, texts
+
+  def look(self, sports: Sequence[str], video: Video, valid: np.ndarray) -> list[Look]:
+    """Reads what the prompts of both passes begin with, a `Look` for each batch; kept on the device."""
+    rows, lengths = [], []
+    for sport in sports:
+      first, second = (self._encoder.prompt(task, sport) for task in (examples.ATTRIBUTES, examples.FEEDBACK))
+      # Where the two part, which is before the list of attributes.
+      length = next(i for i, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+      rows.append(first[:length])
+      lengths.append(length)
+    looks: list[Look] = []
+    if not rows:
+      return looks
+    for batch, count in self._chunks(len(rows), {**self._prompts(rows, valid), **video}):
+      done = sum(len(look.lengths) for look in looks)
+      placed = sharding.put_batch(batch, self._mesh)
+      embeddings = self._embed(self.params, placed)
+      decoder = self._blueprint.merge(self.params).decoder
+      prefix = read_prefix(decoder, embeddings, placed['segment_ids'] > 0)
+      looks.append(Look(self.params, lengths[done : done + count], prefix))
+    return looks
+
+  def attributes(
+    self,
+    sports: Sequence[str],
+    video: Video,
+    valid: np.ndarray,
+    max_tokens: int,
+    looks: Sequence[Look] | None = None,
+  ) -> list[list[str]]:
     """F_a by greedy decoding: one list of attributes a clip.
 
     Args:
       sports: sport of each of the N clips, as the prompt names it.
       video: 'features' float16[N, V, S, D] or 'frames' uint8[N, V, T, H, W, 3].
       valid: bool[N, V, S], False for video tokens that must not be seen.
+      looks: from `look` at the same clips, which are then not read again.
     """
     rows = [self._encoder.prompt(examples.ATTRIBUTES, sport) for sport in sports]
-    return [prompts.parse_attributes(text) for text in self._write(rows, video, valid, max_tokens)]
+    return [prompts.parse_attributes(text) for text in self._write(rows, video, valid, max_tokens, looks)]
 
   def feedback(
     self,
@@ -71,15 +135,16 @@ class Assessor:
     video: Video,
     valid: np.ndarray,
     max_tokens: int,
+    looks: Sequence[Look] | None = None,
   ) -> list[str]:
-    """F_t by greedy decoding, given `attributes`; with None the one-stage prompt is used."""
+    """F_t by greedy decoding, given `attributes`; with None the one-stage prompt is used, which takes no `looks`."""
     if attributes is None:
       rows = [self._encoder.prompt(examples.DIRECT, sport) for sport in sports]
     else:
       rows = [
         self._encoder.prompt(examples.FEEDBACK, sport, listed) for sport, listed in zip(sports, attributes, strict=True)
       ]
-    return [text.strip() for text in self._write(rows, video, valid, max_tokens)]
+    return [text.strip() for text in self._write(rows, video, valid, max_tokens, looks)]
 
   def probabilities(
     self,
@@ -90,6 +155,7 @@ class Assessor:
     samples: int,
     temperature: float,
     seed: int,
+    looks: Sequence[Look] | None = None,
   ) -> list[dict[str, float]]:
     """How likely each attribute is: the share of `samples` sampled lists that name it, so the vocabulary stays open.
 
@@ -97,7 +163,7 @@ class Assessor:
     """
     rows = [self._encoder.prompt(examples.ATTRIBUTES, sport) for sport in sports]
     results = []
-    for tokens, _ in self._generate(rows, video, valid, max_tokens, samples, temperature, seed):
+    for tokens, _ in self._generate(rows, video, valid, max_tokens, samples, temperature, seed, looks):
       lists = [prompts.parse_attributes(self._text(sample)) for sample in tokens]
       named = Counter(name for listed in lists for name in set(listed) or {prompts.EMPTY})
       results.append({name: count / samples for name, count in named.most_common()})
@@ -112,13 +178,20 @@ class Assessor:
       ]
     )
 
-  def _write(self, rows: Sequence[list[int]], video: Video, valid: np.ndarray, max_tokens: int) -> list[str]:
-    texts = [tokens for tokens, _ in self._generate(rows, video, valid, max_tokens, None, 0.0, 0)]
-    self.cut += sum(self._words.eos_token_id not in tokens for tokens in texts)
+  def _write(
+    self,
+    rows: Sequence[list[int]],
+    video: Video,
+    valid: np.ndarray,
+    max_tokens: int,
+    looks: Sequence[Look] | None,
+  ) -> list[str]:
+    texts = [tokens for tokens, _ in self._generate(rows, video, valid, max_tokens, None, 0.0, 0, looks)]
+    self.cut += sum(not np.isin(self._encoder.ends, tokens).any() for tokens in texts)
     return [self._text(tokens) for tokens in texts]
 
   def _text(self, tokens: np.ndarray) -> str:
-    return self._words.decode(tokens.tolist(), skip_special_tokens=True)
+    return self._encoder.words.decode(tokens.tolist(), skip_special_tokens=True)
 
   def _generate(
     self,
@@ -129,34 +202,48 @@ class Assessor:
     samples: int | None,
     temperature: float,
     seed: int,
+    looks: Sequence[Look] | None,
   ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Tokens and log-probabilities of each row."""
     if not rows:
       return []
-    length = -(-max(len(row) for row in rows) // 16) * 16
-    prompt = [
-      examples.prompt_arrays(row, length, seen.reshape(-1), self._video_id, self._words.pad_token_id)
-      for row, seen in zip(rows, valid, strict=True)
-    ]
-    arrays = {name: np.stack([row[name] for row in prompt]) for name in ('tokens', 'segment_ids', 'positions')}
     decoder = self._blueprint.merge(self.params).decoder
+    if looks is None:
+      parts = self._chunks(len(rows), {**self._prompts(rows, valid), **video})
+    else:
+      lengths = [length for look in looks for length in look.lengths]
+      rest = [row[length:] for row, length in zip(rows, lengths, strict=True)]
+      if any(look.params is not self.params for look in looks):
+        raise ValueError('these clips were looked at by a model with other weights: its cache is of no use to this one')
+      parts = self._chunks(len(rest), self._prompts(rest, np.zeros((len(rest), 0), bool)))
     results = []
-    for number, (batch, count) in enumerate(self._chunks(len(rows), {**arrays, **video})):
+    for number, (batch, count) in enumerate(parts):
       batch = sharding.put_batch(batch, self._mesh)
       tokens, log_probs = generate(
         decoder,
-        self._embed(self.params, batch),
+        self._embed_words(self.params, batch['tokens']) if looks is not None else self._embed(self.params, batch),
         batch['segment_ids'] > 0,
         max_tokens,
-        eos_id=self._words.eos_token_id,
-        pad_id=self._words.pad_token_id,
+        eos_id=self._encoder.ends,
+        pad_id=self._encoder.pad_id,
         temperature=temperature,
         num_samples=samples,
         key=jax.random.fold_in(jax.random.key(seed), number),
-        banned_ids=self._banned,
+        banned_ids=self._encoder.banned,
+        prefix=looks[number].prefix if looks is not None else None,
       )
       results += list(zip(np.asarray(tokens)[:count], np.asarray(log_probs)[:count], strict=True))
     return results
+
+  def _prompts(self, rows: Sequence[list[int]], valid: np.ndarray) -> dict[str, np.ndarray]:
+    """tokens, segment_ids and positions of rows, int32[N, L]; L a multiple of 16, so that few lengths are compiled."""
+    length = -(-max((len(row) for row in rows), default=1) // 16) * 16
+    arrays = [
+      examples.prompt_arrays(row, length, seen.reshape(-1), self._encoder.video_id, self._encoder.pad_id)
+      for row, seen in zip(rows, valid, strict=True)
+    ]
+    names = ('tokens', 'segment_ids', 'positions')
+    return {name: np.stack([row[name] for row in arrays]) for name in names} if arrays else {}
 
   def _chunks(self, count: int, arrays: dict[str, np.ndarray]) -> list[tuple[dict[str, np.ndarray], int]]:
     """Batches of the one fixed size; the last (or only) one is filled with zeros, whose segment ids are padding."""

@@ -10,16 +10,15 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from flax import nnx
 
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import make_encode
-from crosstrainer_jax.input import examples, prompts, splits, tokenizer, video
+from crosstrainer_jax.input import examples, prompts, splits, video
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.record import LEVELS
-from crosstrainer_jax.models import encoders
+from crosstrainer_jax.models import encoders, pretrained
 from crosstrainer_jax.models.proficiency import Probe
-from crosstrainer_jax.training import checkpoints, sharding, stages
+from crosstrainer_jax.training import sharding, stages
 
 MODEL_FILE = 'model.json'
 
@@ -147,8 +146,10 @@ class Coach:
     workdir = Path(workdir)
     # One row at a time is all an interactive user asks for; the mesh is then one device, whatever the machine has.
     self._mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
-    self._words = tokenizer.load_tokenizer(workdir / 'tokenizer')
-    text = examples.PromptTokenizer(self._words, self.card.views * self.card.seconds, config.prompt.k)
+    found = pretrained.find(config)
+    tokens = self.card.views * self.card.seconds
+    rows = None if found is None else found.config.vocab_size
+    text = examples.PromptTokenizer.load(workdir / 'tokenizer', tokens, config.prompt.k, rows)
     self._encoder = encoders.load(config.encoder.weights)
     if self._encoder.fingerprint != self.card.encoder:
       raise ValueError(
@@ -158,19 +159,19 @@ class Coach:
     joint = config.encoder.source == 'frames'
     blueprint, initial = stages.build(
       config,
-      tokenizer.padded_vocab_size(self._words),
+      text.rows,
       self._encoder.config.feature_dim,
-      self._words.convert_tokens_to_ids(prompts.VIDEO),
+      text.video_id,
       config.seed,
       self._mesh,
-      nnx.merge(self._encoder.graph, self._encoder.params) if joint else None,
+      self._encoder if joint else None,
     )
-    params = checkpoints.load_params(workdir / folder / 'params', initial)
+    params = stages.load_params(workdir / folder, blueprint, initial)
     if joint:
       self._encoder = dataclasses.replace(self._encoder, params=params['encoder'])
     self._encode: Callable[[np.ndarray, np.ndarray], np.ndarray] = make_encode(self._encoder, self._mesh)
     self._batch = 8
-    self._assessor = Assessor(blueprint, params, self._words, text, self._mesh, self._batch)
+    self._assessor = Assessor(blueprint, params, text, self._mesh, self._batch)
     self._probe = Probe.load(workdir / 'probe' / 'probe.npz')
 
   @property
@@ -267,13 +268,13 @@ class Coach:
     self, sport: str, spans: Sequence[tuple[float, float]], features: np.ndarray, valid: np.ndarray
   ) -> list[Segment]:
     options, seen, sports = self.config.assess, {'features': features}, [sport] * len(spans)
-    limits = self.config.eval
+    limits, looks = self.config.eval, self._assessor.look(sports, seen, valid)
     chances = self._assessor.probabilities(
-      sports, seen, valid, limits.max_attribute_tokens, options.samples, options.temperature, self.config.seed
+      sports, seen, valid, limits.max_attribute_tokens, options.samples, options.temperature, self.config.seed, looks
     )
     nothing = [row.pop(prompts.EMPTY, 0.0) for row in chances]
     sure = [{name: p for name, p in row.items() if p >= self.card.threshold} for row in chances]
-    texts = self._assessor.feedback(sports, [list(row) for row in sure], seen, valid, limits.max_feedback_tokens)
+    texts = self._assessor.feedback(sports, [list(row) for row in sure], seen, valid, limits.max_feedback_tokens, looks)
     levels: list[tuple[str, float] | None] = [None] * len(spans)
     if self._probe is not None:
       odds = np.asarray(jax.nn.softmax(self._probe.logits(self._assessor.pooled(seen, valid)), -1))

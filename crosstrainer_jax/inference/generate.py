@@ -1,9 +1,11 @@
 """Text from prompts of embeddings: one prefill, then one token a step with a KV cache, jitted as a whole.
 
 Greedy at temperature 0, sampling above; many samples of one prompt share its prefill, since the probability of an
-attribute is estimated as the share of sampled lists that name it.
+attribute is estimated as the share of sampled lists that name it. What several prompts begin with can be prefilled once
+and continued: the two passes of the paper begin with the same video.
 """
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 
@@ -11,7 +13,52 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.decoder import Decoder, KVCache
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Prefix:
+  """What prompts begin with, read once.
+
+  Attributes:
+    cache: of its P slots.
+    counts: int32[B], tokens of each row, padding left out.
+  """
+
+  cache: KVCache
+  counts: jax.Array
+
+
+def read_prefix(decoder: Decoder, embeddings: jax.Array, mask: jax.Array) -> Prefix:
+  """Prefills what prompts begin with, to be continued by `generate` as often as wanted, with the same decoder.
+
+  Args:
+    embeddings: float[B, P, D], video tokens mixed in.
+    mask: bool[B, P], False at padding.
+  """
+  graphdef, state = nnx.split(decoder)
+  return _read_prefix(graphdef, state, embeddings, mask)
+
+
+@functools.partial(jax.jit, static_argnames='graphdef')
+def _read_prefix(graphdef: nnx.GraphDef[Decoder], state: nnx.State, embeddings: jax.Array, mask: jax.Array) -> Prefix:
+  return _prefill(nnx.merge(graphdef, state), embeddings, mask, None)[1]
+
+
+def _prefill(
+  decoder: Decoder, embeddings: jax.Array, mask: jax.Array, prefix: Prefix | None
+) -> tuple[jax.Array, Prefix]:
+  """Hidden states of `embeddings` behind `prefix`, and the two together."""
+  batch, length, _ = embeddings.shape
+  if prefix is None:
+    cache, before = decoder.init_cache(batch, length), jnp.zeros(batch, jnp.int32)
+  else:
+    cache, before = prefix.cache.grow(length), prefix.counts
+  positions = jnp.maximum(before[:, None] + jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+  hidden, cache = decoder(embeddings, positions, mask.astype(jnp.int32), cache=cache)
+  assert cache is not None
+  return hidden, Prefix(cache, before + jnp.sum(mask, axis=1, dtype=jnp.int32))
 
 
 def generate(
@@ -26,6 +73,7 @@ def generate(
   num_samples: int | None = None,
   key: jax.Array | None = None,
   banned_ids: Sequence[int] = (),
+  prefix: Prefix | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Continues each prompt until an end token, or for `max_new_tokens`.
 
@@ -44,6 +92,7 @@ def generate(
     num_samples: continuations for each prompt; None gives one, without the axis `samples`.
     key: a PRNG key, needed for sampling only.
     banned_ids: tokens that are never written, such as placeholders and the rows that pad the embedding table.
+    prefix: what stands before the prompts, from `read_prefix` with the same decoder; every row needs a token behind it.
 
   Returns:
     tokens int32[B, N] or int32[B, samples, N], and their log-probabilities in nats under the model itself (temperature
@@ -60,9 +109,10 @@ def generate(
     raise ValueError(f'generate: temperature must not be negative, but is {temperature}')
   if temperature > 0 and key is None:
     raise ValueError('generate: sampling (temperature above 0) needs a key')
-  if prompt_mask.shape[1] + max_new_tokens - 1 > decoder.config.max_position:
+  slots = prompt_mask.shape[1] + (0 if prefix is None else prefix.cache.segment_ids.shape[1])
+  if slots + max_new_tokens - 1 > decoder.config.max_position:
     raise ValueError(
-      f'generate: a prompt of {prompt_mask.shape[1]} slots and {max_new_tokens} new tokens do not fit '
+      f'generate: a prompt of {slots} slots and {max_new_tokens} new tokens do not fit '
       f'max_position = {decoder.config.max_position}'
     )
   graphdef, state = nnx.split(decoder)
@@ -76,6 +126,7 @@ def generate(
     jnp.asarray(temperature, jnp.float32),
     jax.random.key(0) if key is None else key,
     jnp.asarray(banned_ids, jnp.int32),
+    prefix,
     max_new_tokens=max_new_tokens,
     samples=num_samples or 1,
     greedy=temperature == 0,
@@ -96,6 +147,7 @@ def _generate(
   temperature: jax.Array,
   key: jax.Array,
   banned_ids: jax.Array,
+  prefix: Prefix | None,
   *,
   max_new_tokens: int,
   samples: int,
@@ -121,18 +173,15 @@ def _generate(
     return finished | jnp.isin(token, eos_ids), token, (tokens, log_probs)
 
   # Prefill, once for all samples of a prompt.
-  counts = jnp.sum(mask, axis=1, dtype=jnp.int32)
-  positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
-  hidden, cache = decoder(embeddings, positions, mask.astype(jnp.int32), cache=decoder.init_cache(batch, length))
-  assert cache is not None
+  hidden, read = _prefill(decoder, embeddings, mask, prefix)
   last = length - 1 - jnp.argmax(mask[:, ::-1], axis=1)
   hidden = jnp.repeat(hidden[jnp.arange(batch), last], samples, axis=0)
-  cache = cache.repeat(samples).grow(max_new_tokens - 1)
-  counts = jnp.repeat(counts, samples)
+  cache = read.cache.repeat(samples).grow(max_new_tokens - 1)
+  counts, empty = jnp.repeat(read.counts, samples), jnp.repeat(~jnp.any(mask, axis=1), samples)
 
   key, first_key = jax.random.split(key)
   texts = (jnp.full((rows, max_new_tokens), pad_id), jnp.zeros((rows, max_new_tokens), jnp.float32))
-  finished, token, texts = write(0, counts == 0, *choose(hidden, first_key), texts)
+  finished, token, texts = write(0, empty, *choose(hidden, first_key), texts)
 
   def going(carry: tuple) -> jax.Array:
     step, finished = carry[:2]

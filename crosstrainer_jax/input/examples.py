@@ -20,12 +20,14 @@ A batch of training holds, for B clips of one task, L token positions and M targ
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from crosstrainer_jax.input import prompts
+from crosstrainer_jax.input.chat import Layout, layout_of
 from crosstrainer_jax.input.source import ClipInfo
-from crosstrainer_jax.input.tokenizer import Words
+from crosstrainer_jax.input.tokenizer import Words, load_tokenizer, padded_vocab_size
 
 # The tasks of L: F_a, F_t, and feedback without attributes (the paper's "w/o two-stage" ablation).
 ATTRIBUTES, FEEDBACK, DIRECT = 'attributes', 'feedback', 'direct'
@@ -50,15 +52,45 @@ class Tokens:
 
 
 class PromptTokenizer:
-  """Text to token ids, for one tokenizer and one number of video tokens."""
+  """Text to token ids, for one tokenizer and one number of video tokens.
 
-  def __init__(self, words: Words, video_tokens: int, k: int):
-    self._words, self._video_tokens, self._k = words, video_tokens, k
-    self._video = words.convert_tokens_to_ids(prompts.VIDEO)
+  Args:
+    rows: of the decoder's embedding table; by default those of a decoder that is made for this tokenizer.
+    layout: what stands around prompt and answer; by default what the tokenizer asks for.
+
+  Attributes:
+    video_id: of the placeholder. A tokenizer without such a token has none in any text, and its placeholder is the
+      first id behind the table.
+    pad_id: fills rows.
+    rows: of the embedding table.
+    ends: tokens at which a text ends.
+    banned: tokens that are no words: placeholders, and the rows that pad the table.
+  """
+
+  def __init__(self, words: Words, video_tokens: int, k: int, rows: int | None = None, layout: Layout | None = None):
+    self.words, self._video_tokens, self._k = words, video_tokens, k
+    self._layout = layout or layout_of(words)
     self._cache: dict[str, list[int]] = {}
+    self.rows = rows = padded_vocab_size(words) if rows is None else rows
+    if len(words) > rows:
+      raise ValueError(
+        f'the tokenizer has {len(words)} tokens, but the decoder only {rows}: they do not belong together'
+      )
+    self.video_id: int = words.get_vocab().get(prompts.VIDEO, rows)
+    self.ends = self._layout.ends
+    # In some vocabularies nothing, in others the end also pads.
+    self.pad_id: int = self.ends[0] if words.pad_token_id is None else words.pad_token_id
+    placeholders = {self.pad_id, words.bos_token_id, self.video_id} - {None, rows, *self.ends}
+    self.banned = (*sorted(placeholders), *range(len(words), rows))
+
+  @classmethod
+  def load(cls, directory: str | Path, video_tokens: int, k: int, rows: int | None = None) -> 'PromptTokenizer':
+    """Of a directory in the Hugging Face format, with the layout that it asks for."""
+    words = load_tokenizer(directory)
+    return cls(words, video_tokens, k, rows, layout_of(words, directory))
 
   def prompt(self, task: str, sport: str, attributes: Sequence[str] = ()) -> list[int]:
-    """Ids of a prompt, beginning token and placeholders included."""
+    """Ids of a prompt, with placeholders and what stands around it."""
     if task == ATTRIBUTES:
       text = prompts.attribute_prompt(sport, self._k)
     elif task == FEEDBACK:
@@ -68,7 +100,8 @@ class PromptTokenizer:
     else:
       raise ValueError(f'no task {task!r}')
     before, after = text.split(prompts.VIDEO)
-    return [self._words.bos_token_id, *self._ids(before), *[self._video] * self._video_tokens, *self._ids(after)]
+    video = [self.video_id] * self._video_tokens
+    return [*self._layout.before, *self._ids(before), *video, *self._ids(after), *self._layout.after]
 
   def tokens(self, task: str, clip: ClipInfo, attributes: Sequence[str] = (), sport: str = '') -> Tokens:
     """The example of `clip`: F_a's target is the clip's incorrect attributes, otherwise the commentary.
@@ -79,14 +112,14 @@ class PromptTokenizer:
     """
     answer = prompts.serialize_attributes(clip.incorrect) if task == ATTRIBUTES else clip.commentary
     return Tokens(
-      self.prompt(task, sport or clip.sport, attributes), [*self._ids(f' {answer}'), self._words.eos_token_id]
+      self.prompt(task, sport or clip.sport, attributes), [*self._ids(self._layout.space + answer), *self._layout.close]
     )
 
   def _ids(self, text: str) -> list[int]:
     ids = self._cache.get(text)
     if ids is None:
       # A comment that contains "<video>" or "</s>" says these letters; it neither shows a video nor ends.
-      ids = self._words.encode(text, add_special_tokens=False, split_special_tokens=True)
+      ids = self.words.encode(text, add_special_tokens=False, split_special_tokens=True)
       self._cache[text] = ids
     return ids
 

@@ -47,8 +47,6 @@ class Stage:
   train: Sequence[int]
   tasks: Sequence[Task]
   encoder: examples.PromptTokenizer
-  video_id: int
-  pad_id: int
   view_dropout: float
   seconds: int
   name_dropout: float = 0.0
@@ -147,7 +145,7 @@ def example(
   if random.random() < stage.name_dropout:
     name = random.choice(prompts.invented_names())
   tokens = stage.encoder.tokens(task.name, clip, attributes, name)
-  row = examples.arrays(tokens, lengths, valid.reshape(-1), stage.video_id, stage.pad_id)
+  row = examples.arrays(tokens, lengths, valid.reshape(-1), stage.encoder.video_id, stage.encoder.pad_id)
   return row | video(index) | {'weight': np.float32(1.0)}
 
 

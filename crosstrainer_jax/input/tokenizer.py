@@ -1,8 +1,9 @@
 """The tokenizer of the default decoder: byte-level BPE of one setting's training text, in the Hugging Face format."""
 
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -11,17 +12,22 @@ from crosstrainer_jax.input.files import replacing
 from crosstrainer_jax.input.prompts import VIDEO
 
 PAD, BOS, EOS = '<pad>', '<s>', '</s>'
+GENERATION = 'generation_config.json'
 
 
 class Words(Protocol):
   """What the project asks of a tokenizer; Hugging Face's fast tokenizers give it."""
 
-  pad_token_id: int
-  bos_token_id: int
-  eos_token_id: int
+  pad_token_id: int | None
+  bos_token_id: int | None
+  eos_token_id: int | None
+  all_special_ids: list[int]
+  chat_template: str | None
 
   def __len__(self) -> int: ...
-  def convert_tokens_to_ids(self, tokens: str) -> int: ...
+  def get_vocab(self) -> dict[str, int]: ...
+  def apply_chat_template(self, conversation: list[dict[str, str]], **settings: Any) -> str: ...
+  def save_pretrained(self, save_directory: str) -> Any: ...
   def encode(self, text: str, *, add_special_tokens: bool = ..., split_special_tokens: bool = ...) -> list[int]: ...
   def decode(self, ids: list[int], *, skip_special_tokens: bool = ...) -> str: ...
 
@@ -68,6 +74,20 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path
 def padded_vocab_size(words: Words) -> int:
   """Rows of L's embedding table: the vocabulary rounded up to a multiple of 64, so that meshes can divide it."""
   return -(-len(words) // 64) * 64
+
+
+def adopt_tokenizer(source: str | Path, directory: str | Path) -> Words:
+  """Copies the tokenizer of a directory of the hub to `directory`, with what else ends a text; returns it as read back.
+
+  Raises:
+    FileNotFoundError: no tokenizer there.
+  """
+  words = load_tokenizer(source)
+  with replacing(directory) as fresh:
+    words.save_pretrained(str(fresh))
+    if (Path(source) / GENERATION).is_file():
+      shutil.copy(Path(source) / GENERATION, fresh / GENERATION)
+  return load_tokenizer(directory)
 
 
 def load_tokenizer(directory: str | Path) -> Words:

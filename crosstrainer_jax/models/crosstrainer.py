@@ -33,23 +33,23 @@ class CrossTrainer(nnx.Module):
     decoder: config of L.
     feature_dim: D, width of the encoder's features.
     video_id: token id of the placeholder.
-    encoder: the video encoder when it is part of the trained model; None when features come from outside, which the
-      mapper then whitens.
+    encoder: the video encoder when frames come in; None when features come from outside.
+    whitened: the mapper whitens its features.
   """
 
   def __init__(
-    self, decoder: DecoderConfig, feature_dim: int, video_id: int, rngs: nnx.Rngs, encoder: nnx.Module | None = None
+    self,
+    decoder: DecoderConfig,
+    feature_dim: int,
+    video_id: int,
+    rngs: nnx.Rngs,
+    encoder: nnx.Module | None = None,
+    whitened: bool = False,
   ):
     self.video_id = video_id
     self.encoder = encoder
-    self.mapper = Mapper(
-      feature_dim,
-      decoder.hidden_size,
-      rngs=rngs,
-      dtype=decoder.dtype,
-      param_dtype=decoder.param_dtype,
-      whitened=encoder is None,
-    )
+    # f_m trains, so that its parameters are float32 whatever those of a frozen L are.
+    self.mapper = Mapper(feature_dim, decoder.hidden_size, rngs=rngs, dtype=decoder.dtype, whitened=whitened)
     # The exact type: a family's config may inherit from another's.
     self.decoder = next(module for kind, module in DECODERS.values() if type(decoder) is kind)(decoder, rngs)
 
@@ -74,8 +74,9 @@ class CrossTrainer(nnx.Module):
   def embed(self, batch: dict[str, jax.Array]) -> jax.Array:
     """float[B, L, hidden]: word embeddings, with the n-th placeholder of a row replaced by its n-th video token."""
     tokens = batch['tokens']
-    words, video = self.decoder.embed(tokens), self.video_tokens(batch)
     is_video = tokens == self.video_id
+    # The placeholder may be an id that the table does not have.
+    words, video = self.decoder.embed(jnp.where(is_video, 0, tokens)), self.video_tokens(batch)
     order = jnp.clip(jnp.cumsum(is_video, 1) - 1, 0, video.shape[1] - 1)
     placed = jnp.take_along_axis(video, order[..., None], axis=1)
     return jnp.where(is_video[..., None], placed.astype(words.dtype), words)

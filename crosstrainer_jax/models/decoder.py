@@ -1,5 +1,7 @@
 """L, the language model: a scanned decoder of the Llama family (RMSNorm, RoPE, grouped-query attention, SwiGLU).
 
+Llama, Mistral, Qwen2 and Qwen3 are values of its config; `llama_family.py` reads them from a directory.
+
 It takes embeddings, not tokens, since video tokens stand among the words (paper section 3.2), and gives hidden states,
 not logits, since logits are wanted at few positions only:
 
@@ -21,7 +23,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from flax.core import spmd
+
+from crosstrainer_jax.models.lora import LoRAConfig, LoRALinear
+from crosstrainer_jax.models.rotary import RopeScaling, rotary_angles, rotary_frequencies, rotate
 
 # `heads` and `kv_heads` name a projection's flattened width, heads x head_dim: a rule must split it into whole heads.
 LOGICAL_AXES = ('layers', 'vocab', 'embed', 'heads', 'kv_heads', 'mlp')
@@ -50,12 +54,19 @@ class DecoderConfig:
   num_kv_heads: int = 2
   head_dim: int = 32
   rope_theta: float = 10_000.0
+  rope_scaling: RopeScaling | None = None
   rms_norm_eps: float = 1e-5
   tie_embeddings: bool = True
+  qkv_bias: bool = False
+  o_bias: bool = False
+  mlp_bias: bool = False
+  qk_norm: bool = False  # RMSNorm of every head's queries and keys, before they are rotated
+  sliding_window: int = 0  # of attention; 0 for none. It is not computed: longer sequences are refused
   max_position: int = 2048  # longest sequence that is accepted, cache included
   dropout: float = 0.0  # on the output of attention and of the MLP
   dtype: str = 'float32'  # of the computation; norms, rotary angles, softmax and logits are float32 in any case
   param_dtype: str = 'float32'
+  lora: LoRAConfig | None = None
   remat: str = 'none'
   unroll: bool = False  # the scan over layers, written out: faster for a few small layers, slower to compile
 
@@ -70,6 +81,8 @@ class DecoderConfig:
       raise ValueError(f'decoder: head_dim must be even and positive for rotary positions, not {self.head_dim}')
     if not 0.0 <= self.dropout < 1.0:
       raise ValueError(f'decoder: dropout must lie in [0, 1), not {self.dropout}')
+    if self.lora is not None and self.lora.adapts('lm_head'):
+      raise ValueError(f'decoder: lora.targets = {self.lora.targets!r} names the head, which is never adapted')
     if self.remat not in REMAT_POLICIES:
       raise ValueError(f'decoder: remat must be one of {", ".join(REMAT_POLICIES)}, not {self.remat!r}')
 
@@ -101,24 +114,6 @@ class KVCache:
     """The cache of a batch in which every row stands `times` times in succession."""
     keys, values = jnp.repeat(self.keys, times, axis=1), jnp.repeat(self.values, times, axis=1)
     return KVCache(keys, values, jnp.repeat(self.segment_ids, times, axis=0), self.index)
-
-
-def rotary_angles(positions: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
-  """Cosine and sine of the rotary angles of `positions` int32[B, L] (Su et al. 2021, eq. 34).
-
-  Returns:
-    Two float32[B, L, 1, head_dim / 2].
-  """
-  frequencies = 1.0 / theta ** (jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-  angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
-  return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
-  """Rotates each pair (x[i], x[i + head_dim / 2]) of `x` float[B, L, heads, head_dim] by its angle, in float32."""
-  cos, sin = angles
-  a, b = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x.dtype)
 
 
 def attention_mask(query_segments: jax.Array, key_segments: jax.Array, first_slot: jax.Array | int = 0) -> jax.Array:
@@ -162,9 +157,9 @@ matmul.defvjp(_matmul_forward, _matmul_backward)
 class RMSNorm(nnx.Module):
   """x / sqrt(mean(x²) + eps) * scale, computed in float32 (Zhang & Sennrich 2019)."""
 
-  def __init__(self, config: DecoderConfig) -> None:
+  def __init__(self, config: DecoderConfig, width: int, axis: str | None = 'embed') -> None:
     self.eps = config.rms_norm_eps
-    self.scale = nnx.Param(jnp.ones(config.hidden_size, config.param_dtype), out_sharding=('embed',))
+    self.scale = nnx.Param(jnp.ones(width, config.param_dtype), logical_axes=(axis,))
 
   def __call__(self, x: jax.Array) -> jax.Array:
     x32 = x.astype(jnp.float32)
@@ -177,19 +172,33 @@ def _dot_general(x: jax.Array, kernel: jax.Array, dimensions: Any, **_: Any) -> 
 
 
 def _linear(
-  config: DecoderConfig, inputs: int, outputs: int, axes: tuple[str, str], rngs: nnx.Rngs, gain: float = 1.0
+  config: DecoderConfig,
+  name: str,
+  inputs: int,
+  outputs: int,
+  axes: tuple[str, str],
+  rngs: nnx.Rngs,
+  gain: float = 1.0,
+  bias: bool = False,
 ) -> nnx.Linear:
-  return nnx.Linear(
-    inputs,
-    outputs,
-    use_bias=False,
-    dtype=jnp.dtype(config.dtype),
-    param_dtype=jnp.dtype(config.param_dtype),
-    kernel_init=jax.nn.initializers.variance_scaling(gain, 'fan_in', 'normal'),
-    kernel_metadata={'out_sharding': axes},
-    dot_general=_dot_general,
-    rngs=rngs,
-  )
+  """The linear layer `name` of a block, with an adapter where config.lora wants one."""
+  settings: dict[str, Any] = {
+    'use_bias': bias,
+    'dtype': jnp.dtype(config.dtype),
+    'param_dtype': jnp.dtype(config.param_dtype),
+    'kernel_init': jax.nn.initializers.variance_scaling(gain, 'fan_in', 'normal'),
+    'kernel_metadata': {'logical_axes': axes},
+    'bias_metadata': {'logical_axes': axes[1:]},
+    'dot_general': _dot_general,
+    'rngs': rngs,
+  }
+  if config.lora is not None and config.lora.adapts(name):
+    return LoRALinear(inputs, outputs, lora=config.lora, **settings)
+  return nnx.Linear(inputs, outputs, **settings)
+
+
+def _apply(linear: nnx.Linear, x: jax.Array, deterministic: bool) -> jax.Array:
+  return linear(x, deterministic) if isinstance(linear, LoRALinear) else linear(x)
 
 
 class Attention(nnx.Module):
@@ -197,21 +206,40 @@ class Attention(nnx.Module):
 
   def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
     self.config = config
-    width, kv_width = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
-    self.q_proj = _linear(config, config.hidden_size, width, ('embed', 'heads'), rngs)
-    self.k_proj = _linear(config, config.hidden_size, kv_width, ('embed', 'kv_heads'), rngs)
-    self.v_proj = _linear(config, config.hidden_size, kv_width, ('embed', 'kv_heads'), rngs)
-    self.o_proj = _linear(config, width, config.hidden_size, ('heads', 'embed'), rngs, gain=0.5 / config.num_layers)
+    embed, width, kv_width = (
+      config.hidden_size,
+      config.num_heads * config.head_dim,
+      config.num_kv_heads * config.head_dim,
+    )
+
+    def linear(name: str, *arguments: Any, **settings: Any) -> nnx.Linear:
+      return _linear(config, f'attention/{name}', *arguments, rngs, **settings)
+
+    self.q_proj = linear('q_proj', embed, width, ('embed', 'heads'), bias=config.qkv_bias)
+    self.k_proj = linear('k_proj', embed, kv_width, ('embed', 'kv_heads'), bias=config.qkv_bias)
+    self.v_proj = linear('v_proj', embed, kv_width, ('embed', 'kv_heads'), bias=config.qkv_bias)
+    gain = 0.5 / config.num_layers
+    self.o_proj = linear('o_proj', width, embed, ('heads', 'embed'), gain=gain, bias=config.o_bias)
+    if config.qk_norm:
+      self.q_norm = RMSNorm(config, config.head_dim, None)
+      self.k_norm = RMSNorm(config, config.head_dim, None)
 
   def __call__(
-    self, x: jax.Array, angles: tuple[jax.Array, jax.Array], mask: jax.Array, cache: KVCache | None, layer: jax.Array
+    self,
+    x: jax.Array,
+    angles: tuple[jax.Array, jax.Array],
+    mask: jax.Array,
+    cache: KVCache | None,
+    layer: jax.Array,
+    deterministic: bool,
   ) -> tuple[jax.Array, KVCache | None]:
-    def heads(y: jax.Array) -> jax.Array:
-      return y.reshape(*y.shape[:2], -1, self.config.head_dim)
+    def heads(linear: nnx.Linear) -> jax.Array:
+      return _apply(linear, x, deterministic).reshape(*x.shape[:2], -1, self.config.head_dim)
 
-    queries = rotate(heads(self.q_proj(x)), angles)
-    keys = rotate(heads(self.k_proj(x)), angles)
-    values = heads(self.v_proj(x))
+    queries, keys, values = heads(self.q_proj), heads(self.k_proj), heads(self.v_proj)
+    if self.config.qk_norm:
+      queries, keys = self.q_norm(queries), self.k_norm(keys)
+    queries, keys = rotate(queries, angles), rotate(keys, angles)
     if cache is not None:
       start = (layer, 0, cache.index, 0, 0)
       cache = dataclasses.replace(
@@ -221,30 +249,31 @@ class Attention(nnx.Module):
       )
       keys, values = cache.keys[layer], cache.values[layer]
     mixed = jax.nn.dot_product_attention(queries, keys, values, mask=mask)
-    return self.o_proj(mixed.reshape(*x.shape[:2], -1)), cache
+    return _apply(self.o_proj, mixed.reshape(*x.shape[:2], -1), deterministic), cache
 
 
 class SwiGLU(nnx.Module):
   """down(silu(gate(x)) * up(x)) (Shazeer 2020)."""
 
   def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
-    self.gate_proj = _linear(config, config.hidden_size, config.intermediate_size, ('embed', 'mlp'), rngs)
-    self.up_proj = _linear(config, config.hidden_size, config.intermediate_size, ('embed', 'mlp'), rngs)
-    self.down_proj = _linear(
-      config, config.intermediate_size, config.hidden_size, ('mlp', 'embed'), rngs, gain=0.5 / config.num_layers
-    )
+    embed, width, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+    gain = 0.5 / config.num_layers
+    self.gate_proj = _linear(config, 'mlp/gate_proj', embed, width, ('embed', 'mlp'), rngs, bias=bias)
+    self.up_proj = _linear(config, 'mlp/up_proj', embed, width, ('embed', 'mlp'), rngs, bias=bias)
+    self.down_proj = _linear(config, 'mlp/down_proj', width, embed, ('mlp', 'embed'), rngs, gain, bias)
 
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return self.down_proj(jax.nn.silu(self.gate_proj(x)) * self.up_proj(x))
+  def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+    gate, up = (_apply(linear, x, deterministic) for linear in (self.gate_proj, self.up_proj))
+    return _apply(self.down_proj, jax.nn.silu(gate) * up, deterministic)
 
 
 class DecoderLayer(nnx.Module):
   """One pre-norm block: attention, then MLP, each added to the residual."""
 
   def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
-    self.input_norm = RMSNorm(config)
+    self.input_norm = RMSNorm(config, config.hidden_size)
     self.attention = Attention(config, rngs)
-    self.post_attention_norm = RMSNorm(config)
+    self.post_attention_norm = RMSNorm(config, config.hidden_size)
     self.mlp = SwiGLU(config, rngs)
     # Without dropout no random stream is made, so that the state holds parameters only.
     self.dropout = nnx.Dropout(config.dropout, rngs=rngs if config.dropout else None)
@@ -258,17 +287,13 @@ class DecoderLayer(nnx.Module):
     cache: KVCache | None = None,
     layer: jax.Array | int = 0,
   ) -> tuple[jax.Array, KVCache | None]:
-    mixed, cache = self.attention(self.input_norm(x), angles, mask, cache, jnp.asarray(layer))
+    mixed, cache = self.attention(self.input_norm(x), angles, mask, cache, jnp.asarray(layer), deterministic)
     x = x + self.dropout(mixed, deterministic=deterministic)
-    return x + self.dropout(self.mlp(self.post_attention_norm(x)), deterministic=deterministic), cache
+    return x + self.dropout(self.mlp(self.post_attention_norm(x), deterministic), deterministic=deterministic), cache
 
 
 class Decoder(nnx.Module):
   """The decoder; see the module's docstring for its use.
-
-  Made under `jax.set_mesh` and `nnx.logical_axis_rules` its parameters take their place on the mesh at once (jit the
-  creation so that no device ever holds them whole); made without, they lie on the default device and keep their logical
-  axes as metadata.
 
   Args:
     config: shape and numerics.
@@ -277,27 +302,26 @@ class Decoder(nnx.Module):
 
   def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
     self.config = config
-    placed = not jax.sharding.get_abstract_mesh().empty and bool(spmd.get_logical_axis_rules())
-    with nnx.use_eager_sharding(placed):
-      self.embedding = nnx.Embed(
-        config.vocab_size,
-        config.hidden_size,
-        dtype=jnp.dtype(config.dtype),
-        param_dtype=jnp.dtype(config.param_dtype),
-        embedding_init=jax.nn.initializers.normal(config.hidden_size**-0.5),
-        embedding_metadata={'out_sharding': ('vocab', 'embed')},
-        rngs=rngs,
-      )
+    self.embedding = nnx.Embed(
+      config.vocab_size,
+      config.hidden_size,
+      dtype=jnp.dtype(config.dtype),
+      param_dtype=jnp.dtype(config.param_dtype),
+      embedding_init=jax.nn.initializers.normal(config.hidden_size**-0.5),
+      embedding_metadata={'logical_axes': ('vocab', 'embed')},
+      rngs=rngs,
+    )
 
-      @nnx.split_rngs(splits=config.num_layers)
-      @nnx.vmap(in_axes=0, out_axes=0, transform_metadata={nnx.PARTITION_NAME: 'layers'})
-      def stack(rngs: nnx.Rngs) -> DecoderLayer:
-        return DecoderLayer(config, rngs)
+    @nnx.split_rngs(splits=config.num_layers)
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def stack(rngs: nnx.Rngs) -> DecoderLayer:
+      return DecoderLayer(config, rngs)
 
-      self.layers = stack(rngs)
-      self.final_norm = RMSNorm(config)
-      if not config.tie_embeddings:
-        self.lm_head = _linear(config, config.hidden_size, config.vocab_size, ('embed', 'vocab'), rngs)
+    self.layers = stack(rngs)
+    self.final_norm = RMSNorm(config, config.hidden_size)
+    if not config.tie_embeddings:
+      head = dataclasses.replace(config, lora=None)
+      self.lm_head = _linear(head, 'lm_head', config.hidden_size, config.vocab_size, ('embed', 'vocab'), rngs)
 
   def embed(self, tokens: jax.Array) -> jax.Array:
     """Word embeddings dtype[B, L, D] of `tokens` int32[B, L]."""
@@ -331,19 +355,24 @@ class Decoder(nnx.Module):
       dtype[B, L, D] and the new cache (None without one).
 
     Raises:
-      ValueError: the sequence, or the cache, is longer than `max_position`.
+      ValueError: the sequence, or the cache, is longer than `max_position` or the sliding window.
     """
     config = self.config
     length = embeddings.shape[1] if cache is None else cache.segment_ids.shape[1]
     if length > config.max_position:
       raise ValueError(f'decoder: a sequence of {length} tokens is longer than max_position = {config.max_position}')
+    if 0 < config.sliding_window < length:
+      raise ValueError(
+        f'decoder: a sequence of {length} tokens is longer than sliding_window = {config.sliding_window}, '
+        'and attention within a window is not supported'
+      )
     if cache is None:
       mask = attention_mask(segment_ids, segment_ids)
     else:
       seen = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids, (0, cache.index))
       mask = attention_mask(segment_ids, seen, cache.index)
       cache = dataclasses.replace(cache, segment_ids=seen)
-    angles = rotary_angles(positions, config.head_dim, config.rope_theta)
+    angles = rotary_angles(positions, rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling))
 
     def block(layer: DecoderLayer, carry: Any, number: jax.Array) -> Any:
       x, cache = carry
@@ -358,7 +387,6 @@ class Decoder(nnx.Module):
       in_axes=(0, nnx.Carry, 0),
       out_axes=nnx.Carry,
       unroll=config.unroll or 1,
-      transform_metadata={nnx.PARTITION_NAME: 'layers'},
     )
     x, cache = scan(self.layers, (embeddings.astype(config.dtype), cache), jnp.arange(config.num_layers))
     if cache is not None:

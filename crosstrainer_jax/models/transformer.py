@@ -1,7 +1,7 @@
 """The transformer encoder that CLIP, SigLIP, V-JEPA 2 and BERT share: stacked blocks, scanned.
 
-Pre-norm, x + Attention(norm x) then x + MLP(norm x), or post-norm as in BERT, norm(x + Attention x) then norm(x + MLP x).
-What comes before the blocks and after them belongs to the family.
+Pre-norm, x + Attention(norm x) then x + MLP(norm x), or, as in BERT, post-norm, norm(x + Attention x) then
+norm(x + MLP x). What comes before the blocks and after them belongs to the family.
 """
 
 import dataclasses

@@ -70,7 +70,7 @@ def make_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransform
 def is_matrix(params: Any) -> Any:
   """Which parameters decay, by name, since a stack of norms has two dimensions as well: a tree of booleans."""
   return jax.tree_util.tree_map_with_path(
-    lambda path, _: re.search(r'(^|/)(kernel|embedding)(/value)?$', path_name(path)) is not None, params
+    lambda path, _: re.search(r'(^|/)(kernel|embedding|lora_[ab])(/value)?$', path_name(path)) is not None, params
   )
 
 

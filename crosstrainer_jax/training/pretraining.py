@@ -82,7 +82,7 @@ def make_loss(
     )
     return total, jnp.square(error).mean(), distance
 
-  def loss(params: nnx.State, batch: dict[str, jax.Array], key: jax.Array) -> Any:
+  def loss(params: nnx.State, _: Any, batch: dict[str, jax.Array], key: jax.Array) -> Any:
     choice = jax.random.randint(key, (), 0, len(seconds))
     branches = [lambda p, b, n=n: cut_loss(p, b, n) for n in seconds]
     total, squared, distance = jax.lax.switch(choice, branches, params, batch)

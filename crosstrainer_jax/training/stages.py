@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,9 @@ from jax.sharding import Mesh
 
 from crosstrainer_jax.input import pipeline
 from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.models.crosstrainer import CrossTrainer, decoder_config, negative_log_likelihood
+from crosstrainer_jax.models import pretrained
+from crosstrainer_jax.models.crosstrainer import CrossTrainer, negative_log_likelihood
+from crosstrainer_jax.models.encoders import Encoder
 from crosstrainer_jax.training import checkpoints, optimizer, sharding
 from crosstrainer_jax.training.loop import fit
 from crosstrainer_jax.training.step import Loss, Step, init_state, make_step
@@ -32,16 +35,27 @@ class Blueprint:
   Attributes:
     graph: the module's structure.
     rest: what is not a parameter (streams of random numbers).
+    frozen: regular expressions; a parameter in whose path one is found does not train.
   """
 
   graph: nnx.GraphDef
   rest: nnx.State
+  frozen: tuple[str, ...] = ()
 
   def merge(self, params: nnx.State, key: jax.Array | None = None) -> CrossTrainer:
     """The module with `params`; `key` gives every random stream a new seed."""
     rest = self.rest if key is None else _reseed(self.rest, key)
     # Copied, since a stream belongs to the trace that made it.
     return nnx.merge(self.graph, params, rest, copy=True)
+
+  def split(self, params: nnx.State) -> tuple[nnx.State, nnx.State]:
+    """The parameters that train, and those that are frozen; `nnx.merge_state` joins them."""
+
+    def is_frozen(path: Any, _: Any) -> bool:
+      return any(re.search(pattern, '/'.join(map(str, path))) for pattern in self.frozen)
+
+    frozen, trained = nnx.split_state(params, is_frozen, ...)
+    return trained, frozen
 
 
 def build(
@@ -51,54 +65,93 @@ def build(
   video_id: int,
   seed: int,
   mesh: Mesh,
-  encoder: nnx.Module | None = None,
+  encoder: Encoder | None = None,
 ) -> tuple[Blueprint, nnx.State]:
-  """The model of `config.decoder` with fresh parameters, each made where it belongs on the mesh."""
-  family = config.decoder.to_dict()
-  decoder = decoder_config(family.pop('name'), {'vocab_size': vocab_size, **family})
+  """The model of `config`, each parameter made or read where it belongs on the mesh.
+
+  Args:
+    vocab_size: rows of the embedding table of a decoder that starts from nothing; a pretrained one has its own.
+    encoder: f_v, where frames come in.
+  """
+  found = pretrained.find(config)
+  decoder = pretrained.fresh(config, vocab_size) if found is None else found.config
+  whitened = encoder is None and config.mapper.whiten
 
   def create() -> CrossTrainer:
-    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), encoder)
+    eyes = None if encoder is None else nnx.merge(encoder.graph, encoder.params)
+    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), eyes, whitened)
 
   graph, abstract, *_ = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
   shardings = sharding.state_shardings(abstract, mesh)
+  ready = nnx.State({})
+  if found is not None:
+    adapters, base = nnx.split_state(abstract['decoder'], nnx.LoRAParam, ...)
+    ready['decoder'] = found.load(
+      jax.tree.map(_placed, base, nnx.split_state(shardings['decoder'], nnx.LoRAParam, ...)[1])
+    )
+  if encoder is not None:
+    ready['encoder'] = jax.device_put(encoder.params, shardings['encoder'])
+  there = {path for path, _ in nnx.to_flat_state(ready)}
 
-  @functools.partial(jax.jit, out_shardings=(shardings, None))
+  def missing(state: nnx.State) -> nnx.State:
+    return nnx.from_flat_state([(path, leaf) for path, leaf in nnx.to_flat_state(state) if path not in there])
+
+  @functools.partial(jax.jit, out_shardings=(missing(shardings), None))
   def initialise() -> tuple[nnx.State, nnx.State]:
+    # What was read is not made: the compiler drops what is not returned.
     _, params, *(rest,) = nnx.split(create(), nnx.Param, ...)
-    return params, rest
+    return missing(params), rest
 
   with jax.set_mesh(mesh):
-    params, rest = initialise()
-  return Blueprint(graph, rest), params
+    made, rest = initialise()
+  return Blueprint(graph, rest, tuple(config.training.frozen)), nnx.merge_state(made, ready)
+
+
+def _placed(shape: jax.ShapeDtypeStruct, place: jax.sharding.NamedSharding) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place)
 
 
 def make_loss(blueprint: Blueprint, deterministic: bool = False) -> Loss:
   """Negative log-likelihood of the targets; `deterministic` switches dropout off."""
 
-  def loss(params: nnx.State, batch: dict[str, jax.Array], key: jax.Array) -> Any:
-    total, weight, correct = negative_log_likelihood(blueprint.merge(params, key), batch, deterministic)
+  def loss(trained: nnx.State, frozen: nnx.State, batch: dict[str, jax.Array], key: jax.Array) -> Any:
+    model = blueprint.merge(nnx.merge_state(trained, frozen), key)
+    total, weight, correct = negative_log_likelihood(model, batch, deterministic)
     tokens = (batch['segment_ids'] > 0).sum().astype(jnp.float32)
     return total, weight, {'token_accuracy': (correct, weight), 'tokens': (tokens, jnp.ones(()))}
 
   return loss
 
 
-def make_update(blueprint: Blueprint, config: ml_collections.ConfigDict, mesh: Mesh) -> Step:
-  """The update of every stage of a run, from `config.training.optimizer`."""
-  return make_step(make_loss(blueprint), optimizer.make_optimizer(config), mesh)
+def make_update(blueprint: Blueprint, params: nnx.State, config: ml_collections.ConfigDict, mesh: Mesh) -> Step:
+  """The update of every stage of a run, from `config.training.optimizer`.
+
+  Args:
+    params: of the model; the update keeps those that are frozen.
+  """
+  frozen = blueprint.split(params)[1]
+  return make_step(make_loss(blueprint), optimizer.make_optimizer(config), mesh, frozen)
 
 
 def make_evaluate(
-  blueprint: Blueprint, stage: pipeline.Stage, video: pipeline.Video, batch_size: int, mesh: Mesh, most: int = 16
+  blueprint: Blueprint,
+  params: nnx.State,
+  stage: pipeline.Stage,
+  video: pipeline.Video,
+  batch_size: int,
+  mesh: Mesh,
+  most: int = 16,
 ) -> Callable[[nnx.State], dict[str, float]]:
-  """params -> {'validation/<task>/loss': mean over the target tokens of the first `most` batches of each task}.
+  """A function of the parameters that train, to the loss on validation clips.
+
+  {'validation/<task>/loss': mean over the target tokens of the first `most` batches of each task}
 
   Args:
+    params: of the model, for those that are frozen.
     stage: of validation clips; nothing is dropped from them.
   """
   whole = dataclasses.replace(stage, view_dropout=0.0, name_dropout=0.0)
-  loss = jax.jit(make_loss(blueprint, deterministic=True))
+  loss, frozen = jax.jit(make_loss(blueprint, deterministic=True)), blueprint.split(params)[1]
   batches: dict[str, list[Any]] = {}
   for task in stage.tasks:
     iterator = pipeline.batches(dataclasses.replace(whole, tasks=[task]), video, batch_size, seed=0)
@@ -106,10 +159,10 @@ def make_evaluate(
     batches[task.name] = [next(iterator) for _ in range(count)]
     iterator.close()
 
-  def evaluate(params: nnx.State) -> dict[str, float]:
+  def evaluate(trained: nnx.State) -> dict[str, float]:
     found = {}
     for name, members in batches.items():
-      parts = [loss(params, sharding.put_batch(batch, mesh), jax.random.key(0))[:2] for batch in members]
+      parts = [loss(trained, frozen, sharding.put_batch(batch, mesh), jax.random.key(0))[:2] for batch in members]
       total, weight = np.sum(jax.device_get(parts), axis=0)
       found[f'validation/{name}/loss'] = float(total / max(weight, 1e-6))
     return found
@@ -126,6 +179,7 @@ def train_stage(
   directory: str | Path,
   name: str,
   step: Step,
+  blueprint: Blueprint,
   params: nnx.State,
   stage: pipeline.Stage,
   video: pipeline.Video,
@@ -139,25 +193,29 @@ def train_stage(
 ) -> nnx.State:
   """`params` after training for `updates`, resuming from checkpoints; a stage that is done is read back.
 
+  Only what trains is kept in checkpoints.
+
   Args:
     directory: of the stage.
     name: the tag in TensorBoard.
     step: from `make_update`; one serves all stages, so that it is compiled once for each shape of batch.
+    blueprint, params: of the model.
     config: the training settings (batch size, optimiser, reading, saving).
   """
   directory = Path(directory)
   done = directory / 'done.json'
   if done.is_file():
     say(f'  {name}: done before ({json.loads(done.read_text())["updates"]} updates)')
-    return checkpoints.load_params(directory / 'params', params)
+    return load_params(directory, blueprint, params)
   iterator = pipeline.batches(stage, video, config.batch_size, seed, config.workers, config.threads, config.prefetch)
+  trained, frozen = blueprint.split(params)
   start = time.monotonic()
   try:
     state = fit(
       name,
       step,
       # The optimiser's buffers are donated; the caller's parameters (stage I, for example) must live on.
-      init_state(jax.tree.map(jnp.copy, params), optimizer.make_optimizer(config.optimizer), seed),
+      init_state(jax.tree.map(jnp.copy, trained), optimizer.make_optimizer(config.optimizer), seed),
       iterator,
       updates,
       optimizer.schedule(config.optimizer, updates),
@@ -180,7 +238,13 @@ def train_stage(
     done, json.dumps({'updates': updates, 'seconds': round(seconds, 1), 'clips_per_second': round(rate, 1)})
   )
   say(f'  {name}: {updates} updates in {seconds:.0f} s, {rate:.0f} clips/s')
-  return state.params
+  return nnx.merge_state(state.params, frozen)
+
+
+def load_params(directory: str | Path, blueprint: Blueprint, like: nnx.State) -> nnx.State:
+  """`like` with what a finished stage has trained."""
+  trained, frozen = blueprint.split(like)
+  return nnx.merge_state(checkpoints.load_params(Path(directory) / 'params', trained), frozen)
 
 
 def _reseed(rest: nnx.State, key: jax.Array) -> nnx.State:

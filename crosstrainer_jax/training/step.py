@@ -1,5 +1,6 @@
 """One update, for every stage: pytrees in, pytrees out."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,8 +11,8 @@ from jax.sharding import Mesh
 
 from crosstrainer_jax.training import sharding
 
-# loss_fn(params, batch, key) -> (sum of weighted losses, sum of weights, {name: (sum, weight)}).
-Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]
+# loss_fn(params, frozen, batch, key) -> (sum of weighted losses, sum of weights, {name: (sum, weight)}).
+Loss = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]
 
 
 class TrainState(NamedTuple):
@@ -47,18 +48,23 @@ def init_state(params: Any, tx: optax.GradientTransformation, seed: int) -> Trai
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
 
 
-def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh) -> Step:
+def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh, frozen: Any = ()) -> Step:
   """The jitted update.
+
+  Args:
+    frozen: what the loss needs beside the parameters that train, on the mesh. It gets no gradient and no state.
 
   Every mean is Σ(w·x)/Σw. The key of an update depends on the seed and the step alone, so that a resumed run is the
   same run.
   """
 
-  def step(state: TrainState, batch: Any, learning_rate: jax.Array) -> tuple[TrainState, dict[str, jax.Array]]:
+  def step(
+    frozen: Any, state: TrainState, batch: Any, learning_rate: jax.Array
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
 
     def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]:
-      total, weight, metrics = loss_fn(params, batch, key)
+      total, weight, metrics = loss_fn(params, frozen, batch, key)
       return total / jnp.maximum(weight, 1e-6), (weight, metrics)
 
     (loss, (weight, metrics)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
@@ -76,4 +82,5 @@ def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh) -> St
     return TrainState(state.step + 1, params, opt_state, state.key), scalars
 
   # Parameters keep the sharding they came with; batches come split over the data axes.
-  return jax.jit(step, donate_argnums=0, in_shardings=(None, sharding.batch_sharding(mesh), None))
+  jitted = jax.jit(step, donate_argnums=1, in_shardings=(None, None, sharding.batch_sharding(mesh), None))
+  return functools.partial(jitted, frozen)

@@ -72,6 +72,26 @@ def load(
   return nnx.from_flat_state([(path, loaded['/'.join(map(str, path))]) for path, _ in nnx.to_flat_state(like)])
 
 
+def tensors(state: nnx.State, sources: Mapping[str, Source]) -> Iterator[tuple[str, np.ndarray]]:
+  """The way back: every tensor as the file has it, one at a time, in the order of the layers.
+
+  Only for parameters whose axes are all their tensors' axes, as those of decoders and adapters are.
+  """
+  variables = flat(state)
+  alone = [path for path in sources if '{}' not in sources[path].name]
+  stacked = [path for path in sources if '{}' in sources[path].name]
+  for path in alone:
+    yield sources[path].name, _arranged(variables[path][...], sources[path])
+  layers = variables[stacked[0]].shape[0] if stacked else 0
+  for layer in range(layers):
+    for path in stacked:
+      yield sources[path].name.format(layer), _arranged(variables[path][...][layer], sources[path])
+
+
+def _arranged(value: jax.Array, source: Source) -> np.ndarray:
+  return np.asarray(value.transpose(np.argsort(source.axes)) if source.axes else value)
+
+
 def _names(source: Source, variable: Any) -> list[str]:
   return source.names(variable.shape[0] if '{}' in source.name else 1)
 
@@ -115,7 +135,7 @@ def _parameter(variable: Any, members: Sequence[Tensor], source: Source) -> jax.
   for device, index in sharding.addressable_devices_indices_map(shape).items():
     bounds = [range(*cut.indices(size)) for cut, size in zip(index, shape, strict=True)]
     place = SingleDeviceSharding(device)
-    part = _zeros(tuple(map(len, bounds)), dtype, place)
+    part = jnp.zeros(tuple(map(len, bounds)), dtype, device=place)
     for number, layer in enumerate(bounds[0] if stacked else (0,)):
       layer_shape, layer_bounds = (shape[1:], bounds[1:]) if stacked else (shape, bounds)
       for start, piece, axes in _pieces(members[layer], source.axes, layer_shape, layer_bounds):
@@ -141,10 +161,6 @@ def _pieces(
   rows = max(1, PIECE // max(1, cut[:1].nbytes))
   for first in range(0, len(cut), rows):
     yield [first if axis == 0 else 0 for axis in axes], cut[first : first + rows], axes
-
-
-def _zeros(shape: tuple[int, ...], dtype: Any, place: SingleDeviceSharding) -> jax.Array:
-  return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=place)()
 
 
 @functools.partial(jax.jit, donate_argnums=0, static_argnums=3)

@@ -1,4 +1,4 @@
-"""One tensor in a file, read by mapping: nothing is read before it is used, and pages that were read can be given back."""
+"""A tensor in a file, mapped: nothing is read before it is used, and pages that were read can be given back."""
 
 import dataclasses
 from pathlib import Path

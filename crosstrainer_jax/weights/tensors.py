@@ -3,6 +3,7 @@
 Files of PyTorch are read as well, by `torch_files`.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,8 @@ DTYPES: Mapping[str, np.dtype] = {
 
 INDEX = 'model.safetensors.index.json'
 SINGLE = 'model.safetensors'
+# Bytes of a tensor that its fingerprint is made of.
+SAMPLED = 2**16
 TORCH_SUFFIXES = ('.bin', '.pt', '.pth')
 
 
@@ -61,6 +64,16 @@ class Tensors(Mapping[str, Tensor]):
 
   def __len__(self) -> int:
     return len(self._tensors)
+
+  def fingerprint(self) -> str:
+    """Names the content: a hash of every tensor's name, type, shape and first bytes, without reading all of them."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(self.items()):
+      digest.update(f'{name} {tensor.dtype} {tensor.shape}\n'.encode())
+      digest.update(
+        np.ascontiguousarray(tensor.read()[:1]).tobytes()[:SAMPLED] if tensor.shape else tensor.read().tobytes()
+      )
+    return digest.hexdigest()[:16]
 
 
 def _files(path: Path) -> list[Path]:

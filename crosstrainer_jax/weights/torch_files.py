@@ -30,9 +30,10 @@ STORAGES = {
 }
 
 HOW_TO_CONVERT = (
-  'Convert it where PyTorch is installed and the file is trusted: python -c "import sys, torch, safetensors.torch as s; '
-  "s.save_file({k: v.contiguous().clone() for k, v in torch.load(sys.argv[1], map_location='cpu').items()}, sys.argv[2])"
-  '" FILE FILE.safetensors'
+  'Where PyTorch is installed and the file is trusted, this converts it: '
+  'python -c "import sys, torch, safetensors.torch as s; '
+  "s.save_file({k: v.contiguous().clone() for k, v in torch.load(sys.argv[1], map_location='cpu').items()}, "
+  'sys.argv[2])" FILE FILE.safetensors'
 )
 
 

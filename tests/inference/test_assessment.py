@@ -38,7 +38,7 @@ def assessor(words):
 
   params = jax.tree_util.tree_map_with_path(sharpen, params)
   encoder = examples.PromptTokenizer(words, VIEWS * SECONDS, 3)
-  return Assessor(blueprint, params, words, encoder, mesh, batch_size=4)
+  return Assessor(blueprint, params, encoder, mesh, batch_size=4)
 
 
 def video(clips: int = 5) -> dict[str, np.ndarray]:

@@ -44,8 +44,7 @@ def words(tmp_path_factory):
 def stage(words):
   def make(tasks=(FEEDBACK, ATTRIBUTES), train=range(1, 11), view_dropout=0.5):
     encoder = examples.PromptTokenizer(words, VIEWS * SECONDS, 3)
-    video_id = words.convert_tokens_to_ids(prompts.VIDEO)
-    return Stage(CLIPS, list(train), tasks, encoder, video_id, words.pad_token_id, view_dropout, SECONDS)
+    return Stage(CLIPS, list(train), tasks, encoder, view_dropout, SECONDS)
 
   return make
 

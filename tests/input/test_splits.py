@@ -251,11 +251,8 @@ def test_the_tokenizer_has_no_piece_for_a_held_out_word(spoken, tmp_path):
 def test_stage_one_learns_attributes_of_its_training_part_alone(spoken, setting, tmp_path):
   split = make_split(spoken, setting, HELD_OUT[setting])
   words = tokenizer.train_tokenizer(training_texts(spoken, split.train), 512, tmp_path)
-  video_id = words.convert_tokens_to_ids('<video>')
   task = pipeline.Task(examples.ATTRIBUTES, 1)
-  stage = pipeline.Stage(
-    spoken, split.train, [task], examples.PromptTokenizer(words, 1, 3), video_id, words.pad_token_id, 0.0, 1
-  )
+  stage = pipeline.Stage(spoken, split.train, [task], examples.PromptTokenizer(words, 1, 3), 0.0, 1)
   features = {'features': np.zeros((1, 1, 2), np.float16)}
   batches = pipeline.batches(stage, lambda index: features, 8, seed=0)
   learnt: collections.Counter[str] = collections.Counter()

@@ -21,7 +21,7 @@ CONFIG = decoder_config(
 
 @functools.cache
 def model() -> CrossTrainer:
-  return nnx.jit(lambda: CrossTrainer(CONFIG, DIM, VIDEO, nnx.Rngs(0)))()
+  return nnx.jit(lambda: CrossTrainer(CONFIG, DIM, VIDEO, nnx.Rngs(0), whitened=True))()
 
 
 def make_batch() -> dict[str, np.ndarray]:

@@ -18,15 +18,13 @@ from crosstrainer_jax.models.decoder import (
   KVCache,
   attention_mask,
   matmul,
-  rotary_angles,
-  rotate,
 )
+from crosstrainer_jax.models.rotary import rotary_angles, rotary_frequencies
 
 TINY = DecoderConfig(
   vocab_size=40, hidden_size=24, intermediate_size=40, num_layers=3, num_heads=4, num_kv_heads=2, head_dim=6
 )
-# Rules as a mesh of (fsdp, tensor) would have them.
-RULES = (('layers', None), ('embed', 'fsdp'), *((axis, 'tensor') for axis in ('vocab', 'heads', 'kv_heads', 'mlp')))
+FREQUENCIES = rotary_frequencies(TINY.head_dim, TINY.rope_theta)
 
 
 @functools.cache
@@ -62,28 +60,6 @@ def inputs(batch: int = 2, length: int = 9, seed: int = 3) -> tuple[jax.Array, j
 
 def close(a: jax.Array, b: jax.Array, tolerance: float = 2e-5) -> None:
   np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance)
-
-
-def test_rotation_keeps_norms_and_depends_on_distance_only() -> None:
-  q, k = jax.random.normal(jax.random.key(0), (2, 1, 1, 1, 8))
-
-  def score(i: int, j: int) -> jax.Array:
-    at = lambda x, p: rotate(x, rotary_angles(jnp.full((1, 1), p), 8, 10_000.0))  # noqa: E731
-    return jnp.sum(at(q, i) * at(k, j))
-
-  close(score(7, 3), score(104, 100))
-  assert abs(score(7, 3) - score(7, 4)) > 1e-3
-  angles = rotary_angles(jnp.arange(5)[None], 8, 10_000.0)
-  x = jax.random.normal(jax.random.key(1), (1, 5, 3, 8))
-  close(jnp.linalg.norm(rotate(x, angles), axis=-1), jnp.linalg.norm(x, axis=-1))
-  close(rotate(x, angles)[:, 0], x[:, 0])
-
-
-def test_rotation_pairs_halves_as_hugging_face_does() -> None:
-  x = jnp.zeros((1, 1, 1, 4)).at[..., 1].set(1.0)
-  turned = rotate(x, rotary_angles(jnp.full((1, 1), 50), 4, 10_000.0))[0, 0, 0]
-  # The second pair is (1, 3), and its frequency is theta ** (-2 / 4) = 0.01.
-  close(turned, jnp.array([0.0, np.cos(0.5), 0.0, np.sin(0.5)]))
 
 
 def test_mask_truth_table() -> None:
@@ -133,7 +109,7 @@ def test_scan_equals_a_loop_over_layers() -> None:
   scanned = run(decoder, x, positions, segments)
   graphdef, state = nnx.split(decoder.layers)
   mask = attention_mask(segments, segments)
-  angles = rotary_angles(positions, TINY.head_dim, TINY.rope_theta)
+  angles = rotary_angles(positions, FREQUENCIES)
   for i in range(TINY.num_layers):
     layer = nnx.merge(graphdef, jax.tree.map(lambda leaf, i=i: leaf[i], state))
     x = nnx.jit(lambda layer, x: layer(x, angles, mask)[0])(layer, x)
@@ -212,7 +188,7 @@ def test_dropout_differs_between_layers() -> None:
   decoder = make(dataclasses.replace(TINY, dropout=0.5, num_layers=2))
   x, positions, segments = inputs()
   graphdef, params, streams = nnx.split(decoder.layers, nnx.Param, ...)
-  mask, angles = attention_mask(segments, segments), rotary_angles(positions, TINY.head_dim, TINY.rope_theta)
+  mask, angles = attention_mask(segments, segments), rotary_angles(positions, FREQUENCIES)
 
   def layer(i: int) -> jax.Array:
     stream = jax.tree.map(lambda leaf: leaf[i], streams)
@@ -305,39 +281,30 @@ def test_parameter_count_from_shapes_alone() -> None:
 def test_every_parameter_names_its_axes() -> None:
   state = nnx.state(make(dataclasses.replace(TINY, tie_embeddings=False)), nnx.Param)
   for path, leaf in nnx.to_flat_state(state):
-    axes = leaf.get_metadata('out_sharding')
-    assert len(axes) == leaf[...].ndim, path
+    axes = leaf.get_metadata('logical_axes')
+    # a stack has the layers before them
+    assert len(axes) + (path[0] == 'layers') == leaf[...].ndim, path
     assert set(axes) <= set(LOGICAL_AXES), path
-    assert (axes[0] == 'layers') == (path[0] == 'layers'), path
 
 
-def test_made_on_a_mesh_by_rules_it_lies_there_and_computes_the_same() -> None:
+def test_on_a_mesh_it_computes_the_same() -> None:
   mesh = jax.make_mesh((4, 2), ('fsdp', 'tensor'), axis_types=(AxisType.Auto,) * 2)
+  rules = {'embed': 'fsdp', 'mlp': 'tensor', 'heads': 'tensor', 'kv_heads': 'tensor', 'vocab': 'tensor'}
   arguments = inputs(batch=4)
-  alone = nnx.jit(lambda: Decoder(TINY, nnx.Rngs(0)))()
-  with jax.set_mesh(mesh), nnx.logical_axis_rules(RULES):
-    placed = nnx.jit(lambda: Decoder(TINY, nnx.Rngs(0)))()
-    hidden = run(placed, *jax.device_put(arguments, NamedSharding(mesh, PartitionSpec('fsdp'))))
+  alone = make()
+  graph, state = nnx.split(alone)
+
+  def place(variable: nnx.Variable) -> NamedSharding:
+    axes = variable.get_metadata('logical_axes')
+    stacked = (None,) * (variable[...].ndim - len(axes))
+    return NamedSharding(mesh, PartitionSpec(*stacked, *(rules[axis] for axis in axes)))
+
+  places = jax.tree.map(place, state, is_leaf=lambda v: isinstance(v, nnx.Variable))
+  placed = nnx.merge(graph, jax.device_put(state, places))
   kernel = placed.layers.attention.q_proj.kernel[...]
-  assert kernel.sharding.spec == PartitionSpec(None, 'fsdp', 'tensor')
   assert kernel.addressable_shards[0].data.shape == (3, 6, 12)
-  assert placed.embedding.embedding[...].sharding.spec == PartitionSpec('tensor', 'fsdp')
+  hidden = run(placed, *jax.device_put(arguments, NamedSharding(mesh, PartitionSpec('fsdp'))))
   close(hidden, run(alone, *arguments))
-
-
-def test_made_on_a_mesh_by_output_shardings() -> None:
-  """Without rules in force the shardings may come from outside, as from one file of rules as data."""
-  mesh = jax.make_mesh((8,), ('fsdp',), axis_types=(AxisType.Auto,))
-  rules = {'embed': 'fsdp'}
-  graphdef, shapes = nnx.split(nnx.eval_shape(lambda: Decoder(TINY, nnx.Rngs(0))))
-  specs = jax.tree.map(
-    lambda v: NamedSharding(mesh, PartitionSpec(*(rules.get(axis) for axis in v.get_metadata('out_sharding')))),
-    shapes,
-    is_leaf=lambda v: isinstance(v, nnx.Variable),
-  )
-  with jax.set_mesh(mesh):
-    state = jax.jit(lambda: nnx.state(Decoder(TINY, nnx.Rngs(0))), out_shardings=specs)()
-  assert nnx.merge(graphdef, state).layers.mlp.up_proj.kernel[...].sharding.spec == PartitionSpec(None, 'fsdp', None)
 
 
 @pytest.mark.parametrize(

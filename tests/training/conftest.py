@@ -59,7 +59,7 @@ class ToyBatches:
     self.number = state['number']
 
 
-def toy_loss(params: Any, batch: Any, key: jax.Array) -> Any:
+def toy_loss(params: Any, _: Any, batch: Any, key: jax.Array) -> Any:
   noise = 0.01 * jax.random.normal(key)
   error = batch['x'] @ params['kernel'][:, 0] + params['bias'][0] - batch['y'] + noise
   weight = batch['weight']
@@ -126,7 +126,7 @@ class World:
   def stage(self, *tasks: pipeline.Task, train: range = range(12)) -> pipeline.Stage:
     tasks = tasks or (pipeline.Task(examples.ATTRIBUTES, 1),)
     encoder = examples.PromptTokenizer(self.words, VIEWS * SECONDS, 3)
-    return pipeline.Stage(self.clips, list(train), tasks, encoder, self.video_id, self.words.pad_token_id, 0.2, SECONDS)
+    return pipeline.Stage(self.clips, list(train), tasks, encoder, 0.2, SECONDS)
 
 
 @pytest.fixture(scope='session')

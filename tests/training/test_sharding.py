@@ -116,12 +116,12 @@ def two_losses(config, world, batch, mesh):
   """Losses of two updates, and the shardings before and after them."""
   blueprint, params = stages.build(config, len(world.words), world.feature_dim, world.video_id, 0, mesh)
   state = init_state(params, stages.optimizer.make_optimizer(config.training.optimizer), 0)
-  update = stages.make_update(blueprint, config.training.optimizer, mesh)
+  update = stages.make_update(blueprint, params, config.training.optimizer, mesh)
   before, losses = jax.tree.map(lambda x: x.sharding, state), []
   for _ in range(2):
     state, scalars = update(state, sharding.put_batch(batch, mesh), np.float32(0.01))
     losses.append(float(scalars['loss']))
-  assert update._cache_size() == 1
+  assert update.func._cache_size() == 1
   return losses, before, jax.tree.map(lambda x: x.sharding, state)
 
 

@@ -20,7 +20,7 @@ FEEDBACK = pipeline.Task(examples.FEEDBACK, 1)
 def model(config, world, one_device):
   """Blueprint, fresh parameters and the update that all stages share."""
   blueprint, params = stages.build(config, len(world.words), world.feature_dim, world.video_id, 0, one_device)
-  return blueprint, params, stages.make_update(blueprint, config.training.optimizer, one_device)
+  return blueprint, params, stages.make_update(blueprint, params, config.training.optimizer, one_device)
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def train(config, world, one_device, model):
       directory,
       directory.name,
       update or model[2],
+      model[0],
       model[1] if params is None else params,
       stage or world.stage(),
       video,
@@ -137,7 +138,7 @@ def test_the_loss_falls_on_what_is_learnt_by_heart(config, train, world, model, 
   batch = next(iterator)
   iterator.close()
   loss = jax.jit(stages.make_loss(blueprint))
-  totals = [loss(p, batch, jax.random.key(0)) for p in (params, learnt)]
+  totals = [loss(p, nnx.State({}), batch, jax.random.key(0)) for p in (params, learnt)]
   means = [float(total / weight) for total, weight, _ in totals]
   assert means[0] > 4
   assert means[1] < 0.25 * means[0]
@@ -148,7 +149,7 @@ def test_the_loss_falls_on_what_is_learnt_by_heart(config, train, world, model, 
 def test_validation_loss_is_the_mean_over_target_tokens_without_dropout(config, world, one_device, model):
   blueprint, params, _ = model
   stage = world.stage(FEEDBACK, pipeline.Task(examples.ATTRIBUTES, 1), train=range(8))
-  evaluate = stages.make_evaluate(blueprint, stage, world.video, 8, one_device)
+  evaluate = stages.make_evaluate(blueprint, params, stage, world.video, 8, one_device)
   found = evaluate(params)
   assert set(found) == {'validation/feedback/loss', 'validation/attributes/loss'}
   assert evaluate(params) == found
@@ -157,7 +158,7 @@ def test_validation_loss_is_the_mean_over_target_tokens_without_dropout(config, 
     assert value == pytest.approx(np.log(len(world.words)), rel=0.1)
   whole = dataclasses.replace(stage, tasks=[FEEDBACK], view_dropout=0.0)
   iterator = pipeline.batches(whole, world.video, 8, seed=0)
-  total, weight, _ = stages.make_loss(blueprint)(params, next(iterator), jax.random.key(0))
+  total, weight, _ = stages.make_loss(blueprint)(params, nnx.State({}), next(iterator), jax.random.key(0))
   iterator.close()
   assert found['validation/feedback/loss'] == pytest.approx(float(total / weight), rel=1e-5)
 
@@ -177,26 +178,27 @@ def test_dropout_follows_the_key(config, world, one_device, first_batch):
   wet.decoder.dropout = 0.3
   blueprint, params = stages.build(wet, len(world.words), world.feature_dim, world.video_id, 0, one_device)
   loss = jax.jit(stages.make_loss(blueprint))
-  losses = [float(loss(params, first_batch, jax.random.key(seed))[0]) for seed in (0, 1, 0)]
+  losses = [float(loss(params, nnx.State({}), first_batch, jax.random.key(seed))[0]) for seed in (0, 1, 0)]
   assert losses[0] == losses[2] != losses[1]
   # the parameters hold no stream of random numbers
   assert all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(params))
 
 
 def test_a_joint_encoder_starts_as_given_and_learns(config, world, one_device, first_batch):
-  settings, encoder = encoders.build(
+  settings, module = encoders.build(
     'video_transformer',
     {'image_size': 16, 'fps': 2, 'channels': 4, 'keypoints': 2, 'width': 8, 'layers': 1, 'heads': 2, 'feature_dim': 6},
     seed=7,
   )
+  encoder = encoders.Encoder('video_transformer', settings, *nnx.split(module, nnx.Param), 'fresh')
   blueprint, params = stages.build(
     config, len(world.words), settings.feature_dim, world.video_id, 0, one_device, encoder
   )
-  assert_same(params['encoder'], nnx.state(encoder, nnx.Param))
+  assert_same(params['encoder'], encoder.params)
   frames = np.random.default_rng(0).integers(0, 256, (8, 2, 4, 16, 16, 3), np.uint8)
   batch = {name: value for name, value in first_batch.items() if name != 'features'} | {'frames': frames}
   loss = stages.make_loss(blueprint)
-  gradients = jax.jit(jax.grad(lambda params: loss(params, batch, jax.random.key(0))[0]))(params)
+  gradients = jax.jit(jax.grad(lambda params: loss(params, nnx.State({}), batch, jax.random.key(0))[0]))(params)
   sizes = [float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradients['encoder'])]
   assert np.mean(np.array(sizes) > 0) > 0.8
   assert sharding.put_batch(batch, one_device)['frames'].dtype == np.uint8

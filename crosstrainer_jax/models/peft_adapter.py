@@ -1,0 +1,124 @@
+"""Adapters of L in PEFT's directory format: `adapter_config.json` and `adapter_model.safetensors`."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from flax import nnx
+
+from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.llama_family import linears
+from crosstrainer_jax.models.lora import LoRAConfig
+from crosstrainer_jax.weights import convert
+from crosstrainer_jax.weights.convert import LINEAR, Source
+from crosstrainer_jax.weights.files import write_tensors
+from crosstrainer_jax.weights.tensors import Tensors
+
+CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
+
+# Settings of PEFT that change the result, with the values that mean "not used". Others of its settings change nothing
+# about an adapter that is trained already.
+UNUSED: dict[str, tuple[Any, ...]] = {
+  'alora_invocation_tokens': (None,),
+  'alpha_pattern': ({}, None),
+  'bias': ('none',),
+  'corda_config': (None,),
+  'exclude_modules': (None, [], ''),
+  'fan_in_fan_out': (False,),
+  'layer_replication': (None,),
+  'layers_to_transform': (None,),
+  'lora_bias': (False,),
+  'modules_to_save': (None, []),
+  'rank_pattern': ({}, None),
+  'target_parameters': (None, []),
+  'trainable_token_indices': (None,),
+  'use_bdlora': (None, False),
+  'use_dora': (False,),
+  'use_qalora': (False,),
+}
+
+
+def sources(config: DecoderConfig) -> dict[str, Source]:
+  """Where each parameter of the adapters of a `Decoder` comes from."""
+  found = {}
+  for path, name in linears().items():
+    if config.lora is not None and config.lora.adapts(path):
+      for ours, theirs in (('lora_a', 'lora_A'), ('lora_b', 'lora_B')):
+        there = f'base_model.model.model.layers.{{}}.{name}.{theirs}.weight'
+        found[f'layers/{path}/{ours}'] = Source(there, LINEAR)
+  return found
+
+
+def read_config(directory: str | Path) -> LoRAConfig:
+  """The adapter's settings.
+
+  Raises:
+    FileNotFoundError, ValueError: no adapter there, or one that does something that is not supported here.
+  """
+  path = Path(directory) / CONFIG
+  if not path.is_file():
+    raise FileNotFoundError(f'{directory}: no adapter of PEFT here ({CONFIG} is missing)')
+  try:
+    fields = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f'{path}: not JSON ({error})') from error
+  if fields.get('peft_type') != 'LORA':
+    raise ValueError(f'{path}: peft_type = {fields.get("peft_type")!r} is not supported; supported: LORA')
+  for name, values in UNUSED.items():
+    if fields.get(name, values[0]) not in values:
+      raise ValueError(f'{path}: {name} = {fields[name]!r} is not supported; supported: {values[0]!r}')
+  rank, alpha = fields['r'], float(fields['lora_alpha'])
+  if fields.get('use_rslora'):
+    # Kalajdzievski 2023: scaled by α / √r.
+    alpha *= rank**0.5
+  paths = [path for path, name in linears().items() if _is_target(fields['target_modules'], name)]
+  if not paths:
+    raise ValueError(
+      f'{path}: target_modules = {fields["target_modules"]!r} names none of {sorted(linears().values())}'
+    )
+  return LoRAConfig(rank, alpha, fields.get('lora_dropout', 0.0), f'^({"|".join(paths)})$')
+
+
+def _is_target(targets: str | list[str], name: str) -> bool:
+  """PEFT's rule: a text is a pattern for the whole name of a layer, or `all-linear`; of a list, ends of names."""
+  if isinstance(targets, str):
+    return targets == 'all-linear' or re.fullmatch(targets, f'model.layers.0.{name}') is not None
+  return any(name == target or name.endswith(f'.{target}') for target in targets)
+
+
+def load(directory: str | Path, config: DecoderConfig, like: nnx.State) -> nnx.State:
+  """The parameters of the adapters, each at its place.
+
+  Args:
+    config: of the decoder, with `lora` from `read_config`.
+    like: abstract state of the adapters alone.
+  """
+  return convert.load(Tensors(Path(directory) / WEIGHTS), sources(config), like)
+
+
+def save(directory: str | Path, config: DecoderConfig, adapters: nnx.State, base: str) -> None:
+  """Writes an adapter that PEFT can open.
+
+  Args:
+    adapters: the state of the adapters alone.
+    base: name or path of the model that it adapts.
+  """
+  lora = config.lora
+  assert lora is not None
+  directory = Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  write_tensors(directory / WEIGHTS, dict(convert.tensors(adapters, sources(config))), {'format': 'pt'})
+  fields = {
+    'base_model_name_or_path': base,
+    'bias': 'none',
+    'fan_in_fan_out': False,
+    'inference_mode': True,
+    'lora_alpha': lora.alpha,
+    'lora_dropout': lora.dropout,
+    'peft_type': 'LORA',
+    'r': lora.rank,
+    'target_modules': sorted(name.rpartition('.')[2] for path, name in linears().items() if lora.adapts(path)),
+    'task_type': 'CAUSAL_LM',
+  }
+  (directory / CONFIG).write_text(json.dumps(fields, indent=2) + '\n')
