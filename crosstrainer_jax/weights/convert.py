@@ -10,7 +10,7 @@ into it in place. Nothing but a piece of at most `PIECE` bytes is held beside wh
 
 import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -80,20 +80,22 @@ def _check(
   tensors: Tensors, sources: Mapping[str, Source], wanted: Mapping[str, Any], ignored: Sequence[str], prefix: str
 ) -> None:
   """Raises ValueError with everything that does not fit."""
-  needed: dict[str, tuple[str, tuple[int, ...], Source]] = {}
+  needed: list[tuple[str, str, tuple[int, ...], Source]] = []
   for path, variable in wanted.items():
     source = sources[path]
     shape = tuple(variable.shape[1:] if '{}' in source.name else variable.shape)
-    needed |= {prefix + name: (path, shape, source) for name in _names(source, variable)}
-  missing = sorted(needed.keys() - tensors.keys())
+    needed += [(prefix + name, path, shape, source) for name in _names(source, variable)]
+  names = {name for name, *_ in needed}
+  missing = sorted(names - tensors.keys())
   extra = sorted(
     name
-    for name in tensors.keys() - needed.keys()
+    for name in tensors.keys() - names
     if name.startswith(prefix) and not any(re.match(pattern, name.removeprefix(prefix)) for pattern in ignored)
   )
   wrong = []
-  for name in sorted(needed.keys() & tensors.keys()):
-    path, shape, source = needed[name]
+  for name, path, shape, source in sorted(needed):
+    if name not in tensors:
+      continue
     there = tensors[name].shape
     arranged = tuple(there[axis] for axis in source.axes) if len(source.axes) == len(there) else there
     if (source.axes and len(source.axes) != len(there)) or (
@@ -102,7 +104,7 @@ def _check(
       wrong.append(f'{name} is {list(there)}, {path} needs {list(shape)}')
   parts = {'missing': missing, 'not known here': extra, 'of another shape': wrong}
   if any(parts.values()):
-    listed = '; '.join(f'{len(names)} {what}: {", ".join(names)}' for what, names in parts.items() if names)
+    listed = '; '.join(f'{len(part)} {what}: {", ".join(part)}' for what, part in parts.items() if part)
     raise ValueError(f'{tensors.path}: these weights do not fit the model. {listed}')
 
 
@@ -113,9 +115,10 @@ def _parameter(variable: Any, members: Sequence[Tensor], source: Source) -> jax.
   stacked = '{}' in source.name
   parts = []
   for device, index in sharding.addressable_devices_indices_map(shape).items():
+    assert index is not None
     bounds = [range(*cut.indices(size)) for cut, size in zip(index, shape, strict=True)]
     place = SingleDeviceSharding(device)
-    part = _zeros(tuple(map(len, bounds)), dtype, place)
+    part = _zeros(tuple(map(len, bounds)), dtype, place)()
     for number, layer in enumerate(bounds[0] if stacked else (0,)):
       layer_shape, layer_bounds = (shape[1:], bounds[1:]) if stacked else (shape, bounds)
       for start, piece, axes in _pieces(members[layer], source.axes, layer_shape, layer_bounds):
@@ -132,7 +135,7 @@ def _pieces(
   array = tensor.read()
   if array.ndim != len(shape):
     # A convolution's kernel, small: its merged axes cannot be cut as they lie in the file.
-    array, axes = array.transpose(axes or None).reshape(shape), ()
+    array, axes = array.transpose(axes or range(array.ndim)).reshape(shape), ()
   axes = axes or tuple(range(array.ndim))
   cut = array[tuple(slice(bounds[axes.index(a)].start, bounds[axes.index(a)].stop) for a in range(array.ndim))]
   if not cut.ndim:
@@ -143,8 +146,10 @@ def _pieces(
     yield [first if axis == 0 else 0 for axis in axes], cut[first : first + rows], axes
 
 
-def _zeros(shape: tuple[int, ...], dtype: Any, place: SingleDeviceSharding) -> jax.Array:
-  return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=place)()
+@functools.cache
+def _zeros(shape: tuple[int, ...], dtype: Any, place: SingleDeviceSharding) -> Callable[[], jax.Array]:
+  """Makes zeros at `place`, without a copy elsewhere; kept, since many parameters have one shape."""
+  return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=place)
 
 
 @functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
