@@ -5,13 +5,14 @@ and have it called, and can set attributes of whatever it named. Here the few na
 whatever else is named becomes an `Inert`, which does nothing when it is made, called or filled.
 """
 
-import copyreg
+import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -118,18 +119,17 @@ def _content(file: Path) -> Any:
     folder = pickles[0].removesuffix('data.pkl')
     if folder + 'byteorder' in archive.namelist() and archive.read(folder + 'byteorder') != b'little':
       raise _Refused(file, 'its numbers are not little-endian')
-    # An extension that was loaded before would be taken from here without `find_class`, and one loaded now would stay.
-    copyreg.clear_extension_cache()
-    try:
-      with archive.open(pickles[0]) as opened:
-        return _Unpickler(opened, file, archive, folder).load()
-    finally:
-      copyreg.clear_extension_cache()
+    content = archive.read(pickles[0])
+    for opcode, argument, _ in pickletools.genops(content):
+      # An extension is a number for a name, and may not pass `find_class`; a memo takes the memory up to its number.
+      if opcode.name.startswith('EXT') or ('PUT' in opcode.name and argument > len(content)):
+        raise _Refused(file, f'its pickle has {opcode.name} {argument}, which PyTorch does not write')
+    return _Unpickler(content, file, archive, folder).load()
 
 
 class _Unpickler(pickle.Unpickler):
-  def __init__(self, opened: IO[bytes], path: Path, archive: zipfile.ZipFile, folder: str):
-    super().__init__(opened, encoding='utf-8')
+  def __init__(self, content: bytes, path: Path, archive: zipfile.ZipFile, folder: str):
+    super().__init__(io.BytesIO(content), encoding='utf-8')
     self._path, self._archive, self._folder = path, archive, folder
 
   def find_class(self, module: str, name: str) -> Any:
