@@ -82,8 +82,6 @@ class PatchEmbedding(nn.Module):
 class VideoModel(nn.Module):
   """Frames to the states of CLS and of all patches."""
 
-  block = Block
-
   def __init__(
     self, width: int, layers: int, heads: int, patch: int, image: int, frames: int, mlp_ratio: int, eps: float
   ) -> None:
@@ -93,7 +91,7 @@ class VideoModel(nn.Module):
     self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
     self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.positions, width))
     self.temporal_embed = nn.Parameter(torch.zeros(1, frames, width))
-    self.blocks = nn.ModuleList(self.block(width, heads, mlp_ratio, eps) for _ in range(layers))
+    self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio, eps) for _ in range(layers))
     self.norm = nn.LayerNorm(width, eps)
 
   def token(self, frame: int, position: int) -> int:
@@ -125,8 +123,6 @@ class VideoModel(nn.Module):
 class EgoVLP(nn.Module):
   """The tower and its projection. The defaults are the sizes of the published checkpoint."""
 
-  video_tower = VideoModel
-
   def __init__(
     self,
     width: int = 768,
@@ -140,7 +136,7 @@ class EgoVLP(nn.Module):
     eps: float = 1e-5,
   ) -> None:
     super().__init__()
-    self.video_model = self.video_tower(width, layers, heads, patch, image, frames, mlp_ratio, eps)
+    self.video_model = VideoModel(width, layers, heads, patch, image, frames, mlp_ratio, eps)
     self.vid_proj = nn.Sequential(
       nn.Linear(width, projection, bias=False),
       nn.ReLU(),
