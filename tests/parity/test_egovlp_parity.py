@@ -183,12 +183,12 @@ def test_from_frames(port: egovlp.EgoVLPv2) -> None:
 def test_gradients(port: egovlp.EgoVLPv2, record_property: Callable[[str, object], None]) -> None:
   """Of all parameters, of a random direction of the features."""
   model = build(weights())
-  (model(torch.tensor(PIXELS))[0] * torch.tensor(DIRECTION)).mean().backward()
+  (model(torch.tensor(PIXELS))[0] * torch.tensor(DIRECTION)).sum().backward()
   theirs = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
 
   @nnx.jit
   def gradient(port: egovlp.EgoVLPv2, pixels: jax.Array) -> nnx.State:
-    return nnx.grad(lambda port: jnp.mean(port.encode(pixels) * DIRECTION))(port)
+    return nnx.grad(lambda port: jnp.sum(port.encode(pixels) * DIRECTION))(port)
 
   ours = convert.flat(gradient(port, jnp.asarray(np.moveaxis(PIXELS, 2, -1))))
   sources = egovlp.sources(port.config)
@@ -202,7 +202,7 @@ def test_gradients(port: egovlp.EgoVLPv2, record_property: Callable[[str, object
       layers.append(wanted)
     wanted = np.stack(layers) if '{}' in sources[path].name else layers[0].reshape(variable.shape)
     value = np.asarray(variable[...])
-    assert np.abs(wanted).max() > 10 * TOLERANCE, path
+    assert np.abs(wanted).max() > 1000 * TOLERANCE, path
     most = max(most, difference(value, wanted))
     assert difference(value, wanted) <= TOLERANCE, path
   assert compared == set(theirs)
