@@ -122,7 +122,7 @@ def _content(file: Path) -> Any:
     content = archive.read(pickles[0])
     for opcode, argument, _ in pickletools.genops(content):
       # An extension is a number for a name, and may not pass `find_class`; a memo takes the memory up to its number.
-      if opcode.name.startswith('EXT') or ('PUT' in opcode.name and argument > len(content)):
+      if opcode.name.startswith('EXT') or ('PUT' in opcode.name and (argument or 0) > len(content)):
         raise _Refused(file, f'its pickle has {opcode.name} {argument}, which PyTorch does not write')
     return _Unpickler(content, file, archive, folder).load()
 
