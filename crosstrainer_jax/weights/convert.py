@@ -100,20 +100,22 @@ def _check(
   tensors: Tensors, sources: Mapping[str, Source], wanted: Mapping[str, Any], ignored: Sequence[str], prefix: str
 ) -> None:
   """Raises ValueError with everything that does not fit."""
-  needed: dict[str, tuple[str, tuple[int, ...], Source]] = {}
+  needed: list[tuple[str, str, tuple[int, ...], Source]] = []
   for path, variable in wanted.items():
     source = sources[path]
     shape = tuple(variable.shape[1:] if '{}' in source.name else variable.shape)
-    needed |= {prefix + name: (path, shape, source) for name in _names(source, variable)}
-  missing = sorted(needed.keys() - tensors.keys())
+    needed += [(prefix + name, path, shape, source) for name in _names(source, variable)]
+  names = {name for name, *_ in needed}
+  missing = sorted(names - tensors.keys())
   extra = sorted(
     name
-    for name in tensors.keys() - needed.keys()
+    for name in tensors.keys() - names
     if name.startswith(prefix) and not any(re.match(pattern, name.removeprefix(prefix)) for pattern in ignored)
   )
   wrong = []
-  for name in sorted(needed.keys() & tensors.keys()):
-    path, shape, source = needed[name]
+  for name, path, shape, source in sorted(needed):
+    if name not in tensors:
+      continue
     there = tensors[name].shape
     arranged = tuple(there[axis] for axis in source.axes) if len(source.axes) == len(there) else there
     if (source.axes and len(source.axes) != len(there)) or (
@@ -122,7 +124,7 @@ def _check(
       wrong.append(f'{name} is {list(there)}, {path} needs {list(shape)}')
   parts = {'missing': missing, 'not known here': extra, 'of another shape': wrong}
   if any(parts.values()):
-    listed = '; '.join(f'{len(names)} {what}: {", ".join(names)}' for what, names in parts.items() if names)
+    listed = '; '.join(f'{len(part)} {what}: {", ".join(part)}' for what, part in parts.items() if part)
     raise ValueError(f'{tensors.path}: these weights do not fit the model. {listed}')
 
 
@@ -133,6 +135,7 @@ def _parameter(variable: Any, members: Sequence[Tensor], source: Source) -> jax.
   stacked = '{}' in source.name
   parts = []
   for device, index in sharding.addressable_devices_indices_map(shape).items():
+    assert index is not None
     bounds = [range(*cut.indices(size)) for cut, size in zip(index, shape, strict=True)]
     place = SingleDeviceSharding(device)
     part = jnp.zeros(tuple(map(len, bounds)), dtype, device=place)
@@ -152,7 +155,7 @@ def _pieces(
   array = tensor.read()
   if array.ndim != len(shape):
     # A convolution's kernel, small: its merged axes cannot be cut as they lie in the file.
-    array, axes = array.transpose(axes or None).reshape(shape), ()
+    array, axes = array.transpose(axes or range(array.ndim)).reshape(shape), ()
   axes = axes or tuple(range(array.ndim))
   cut = array[tuple(slice(bounds[axes.index(a)].start, bounds[axes.index(a)].stop) for a in range(array.ndim))]
   if not cut.ndim:

@@ -1,6 +1,7 @@
-"""A tensor in a file, mapped: nothing is read before it is used, and pages that were read can be given back."""
+"""One tensor in a file, mapped: nothing is read before it is used, and pages that were read can be given back."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ class Tensor:
 
   @property
   def nbytes(self) -> int:
-    return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+    return math.prod(self.shape) * self.dtype.itemsize
 
   def read(self) -> np.ndarray:
     """dtype[shape], read only, mapped."""

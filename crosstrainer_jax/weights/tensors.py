@@ -84,9 +84,10 @@ def _files(path: Path) -> list[Path]:
   if (path / INDEX).is_file():
     try:
       names = sorted(set(json.loads((path / INDEX).read_text())['weight_map'].values()))
-    except (ValueError, KeyError, AttributeError) as error:
+      strange = [name for name in names if Path(name).name != name]
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
       raise ValueError(f'{path / INDEX}: not an index of weights ({error!r}); get it again') from error
-    if strange := [name for name in names if Path(name).name != name]:
+    if strange:
       raise ValueError(f'{path / INDEX}: names files outside its folder: {strange}')
     if absent := [name for name in names if not (path / name).is_file()]:
       raise FileNotFoundError(f'{path}: {len(absent)} of {len(names)} files of the index are missing: {absent}')

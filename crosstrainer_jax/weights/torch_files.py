@@ -1,15 +1,18 @@
 """Tensors of a PyTorch file (`.bin`, `.pt`, `.pth`), read without PyTorch and without running anything in it.
 
 Such a file is a zip archive: a pickle that says what there is, beside the raw numbers. A pickle can name any function
-and have it called. Here the few names that tensors need are known; whatever else is named becomes an `Inert`, which
-does nothing when it is made, called or filled.
+and have it called, and can set attributes of whatever it named. Here the few names that tensors need are known;
+whatever else is named becomes an `Inert`, which does nothing when it is made, called or filled.
 """
 
+import io
 import pickle
+import pickletools
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -30,10 +33,11 @@ STORAGES = {
 }
 
 HOW_TO_CONVERT = (
-  'Where PyTorch is installed and the file is trusted, this converts it: '
-  'python -c "import sys, torch, safetensors.torch as s; '
-  "s.save_file({k: v.contiguous().clone() for k, v in torch.load(sys.argv[1], map_location='cpu').items()}, "
-  'sys.argv[2])" FILE FILE.safetensors'
+  'Convert it where PyTorch is installed and the file is trusted: python -c "'
+  'import sys, torch, safetensors.torch as s; '
+  "t = torch.load(sys.argv[1], map_location='cpu'); "
+  's.save_file({k: v.contiguous().clone() for k, v in t.items()}, sys.argv[2])'
+  '" FILE FILE.safetensors'
 )
 
 
@@ -55,12 +59,34 @@ class Inert:
   def update(self, _: Any) -> None: ...
 
 
+class _Function(NamedTuple):
+  """A function that is known here; a tuple, since a pickle may set attributes of a function itself."""
+
+  call: Callable[..., Tensor]
+
+  def __call__(self, *arguments: Any) -> Tensor:
+    return self.call(*arguments)
+
+
+class _Type(NamedTuple):
+  """The type of a storage's numbers; a tuple, since a pickle may turn the byte order of a dtype itself."""
+
+  dtype: np.dtype
+
+
 class _Storage(NamedTuple):
   """Numbers of one type at one place of the file."""
 
   dtype: np.dtype
   offset: int
-  count: int
+  length: int
+
+
+class _Refused(ValueError):
+  """Says which file, what is wrong and what to do."""
+
+  def __init__(self, file: Path, what: str):
+    super().__init__(f'{file}: {what}. {HOW_TO_CONVERT}')
 
 
 def read(file: str | Path) -> dict[str, Tensor]:
@@ -71,54 +97,64 @@ def read(file: str | Path) -> dict[str, Tensor]:
   """
   file = Path(file)
   if not zipfile.is_zipfile(file):
-    raise ValueError(f'{file}: not a PyTorch file of the zip format, or not a whole one. {HOW_TO_CONVERT}')
-  with zipfile.ZipFile(file) as archive:
-    pickles = [name for name in archive.namelist() if name.endswith('/data.pkl') or name == 'data.pkl']
-    if len(pickles) != 1:
-      raise ValueError(f'{file}: holds {len(pickles)} pickles where a PyTorch file has one. {HOW_TO_CONVERT}')
-    folder = pickles[0].removesuffix('data.pkl')
-    if folder + 'byteorder' in archive.namelist() and archive.read(folder + 'byteorder') != b'little':
-      raise ValueError(f'{file}: its numbers are not little-endian. {HOW_TO_CONVERT}')
-    try:
-      with archive.open(pickles[0]) as opened:
-        content = _Unpickler(opened, file, archive, folder).load()
-    except ValueError:
-      raise
-    except Exception as error:  # a broken pickle may fail in any way
-      raise ValueError(f'{file}: its pickle is broken ({error!r}). {HOW_TO_CONVERT}') from error
+    raise _Refused(file, 'not a PyTorch file of the zip format, or not a whole one')
   found: dict[str, Tensor] = {}
-  _collect(content, '', found, set())
+  try:
+    _collect(_content(file), '', found, set())
+  except _Refused:
+    raise
+  except Exception as error:  # a broken archive or pickle may fail in any way
+    raise _Refused(file, f'its archive or its pickle is broken ({error!r})') from error
   if not found:
-    raise ValueError(f'{file}: holds no tensors. {HOW_TO_CONVERT}')
+    raise _Refused(file, 'holds no tensors')
   return found
 
 
+def _content(file: Path) -> Any:
+  """What the pickle of the file holds."""
+  with zipfile.ZipFile(file) as archive:
+    pickles = [name for name in archive.namelist() if name.endswith('/data.pkl') or name == 'data.pkl']
+    if len(pickles) != 1:
+      raise _Refused(file, f'holds {len(pickles)} pickles where a PyTorch file has one')
+    folder = pickles[0].removesuffix('data.pkl')
+    if folder + 'byteorder' in archive.namelist() and archive.read(folder + 'byteorder') != b'little':
+      raise _Refused(file, 'its numbers are not little-endian')
+    content = archive.read(pickles[0])
+    for opcode, argument, _ in pickletools.genops(content):
+      # An extension is a number for a name, and may not pass `find_class`; a memo takes the memory up to its number.
+      if opcode.name.startswith('EXT') or ('PUT' in opcode.name and (argument or 0) > len(content)):
+        raise _Refused(file, f'its pickle has {opcode.name} {argument}, which PyTorch does not write')
+    return _Unpickler(content, file, archive, folder).load()
+
+
 class _Unpickler(pickle.Unpickler):
-  def __init__(self, opened: IO[bytes], path: Path, archive: zipfile.ZipFile, folder: str):
-    super().__init__(opened, encoding='utf-8')
+  def __init__(self, content: bytes, path: Path, archive: zipfile.ZipFile, folder: str):
+    super().__init__(io.BytesIO(content), encoding='utf-8')
     self._path, self._archive, self._folder = path, archive, folder
 
   def find_class(self, module: str, name: str) -> Any:
     if (module, name) == ('collections', 'OrderedDict'):
       return OrderedDict
     if module == 'torch' and name in STORAGES:
-      return STORAGES[name]
+      return _Type(STORAGES[name])
     if module == 'torch._utils' and name == '_rebuild_tensor_v2':
-      return self._tensor
+      return _Function(self._tensor)
     if module == 'torch._utils' and name in ('_rebuild_parameter', '_rebuild_parameter_with_state'):
-      return _first
+      return _Function(_first)
     if module.partition('.')[0] == 'torch' and ('rebuild' in name or name.endswith('Storage')):
-      raise ValueError(f'{self._path}: holds tensors of a kind that is not read ({module}.{name}). {HOW_TO_CONVERT}')
+      raise _Refused(self._path, f'holds tensors of a kind that is not read ({module}.{name})')
     return Inert
 
   def persistent_load(self, pid: Any) -> _Storage:
-    kind, dtype, key, _, count = pid
-    if kind != 'storage' or not isinstance(dtype, np.dtype):
-      raise ValueError(f'{self._path}: holds storages of a kind that is not read. {HOW_TO_CONVERT}')
-    entry = self._archive.getinfo(f'{self._folder}data/{key}')
-    if entry.compress_type != zipfile.ZIP_STORED or entry.file_size < count * dtype.itemsize:
-      raise ValueError(f'{self._path}: the numbers of storage {key} are compressed or cut off. {HOW_TO_CONVERT}')
-    return _Storage(dtype, self._offset(entry), count)
+    kind, numbers, key, _, count = pid
+    if kind != 'storage' or not isinstance(numbers, _Type):
+      raise _Refused(self._path, 'holds storages of a kind that is not read')
+    entry, size = self._archive.getinfo(f'{self._folder}data/{key}'), count * numbers.dtype.itemsize
+    offset = self._offset(entry)
+    whole = 0 <= size <= entry.file_size and offset + size <= self._path.stat().st_size
+    if entry.compress_type != zipfile.ZIP_STORED or not whole:
+      raise _Refused(self._path, f'the numbers of storage {key} are compressed or cut off')
+    return _Storage(numbers.dtype, offset, count)
 
   def _offset(self, entry: zipfile.ZipInfo) -> int:
     """Where the bytes of an entry begin: behind its local header, whose length the directory does not tell."""
@@ -127,11 +163,24 @@ class _Unpickler(pickle.Unpickler):
       header = file.read(30)
     return entry.header_offset + 30 + int.from_bytes(header[26:28], 'little') + int.from_bytes(header[28:30], 'little')
 
-  def _tensor(self, storage: _Storage, first: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> Tensor:
+  def _tensor(
+    self,
+    storage: _Storage,
+    first: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    requires_grad: bool = False,
+    hooks: Any = None,
+    view: Any = None,
+  ) -> Tensor:
+    if view:
+      raise _Refused(self._path, f'holds a tensor that is a negative or conjugate view ({view})')
+    if not all(type(number) is int for number in (first, *shape, *strides)):
+      raise _Refused(self._path, 'holds a tensor whose place is not given in whole numbers')
     size = storage.dtype.itemsize
     last = first + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
-    if first < 0 or min((*shape, *strides, 0)) < 0 or (0 not in shape and last >= storage.count):
-      raise ValueError(f'{self._path}: a tensor of shape {list(shape)} reaches beyond its numbers; get the file again')
+    if min((first, *shape, *strides)) < 0 or (0 not in shape and last >= storage.length):
+      raise _Refused(self._path, f'a tensor of shape {list(shape)} reaches beyond its numbers')
     return Tensor(
       self._path, tuple(shape), storage.dtype, storage.offset + first * size, tuple(stride * size for stride in strides)
     )
@@ -144,10 +193,13 @@ def _first(tensor: Tensor, *_: Any) -> Tensor:
 def _collect(value: Any, name: str, found: dict[str, Tensor], seen: set[int]) -> None:
   """Puts every tensor in `value` into `found`."""
   if isinstance(value, Tensor):
+    if name in found:
+      raise ValueError(f'two tensors are called {name}')
     found[name] = value
   if not isinstance(value, dict | list | tuple) or isinstance(value, Tensor) or id(value) in seen:
     return
   seen.add(id(value))
-  members = value.items() if isinstance(value, dict) else enumerate(value)
+  # of dict itself: a pickle may have hung another `items` on an OrderedDict
+  members = dict.items(value) if isinstance(value, dict) else enumerate(value)
   for key, member in members:
     _collect(member, f'{name}.{key}' if name else str(key), found, seen)

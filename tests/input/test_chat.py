@@ -19,27 +19,27 @@ GOLDEN = {
   ('llama3', examples.ATTRIBUTES): (
     '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|>'
     '<|start_header_id|>user<|end_header_id|>\n\n'
-    '[video][video][video] Here is a video of a person doing soccer. Highlight up to 2 key concept areas where the person '
+    '[v][v][v] Here is a video of a person doing soccer. Highlight up to 2 key concept areas where the person '
     'can improve (comma-separated, or none):<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n'
   ),
   ('llama3', examples.FEEDBACK): (
     '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|>'
     '<|start_header_id|>user<|end_header_id|>\n\n'
-    '[video][video][video] Here is a video of a person doing soccer. Here are some possible axes that need improvement, as '
+    '[v][v][v] Here is a video of a person doing soccer. Here are some possible axes that need improvement, as '
     'rated by an AI coach (may contain mistakes): balance, timing. Give feedback on the execution that will help the '
     'person improve.<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n'
   ),
   ('qwen', examples.ATTRIBUTES): (
-    '<|im_start|>user\n[video][video][video] Here is a video of a person doing soccer. Highlight up to 2 key concept areas '
+    '<|im_start|>user\n[v][v][v] Here is a video of a person doing soccer. Highlight up to 2 key concept areas '
     'where the person can improve (comma-separated, or none):<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n'
   ),
   ('qwen', examples.FEEDBACK): (
-    '<|im_start|>user\n[video][video][video] Here is a video of a person doing soccer. Here are some possible axes that '
+    '<|im_start|>user\n[v][v][v] Here is a video of a person doing soccer. Here are some possible axes that '
     'need improvement, as rated by an AI coach (may contain mistakes): balance, timing. Give feedback on the execution '
     'that will help the person improve.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n'
   ),
   ('plain', examples.ATTRIBUTES): (
-    '<s>[video][video][video] Here is a video of a person doing soccer. Highlight up to 2 key concept areas where the '
+    '<s>[v][v][v] Here is a video of a person doing soccer. Highlight up to 2 key concept areas where the '
     'person can improve (comma-separated, or none):'
   ),
 }
@@ -52,8 +52,8 @@ def folder(tmp_path_factory):
 
 
 def shown(text: PromptTokenizer, ids: list[int]) -> str:
-  """Ids as text, placeholders as [video]."""
-  parts = ['[video]' if i == text.video_id else text.words.decode([i], skip_special_tokens=False) for i in ids]
+  """Ids as text, placeholders as [v]."""
+  parts = ['[v]' if i == text.video_id else text.words.decode([i], skip_special_tokens=False) for i in ids]
   return ''.join(parts)
 
 
