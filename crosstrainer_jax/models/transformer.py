@@ -41,6 +41,7 @@ class TransformerConfig:
   activation: str
   eps: float
   post_norm: bool = False
+  qkv_bias: bool = True
   dtype: str = 'float32'  # of the computation; norms and softmax are float32 in any case
   param_dtype: str = 'float32'
 
@@ -88,14 +89,14 @@ def linear(
 
 
 class Attention(nnx.Module):
-  """Multi-head self-attention with biases."""
+  """Multi-head self-attention; without `qkv_bias` only the last projection has a bias."""
 
   def __init__(self, config: TransformerConfig, rngs: nnx.Rngs) -> None:
     self.heads = config.heads
-    width = config.width
-    self.q_proj = linear(width, width, config, rngs, ('embed', 'heads'))
-    self.k_proj = linear(width, width, config, rngs, ('embed', 'heads'))
-    self.v_proj = linear(width, width, config, rngs, ('embed', 'heads'))
+    width, bias = config.width, config.qkv_bias
+    self.q_proj = linear(width, width, config, rngs, ('embed', 'heads'), bias)
+    self.k_proj = linear(width, width, config, rngs, ('embed', 'heads'), bias)
+    self.v_proj = linear(width, width, config, rngs, ('embed', 'heads'), bias)
     self.out_proj = linear(width, width, config, rngs, ('heads', 'embed'))
 
   def __call__(
