@@ -111,10 +111,10 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   mesh = sharding.make_mesh(config.mesh)
   source = ClipSource(dataset)
   video_encoder = encoders.load(config.encoder.weights)
-  found = pretrained.find(config)
+  base = pretrained.find(config)
   fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
-  if found is not None:
-    fingerprints['decoder_fingerprint'] = found.fingerprint
+  if base is not None:
+    fingerprints['decoder_fingerprint'] = base.fingerprint
   claim_workdir(
     workdir,
     config,
@@ -152,8 +152,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   seconds = frames // video_encoder.config.frames_per_token
 
   with timed('tokenizer'):
-    folder = _tokenizer(config, workdir, clips, split, found)
-    rows = None if found is None else found.config.vocab_size
+    folder = _tokenizer(config, workdir, clips, split, base)
+    rows = None if base is None else base.config.vocab_size
     text = examples.PromptTokenizer.load(folder, views * seconds, config.prompt.k, rows)
   with timed('model'):
     blueprint, initial = stages.build(
@@ -211,14 +211,14 @@ def _tokenizer(
   workdir: Path,
   clips: Sequence[ClipInfo],
   split: splits.Split,
-  found: pretrained.Pretrained | None,
+  base: pretrained.Pretrained | None,
 ) -> Path:
   """The folder of the tokenizer: a pretrained decoder's own, or one trained on the training part's text alone."""
   folder = workdir / 'tokenizer'
   if folder.is_dir():
     return folder
-  if found is not None:
-    tokenizer.adopt_tokenizer(found.directory, folder)
+  if base is not None:
+    tokenizer.adopt_tokenizer(base.directory, folder)
   else:
     texts = training_texts(clips, split.train)
     tokenizer.train_tokenizer(texts, config.tokenizer.vocab_size, folder, prompts.unchanging(config.prompt.k))

@@ -146,9 +146,9 @@ class Coach:
     workdir = Path(workdir)
     # One row at a time is all an interactive user asks for; the mesh is then one device, whatever the machine has.
     self._mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
-    found = pretrained.find(config)
+    base = pretrained.find(config)
     tokens = self.card.views * self.card.seconds
-    rows = None if found is None else found.config.vocab_size
+    rows = None if base is None else base.config.vocab_size
     text = examples.PromptTokenizer.load(workdir / 'tokenizer', tokens, config.prompt.k, rows)
     self._encoder = encoders.load(config.encoder.weights)
     if self._encoder.fingerprint != self.card.encoder:
