@@ -28,8 +28,12 @@ def preset() -> ml_collections.ConfigDict:
   config.prompt = ml_collections.ConfigDict({'k': 3})
   config.tokenizer = ml_collections.ConfigDict({'vocab_size': 2048})
 
-  # --- f_v: frozen, so that its features are cached; `source='frames'` trains it jointly from pixels instead.
-  config.encoder = ml_collections.ConfigDict({'weights': 'shipped', 'source': 'features', 'batch_size': 32})
+  # --- f_v: frozen, so that its features are cached; with `source='frames'` frames come in instead, and f_v trains too
+  # unless `training.frozen` names it. `weights` is `shipped`, a file, or a directory or repository of the Hugging Face
+  # hub; `fps` (frames looked at in a second) and `dtype` are for those that leave them open, 0 and '' for their own.
+  config.encoder = ml_collections.ConfigDict({
+    'weights': 'shipped', 'revision': '', 'fps': 0, 'dtype': '', 'source': 'features', 'batch_size': 32,
+  })  # fmt: skip
 
   # --- L; f_m takes its width from here.
   config.decoder = ml_collections.ConfigDict({

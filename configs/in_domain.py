@@ -6,18 +6,20 @@
 
 On two CPU cores a run takes about six minutes. Its scores have not been measured for this version.
 
-Arguments: `held_out` (a sport to measure on), `seed`, `dataset`, `smoke`.
+Arguments: `held_out` (a sport to measure on), `seed`, `dataset`, `smoke`; `paper` for the sizes of configs/paper.py.
 """
 
 import ml_collections
 
-from crosstrainer_jax.configs import arguments, compact
+from crosstrainer_jax.configs import arguments, compact, paper
 
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
-  """The compact preset under FS."""
-  args = arguments.parse_arg(arg, held_out='', seed=0, dataset='skillsim', smoke=False)
-  config = compact.preset()
+  """The compact preset, or the paper's, under FS."""
+  args = arguments.parse_arg(arg, held_out='', seed=0, dataset='skillsim', smoke=False, paper=False)
+  if args.paper and args.smoke:
+    raise ValueError('paper and smoke are sizes: give one of them')
+  config = paper.preset() if args.paper else compact.preset()
   config.seed = args.seed
   config.data.dataset = args.dataset
   config.split.setting = 'FS'

@@ -13,6 +13,7 @@ from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.discovery.backend import BACKENDS
 from crosstrainer_jax.input.splits import FIT, SETTINGS
 from crosstrainer_jax.models.crosstrainer import decoder_config
+from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.training.sharding import MESH_AXES
 
 Values = Mapping[str, Any]
@@ -22,6 +23,7 @@ CHOICES = {
   'discovery.backend': tuple(BACKENDS),
   'encoder.source': ('features', 'frames'),
   'training.optimizer.name': ('adamw', 'muon'),
+  'encoder.dtype': ('', 'float32', 'bfloat16'),
   'decoder.dtype': ('float32', 'bfloat16'),
   'decoder.param_dtype': ('float32', 'bfloat16'),
 }
@@ -65,6 +67,8 @@ AT_LEAST_0 = (
   'stage2.attributes',
   'stage2.folds',
   'probe.steps',
+  'encoder.fps',
+  'lora.rank',
 )
 ABOVE_0 = (
   'stage1.epochs',
@@ -128,13 +132,31 @@ def tasks(values: Values) -> Iterator[str]:
 
 
 def decoder(values: Values) -> Iterator[str]:
-  """The shape of L, by its own checks."""
+  """The shape of L, by its own checks; that of a pretrained one is checked where its directory is read."""
+  if 'decoder.weights' in values:
+    if not values['decoder.weights']:
+      yield 'decoder.weights is empty: name a directory, or a repository of the Hugging Face hub (owner/name)'
+    return
   shape = {path.removeprefix('decoder.'): value for path, value in values.items() if path.startswith('decoder.')}
   if shape:
     try:
       decoder_config(shape.pop('name', ''), {'vocab_size': values['tokenizer.vocab_size'], **shape})
     except (TypeError, ValueError) as error:
       yield str(error)
+
+
+def adapters(values: Values) -> Iterator[str]:
+  """Adapters by their own checks; the weights that they adapt are frozen."""
+  if not values.get('lora.rank'):
+    return
+  try:
+    LoRAConfig(**{name: values[f'lora.{name}'] for name in ('rank', 'alpha', 'dropout', 'targets')})
+  except ValueError as error:
+    yield str(error)
+    return
+  frozen = values.get('training.frozen', ())
+  if not any(re.search(pattern, 'decoder/layers/attention/q_proj/kernel') for pattern in frozen):
+    yield "lora.rank is above 0, but L trains as well: freeze it, training.frozen=('^decoder/(?!.*lora_)',)"
 
 
 def mesh(values: Values) -> Iterator[str]:
@@ -147,7 +169,12 @@ def mesh(values: Values) -> Iterator[str]:
 
 
 def patterns(values: Values) -> Iterator[str]:
-  """Learning-rate rules are pairs of a regular expression and a factor."""
+  """Learning-rate rules are pairs of a regular expression and a factor; what is frozen, regular expressions."""
+  for pattern in values.get('training.frozen', ()):
+    try:
+      re.compile(pattern)
+    except re.error as error:
+      yield f'training.frozen: {pattern!r} is no regular expression ({error})'
   for path in (path for path in values if path.endswith('.learning_rate_rules')):
     for rule in values[path]:
       try:
@@ -159,7 +186,7 @@ def patterns(values: Values) -> Iterator[str]:
         yield f'{path}: {rule!r} is no pair of a regular expression and a factor ({error})'
 
 
-RULES = (choices, ranges, held_out, tasks, decoder, mesh, patterns)
+RULES = (choices, ranges, held_out, tasks, decoder, mesh, patterns, adapters)
 
 
 def problems(values: Values) -> list[str]:

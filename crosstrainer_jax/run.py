@@ -32,13 +32,13 @@ class Video:
 
   Attributes:
     cache: of features; None for frames.
-    image_size, shape: of frames: H = W, and views and frames (V, T) of every clip.
+    image_size, shape: of frames: H = W (None for any), and views and frames (V, T) of every clip.
     zeroed: all zeros of the same shapes, so that only the language prior is left.
   """
 
   cache: features.FeatureCache | None
   source: ClipSource
-  image_size: int
+  image_size: int | None
   shape: tuple[int, int]
   zeroed: bool = False
 
@@ -110,7 +110,9 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   workdir = Path(workdir)
   mesh = sharding.make_mesh(config.mesh)
   source = ClipSource(dataset)
-  video_encoder = encoders.load(config.encoder.weights)
+  video_encoder = encoders.load(
+    config.encoder.weights, config.encoder.revision, config.encoder.fps, config.encoder.dtype
+  )
   base = pretrained.find(config)
   fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
   if base is not None:
@@ -177,7 +179,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     split,
     text,
     video_encoder,
-    Video(cache, source, video_encoder.config.image_size, (views, frames)),
+    Video(cache, source, video_encoder.frame_size, (views, frames)),
     blueprint,
     initial,
     update,

@@ -67,9 +67,10 @@ def load_config(path_with_arg: str, overrides: Sequence[str] = ()) -> ml_collect
   for override in overrides:
     _apply(config, override.removeprefix('--config.'))
   # A run is opened from other folders as well.
-  weights = flatten(config).get('encoder.weights', '')
-  if pathlib.Path(weights).is_file():
-    config.encoder.weights = str(pathlib.Path(weights).absolute())
+  for part in ('encoder', 'decoder'):
+    weights = flatten(config).get(f'{part}.weights', '')
+    if weights and pathlib.Path(weights).exists():
+      config[part].weights = str(pathlib.Path(weights).absolute())
   problems = rules.problems(flatten(config))
   if problems:
     raise SettingsError('\n'.join([f'{path_with_arg} does not fit together:', *(f'  {p}' for p in problems)]))

@@ -150,7 +150,8 @@ class Coach:
     tokens = self.card.views * self.card.seconds
     rows = None if base is None else base.config.vocab_size
     text = examples.PromptTokenizer.load(workdir / 'tokenizer', tokens, config.prompt.k, rows)
-    self._encoder = encoders.load(config.encoder.weights)
+    eyes = config.encoder
+    self._encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype)
     if self._encoder.fingerprint != self.card.encoder:
       raise ValueError(
         f'{workdir} was trained with the video encoder {self.card.encoder}, but config.encoder.weights='

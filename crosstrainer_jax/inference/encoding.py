@@ -57,16 +57,18 @@ def check_rate(times: Iterable[np.ndarray], encoder: Encoder) -> None:
     )
 
 
-def fitted(frames: np.ndarray, times: np.ndarray, size: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def fitted(
+  frames: np.ndarray, times: np.ndarray, size: int | None, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
   """Pads one clip, uint8[V, T, H, W, 3] and float32[V, T], to `shape`: missing views and frames are zeros at time NaN.
 
   Args:
-    size: H = W of the frames that the encoder takes.
+    size: H = W of the frames that the encoder takes; None where it takes any.
 
   Raises:
     ValueError: frames of another size.
   """
-  if frames.ndim != 5 or frames.shape[2:4] != (size, size):
+  if frames.ndim != 5 or (size is not None and frames.shape[2:4] != (size, size)):
     raise ValueError(
       f'clips of {frames.shape[2:4]} pixels, but the encoder takes {size} x {size}: prepare the data with --size {size}'
     )
@@ -105,7 +107,7 @@ def _encode_all(
 
   def read(indices: range) -> tuple[np.ndarray, np.ndarray]:
     clips: list[Clip] = [source[i] for i in indices]
-    pairs = [fitted(clip.frames, clip.frame_times, encoder.config.image_size, shape) for clip in clips]
+    pairs = [fitted(clip.frames, clip.frame_times, encoder.frame_size, shape) for clip in clips]
     frames, times = (np.stack(parts) for parts in zip(*pairs, strict=True))
     missing = batch_size - len(clips)
     return np.pad(frames, ((0, missing), *((0, 0),) * 5)), np.pad(

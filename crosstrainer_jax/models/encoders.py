@@ -1,7 +1,8 @@
-"""The registry of video encoders f_v, and how a trained one is written and read.
+"""The registry of video encoders f_v that are trained here, how one is written, and how any encoder is read.
 
 An encoder is an `nnx.Module` that turns uint8[N, T, H, W, 3] (and optional bool[N, T] validity) into float32[N, S, D],
-built from a dataclass that has `fps`, `image_size`, `tokens_per_second`, `frames_per_token` and `feature_dim`.
+built from a dataclass that has `fps`, `image_size`, `tokens_per_second`, `frames_per_token` and `feature_dim`. Those of
+other projects are in `hub_encoders.py`.
 """
 
 import dataclasses
@@ -20,8 +21,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from crosstrainer_jax.models import hub_encoders
 from crosstrainer_jax.models.registry import Registry, configure
 from crosstrainer_jax.models.video_transformer import VideoTransformer, VideoTransformerConfig
+from crosstrainer_jax.weights import hub
+from crosstrainer_jax.weights.tensors import Tensors
 
 # name -> (config dataclass, module). A new encoder is one file and one line here.
 ENCODERS: Registry = {
@@ -33,13 +37,25 @@ SHIPPED = 'video_transformer.safetensors'
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-  """A frozen f_v: its graph, its parameters and a fingerprint that names both."""
+  """A frozen f_v: its graph, its parameters and a fingerprint that names both.
+
+  Attributes:
+    resizes: takes frames of any size, and makes of them what it needs.
+    by_second: a feature depends on the frames of its own second alone.
+  """
 
   name: str
   config: Any
   graph: nnx.GraphDef
   params: nnx.State
   fingerprint: str
+  resizes: bool = False
+  by_second: bool = False
+
+  @property
+  def frame_size(self) -> int | None:
+    """Height and width that frames must have; None where any will do."""
+    return None if self.resizes else self.config.image_size
 
   def apply(self, params: nnx.State, frames: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     """uint8[N, T, H, W, 3] -> float32[N, S, D]."""
@@ -71,20 +87,34 @@ def shipped_path() -> Path:
   return Path(str(importlib.resources.files('crosstrainer_jax.weights') / SHIPPED))
 
 
-def load(path: str | Path = 'shipped') -> Encoder:
-  """Reads an encoder that `save` wrote; `shipped` is the one that comes with the package.
+def load(path: str | Path = 'shipped', revision: str = '', fps: int = 0, dtype: str = '') -> Encoder:
+  """Reads an encoder.
+
+  Args:
+    path: `shipped`, the one that comes with the package; a file that `save` wrote; EgoVLPv2's checkpoint; or a
+      directory or repository of the Hugging Face hub with CLIP, SigLIP or V-JEPA 2.
+    revision: of a repository.
+    fps: frames of a second that are looked at, where the weights leave that open; 0 for the family's own default.
+    dtype: of the computation; '' for float32.
 
   Raises:
-    FileNotFoundError, ValueError: no such file, or one that does not fit the encoder it names.
+    FileNotFoundError, ValueError: nothing there, nothing that is supported, or what does not fit the encoder it names.
   """
+  given = {name: value for name, value in (('fps', fps), ('dtype', dtype)) if value}
   if str(path) == 'shipped':
     path = shipped_path()
-  path = Path(path)
-  if not path.is_file():
+  elif Path(path).suffix == '.safetensors' and not Path(path).is_file():
     raise FileNotFoundError(
       f'{path}: no encoder weights here. '
       'Make them: python -m crosstrainer_jax.pretrain --config configs/pretrain_encoder.py'
     )
+  else:
+    path = hub.locate(path, revision)
+  if path.is_dir() or path.suffix != '.safetensors' or _is_foreign(path):
+    name, config, graph, params, fingerprint = hub_encoders.load(path, **given)
+    return Encoder(name, config, graph, params, fingerprint, resizes=True, by_second=True)
+  if wrong := [name for name in given if name == 'fps' or dtype != 'float32']:
+    raise ValueError(f'{path}: {", ".join(wrong)} cannot be set: these weights were trained with their own')
   try:
     with safe_open(str(path), 'numpy') as file:
       header = file.metadata() or {}
@@ -114,6 +144,14 @@ def load(path: str | Path = 'shipped') -> Encoder:
   nnx.replace_by_pure_dict(state, unflatten_dict(values))
   fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
   return Encoder(name, config, graph, state, fingerprint)
+
+
+def _is_foreign(path: Path) -> bool:
+  """Whether a safetensors file is EgoVLPv2's checkpoint, converted."""
+  try:
+    return any('video_model.' in name for name in Tensors(path))
+  except ValueError:
+    return False
 
 
 def _number(part: str) -> int | str:

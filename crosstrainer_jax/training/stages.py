@@ -58,6 +58,31 @@ class Blueprint:
     return trained, frozen
 
 
+def architecture(
+  config: ml_collections.ConfigDict,
+  vocab_size: int,
+  feature_dim: int,
+  video_id: int,
+  seed: int = 0,
+  encoder: Encoder | None = None,
+) -> Callable[[], CrossTrainer]:
+  """What makes the model of `config`; under `nnx.eval_shape` it makes its shapes alone.
+
+  Args:
+    vocab_size: rows of the embedding table of a decoder that starts from nothing; a pretrained one has its own.
+    encoder: f_v, where frames come in.
+  """
+  base = pretrained.find(config)
+  decoder = pretrained.fresh(config, vocab_size) if base is None else base.config
+  whitened = encoder is None and config.mapper.whiten
+
+  def create() -> CrossTrainer:
+    eyes = None if encoder is None else nnx.merge(encoder.graph, encoder.params)
+    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), eyes, whitened)
+
+  return create
+
+
 def build(
   config: ml_collections.ConfigDict,
   vocab_size: int,
@@ -67,31 +92,18 @@ def build(
   mesh: Mesh,
   encoder: Encoder | None = None,
 ) -> tuple[Blueprint, nnx.State]:
-  """The model of `config`, each parameter made or read where it belongs on the mesh.
-
-  Args:
-    vocab_size: rows of the embedding table of a decoder that starts from nothing; a pretrained one has its own.
-    encoder: f_v, where frames come in.
-  """
-  found = pretrained.find(config)
-  decoder = pretrained.fresh(config, vocab_size) if found is None else found.config
-  whitened = encoder is None and config.mapper.whiten
-
-  def create() -> CrossTrainer:
-    eyes = None if encoder is None else nnx.merge(encoder.graph, encoder.params)
-    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), eyes, whitened)
-
+  """The model of `config`, each parameter made or read where it belongs on the mesh; arguments as in `architecture`."""
+  create = architecture(config, vocab_size, feature_dim, video_id, seed, encoder)
   graph, abstract, *_ = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
   shardings = sharding.state_shardings(abstract, mesh)
-  ready = nnx.State({})
-  if found is not None:
-    adapters, base = nnx.split_state(abstract['decoder'], nnx.LoRAParam, ...)
-    ready['decoder'] = found.load(
-      jax.tree.map(_placed, base, nnx.split_state(shardings['decoder'], nnx.LoRAParam, ...)[1])
-    )
+  ready: dict[str, nnx.State] = {}
+  base = pretrained.find(config)
+  if base is not None:
+    shapes, places = (nnx.split_state(state['decoder'], nnx.LoRAParam, ...)[1] for state in (abstract, shardings))
+    ready['decoder'] = base.load(jax.tree.map(_placed, shapes, places))
   if encoder is not None:
     ready['encoder'] = jax.device_put(encoder.params, shardings['encoder'])
-  there = {path for path, _ in nnx.to_flat_state(ready)}
+  there = {path for path, _ in nnx.to_flat_state(nnx.State(ready))}
 
   def missing(state: nnx.State) -> nnx.State:
     return nnx.from_flat_state([(path, leaf) for path, leaf in nnx.to_flat_state(state) if path not in there])
@@ -104,7 +116,8 @@ def build(
 
   with jax.set_mesh(mesh):
     made, rest = initialise()
-  return Blueprint(graph, rest, tuple(config.training.frozen)), nnx.merge_state(made, ready)
+  params = nnx.merge_state(made, nnx.State(ready)) if ready else made
+  return Blueprint(graph, rest, tuple(config.training.frozen)), params
 
 
 def _placed(shape: jax.ShapeDtypeStruct, place: jax.sharding.NamedSharding) -> jax.ShapeDtypeStruct:

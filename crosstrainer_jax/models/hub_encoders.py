@@ -1,0 +1,90 @@
+"""Video encoders f_v as others publish them: directories of the Hugging Face hub, and EgoVLPv2's checkpoint."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import nnx
+
+from crosstrainer_jax.models import egovlp, vjepa2
+from crosstrainer_jax.weights import convert
+from crosstrainer_jax.weights.tensors import TORCH_SUFFIXES, Tensors
+
+
+class Family(NamedTuple):
+  """How a directory becomes an encoder.
+
+  Attributes:
+    name: of the family.
+    config: (content of config.json, of the processor's file or None, **settings) -> the encoder's config.
+    module: of the encoder.
+    sources: config -> where its parameters come from.
+    ignored: names of tensors that are not needed.
+  """
+
+  name: str
+  config: Callable[..., Any]
+  module: Callable[..., nnx.Module]
+  sources: Callable[[Any], dict[str, convert.Source]]
+  ignored: tuple[str, ...]
+
+
+# `model_type` of config.json -> family. A new one is one file and one line here.
+FAMILIES: dict[str, Family] = {
+  'vjepa2': Family('vjepa2', vjepa2.VJEPA2Config.from_hugging_face, vjepa2.VJEPA2, vjepa2.sources, vjepa2.IGNORED),
+}
+PROCESSORS = ('preprocessor_config.json', 'video_preprocessor_config.json', 'processor_config.json')
+
+
+def load(path: Path, **settings: Any) -> tuple[str, Any, nnx.GraphDef, nnx.State, str]:
+  """Name of the family, config, graph, parameters on the default device, and fingerprint of an encoder.
+
+  Args:
+    path: a directory of the hub, or the file of EgoVLPv2's checkpoint.
+    settings: `fps`, `dtype`, `param_dtype`, where they are to differ from the family's own.
+
+  Raises:
+    FileNotFoundError, ValueError: what is there is no encoder, or none that is supported.
+  """
+  if path.is_file():
+    if path.suffix not in (*TORCH_SUFFIXES, '.safetensors'):
+      raise ValueError(f'{path}: not a file of weights (.safetensors, {", ".join(TORCH_SUFFIXES)})')
+    tensors = Tensors(path)
+    if 'fps' in settings:
+      settings['num_frames'] = settings.pop('fps')
+    config = egovlp.EgoVLPv2Config.from_checkpoint(tensors, **settings)
+    family, prefix = (
+      Family('egovlp', lambda: config, egovlp.EgoVLPv2, egovlp.sources, egovlp.IGNORED),
+      egovlp.find_prefix(tensors),
+    )
+  else:
+    fields = _json(path / 'config.json')
+    kind = fields.get('model_type')
+    if kind not in FAMILIES:
+      raise ValueError(
+        f'{path / "config.json"}: model_type = {kind!r} is no video encoder that is supported; '
+        f'supported: {", ".join(FAMILIES)}'
+      )
+    family, prefix, tensors = FAMILIES[kind], '', Tensors(path)
+    processor = next((_json(path / name) for name in PROCESSORS if (path / name).is_file()), None)
+    try:
+      config = family.config(fields, processor, **settings)
+    except ValueError as error:
+      raise ValueError(f'{path}: {error}') from error
+  graph, abstract = nnx.split(nnx.eval_shape(lambda: family.module(config, nnx.Rngs(0))), nnx.Param)
+  params = convert.load(tensors, family.sources(config), abstract, family.ignored, prefix)
+  # What the features are depends on the settings as well.
+  content = f'{family.name} {config} {tensors.fingerprint()}'
+  return family.name, config, graph, params, hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _json(path: Path) -> dict[str, Any]:
+  if not path.is_file():
+    raise FileNotFoundError(f'{path.parent}: no model of the hub here ({path.name} is missing)')
+  try:
+    content = json.loads(path.read_text())
+  except ValueError as error:
+    raise ValueError(f'{path}: not JSON ({error})') from error
+  return dict(content)
