@@ -1,0 +1,105 @@
+"""Writes tests/golden/clip.npz: what the model of `transformers` makes of a few pictures and texts. Needs PyTorch.
+
+python tests/golden/make_image_text.py
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SEED = 0
+TOWER = {'hidden_size': 32, 'intermediate_size': 40, 'num_hidden_layers': 2, 'num_attention_heads': 4}
+# The pictures' last row and column of pixels fill no patch.
+VISION = {**TOWER, 'image_size': 17, 'patch_size': 8}
+CLIP = {
+  'model_type': 'clip',
+  'vision_config': VISION,
+  'text_config': {
+    **TOWER, 'vocab_size': 30, 'max_position_embeddings': 9, 'bos_token_id': 1, 'eos_token_id': 28, 'pad_token_id': 0,
+  },
+  'projection_dim': 24,
+}  # fmt: skip
+
+
+def weights(shapes: Mapping[str, tuple[int, ...]], seed: int, spread: float = 0.2) -> dict[str, np.ndarray]:
+  """Random weights float32, drawn one tensor after the other in the order of their names: normal with a standard
+  deviation of `spread`, around 1 for the scales of norms and around 0 for the rest."""
+  rng = np.random.default_rng(seed)
+  return {
+    name: rng.normal(float('norm' in name and name.endswith('weight')), spread, shapes[name]).astype(np.float32)
+    for name in sorted(shapes)
+  }
+
+
+def shapes_of(model: Any) -> dict[str, tuple[int, ...]]:
+  return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def fill(model: Any, seed: int, spread: float = 0.2) -> Any:
+  """The model of PyTorch with those weights, for evaluation."""
+  import torch
+
+  model.load_state_dict({name: torch.tensor(a) for name, a in weights(shapes_of(model), seed, spread).items()})
+  return model.eval()
+
+
+def pictures(count: int, size: int) -> np.ndarray:
+  """float32[count, size, size, 3], which half precision holds exactly."""
+  pixels = np.random.default_rng(SEED).normal(size=(count, size, size, 3))
+  return pixels.astype(np.float16).astype(np.float32)
+
+
+def texts() -> tuple[np.ndarray, np.ndarray]:
+  """Tokens int32[3, 9], which end with 28, and where they are no padding, bool[3, 9]."""
+  tokens = np.random.default_rng(SEED).integers(3, 28, (3, 9))
+  mask = np.arange(9) < np.array([[9], [6], [4]])
+  tokens[[0, 1, 2], [8, 5, 3]] = 28
+  return np.where(mask, tokens, 0).astype(np.int32), mask
+
+
+def to_torch(pixels: np.ndarray) -> Any:
+  """[…, H, W, 3] as PyTorch has it, […, 3, H, W]."""
+  import torch
+
+  return torch.tensor(np.moveaxis(pixels, -1, -3))
+
+
+def record(model: Any, config: dict[str, Any]) -> dict[str, Any]:
+  """Inputs, outputs, and what is needed to make the weights again."""
+  import torch
+
+  model = fill(model, SEED)
+  pixels, (tokens, mask) = pictures(2, config['vision_config']['image_size']), texts()
+  ids, attention = torch.tensor(tokens, dtype=torch.long), torch.tensor(mask, dtype=torch.long)
+  with torch.no_grad():
+    both = model(pixel_values=to_torch(pixels), input_ids=ids, attention_mask=attention)
+    image = model.vision_model(to_torch(pixels), output_hidden_states=True)
+    text = model.text_model(ids, attention_mask=attention, output_hidden_states=True)
+    return {
+      'config': json.dumps(config),
+      'shapes': json.dumps(shapes_of(model)),
+      'seed': SEED,
+      'pixels': pixels.astype(np.float16),
+      'tokens': tokens,
+      'mask': mask,
+      'image_features': model.get_image_features(to_torch(pixels)).pooler_output.numpy(),
+      'image_states': np.stack([state.numpy() for state in image.hidden_states[1:]]),
+      'text_features': model.get_text_features(ids, attention_mask=attention).pooler_output.numpy(),
+      'text_states': np.stack([state.numpy() for state in text.hidden_states[1:]]),
+      'logits': both.logits_per_image.numpy(),
+    }
+
+
+def main() -> None:
+  import transformers
+
+  folder = Path(__file__).parent
+  clip = transformers.CLIPModel._from_config(transformers.CLIPConfig(**CLIP), attn_implementation='eager')
+  np.savez_compressed(folder / 'clip.npz', **record(clip, CLIP))
+
+
+if __name__ == '__main__':
+  main()
