@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from flax import nnx
 
-from crosstrainer_jax.models import egovlp, vjepa2
+from crosstrainer_jax.models import clip, egovlp, vjepa2
 from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.tensors import TORCH_SUFFIXES, Tensors
 
@@ -20,20 +20,29 @@ class Family(NamedTuple):
     name: of the family.
     config: (content of config.json, of the processor's file or None, **settings) -> the encoder's config.
     module: of the encoder.
-    sources: config -> where its parameters come from.
+    sources: (config, names of the tensors) -> where its parameters come from.
     ignored: names of tensors that are not needed.
   """
 
   name: str
   config: Callable[..., Any]
   module: Callable[..., nnx.Module]
-  sources: Callable[[Any], dict[str, convert.Source]]
+  sources: Callable[[Any, Iterable[str]], dict[str, convert.Source]]
   ignored: tuple[str, ...]
 
 
+_CLIP = Family('clip', clip.ClipFramesConfig.from_hugging_face, clip.ClipFrames, clip.sources, clip.IGNORED)
 # `model_type` of config.json -> family. A new one is one file and one line here.
 FAMILIES: dict[str, Family] = {
-  'vjepa2': Family('vjepa2', vjepa2.VJEPA2Config.from_hugging_face, vjepa2.VJEPA2, vjepa2.sources, vjepa2.IGNORED),
+  'clip': _CLIP,
+  'clip_vision_model': _CLIP,
+  'vjepa2': Family(
+    'vjepa2',
+    vjepa2.VJEPA2Config.from_hugging_face,
+    vjepa2.VJEPA2,
+    lambda config, _: vjepa2.sources(config),
+    vjepa2.IGNORED,
+  ),
 }
 PROCESSORS = ('preprocessor_config.json', 'video_preprocessor_config.json', 'processor_config.json')
 
@@ -48,36 +57,46 @@ def load(path: Path, **settings: Any) -> tuple[str, Any, nnx.GraphDef, nnx.State
   Raises:
     FileNotFoundError, ValueError: what is there is no encoder, or none that is supported.
   """
-  if path.is_file():
-    if path.suffix not in (*TORCH_SUFFIXES, '.safetensors'):
-      raise ValueError(f'{path}: not a file of weights (.safetensors, {", ".join(TORCH_SUFFIXES)})')
-    tensors = Tensors(path)
-    if 'fps' in settings:
-      settings['num_frames'] = settings.pop('fps')
-    config = egovlp.EgoVLPv2Config.from_checkpoint(tensors, **settings)
-    family, prefix = (
-      Family('egovlp', lambda: config, egovlp.EgoVLPv2, egovlp.sources, egovlp.IGNORED),
-      egovlp.find_prefix(tensors),
-    )
-  else:
-    fields = _json(path / 'config.json')
-    kind = fields.get('model_type')
-    if kind not in FAMILIES:
-      raise ValueError(
-        f'{path / "config.json"}: model_type = {kind!r} is no video encoder that is supported; '
-        f'supported: {", ".join(FAMILIES)}'
-      )
-    family, prefix, tensors = FAMILIES[kind], '', Tensors(path)
-    processor = next((_json(path / name) for name in PROCESSORS if (path / name).is_file()), None)
-    try:
-      config = family.config(fields, processor, **settings)
-    except ValueError as error:
-      raise ValueError(f'{path}: {error}') from error
-  graph, abstract = nnx.split(nnx.eval_shape(lambda: family.module(config, nnx.Rngs(0))), nnx.Param)
-  params = convert.load(tensors, family.sources(config), abstract, family.ignored, prefix)
+  name, config, module, sources, ignored, tensors, prefix = (_checkpoint if path.is_file() else _directory)(
+    path, settings
+  )
+  graph, abstract = nnx.split(nnx.eval_shape(lambda: module(config, nnx.Rngs(0))), nnx.Param)
+  params = convert.load(tensors, sources, abstract, ignored, prefix)
   # What the features are depends on the settings as well.
-  content = f'{family.name} {config} {tensors.fingerprint()}'
-  return family.name, config, graph, params, hashlib.sha256(content.encode()).hexdigest()[:16]
+  content = f'{name} {config} {tensors.fingerprint()}'
+  return name, config, graph, params, hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Any, ...]:
+  """EgoVLPv2's file."""
+  if path.suffix not in (*TORCH_SUFFIXES, '.safetensors'):
+    raise ValueError(f'{path}: not a file of weights (.safetensors, {", ".join(TORCH_SUFFIXES)})')
+  tensors = Tensors(path)
+  # A second is its frames.
+  named = {{'fps': 'num_frames'}.get(name, name): value for name, value in settings.items()}
+  config = egovlp.EgoVLPv2Config.from_checkpoint(tensors, **named)
+  prefix = egovlp.find_prefix(tensors)
+  return 'egovlp', config, egovlp.EgoVLPv2, egovlp.sources(config), egovlp.IGNORED, tensors, prefix
+
+
+def _directory(path: Path, settings: dict[str, Any]) -> tuple[Any, ...]:
+  """A directory of the hub."""
+  fields = _json(path / 'config.json')
+  kind = fields.get('model_type')
+  if kind not in FAMILIES:
+    raise ValueError(
+      f'{path / "config.json"}: model_type = {kind!r} is no video encoder that is supported; '
+      f'supported: {", ".join(FAMILIES)}'
+    )
+  family, tensors = FAMILIES[kind], Tensors(path)
+  found = next((path / name for name in PROCESSORS if (path / name).is_file()), None)
+  if found is None:
+    raise FileNotFoundError(f'{path}: nothing says how pictures are prepared ({" or ".join(PROCESSORS)} is missing)')
+  try:
+    config = family.config(fields, _json(found), **settings)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from error
+  return family.name, config, family.module, family.sources(config, tensors), family.ignored, tensors, ''
 
 
 def _json(path: Path) -> dict[str, Any]:
