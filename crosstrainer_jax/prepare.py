@@ -41,7 +41,7 @@ def _import(options: argparse.Namespace) -> None:
   settings = {
     name: getattr(options, name)
     for name in ('root', 'mu1', 'mu2', 'fps', 'size', 'fit', 'stride', 'test_fraction', 'seed', 'workers')
-  }
+  } | {'frames': not options.without_frames}
   if not (options.dry_run or options.estimate):
     builder.prepare(options.source, options.data_dir, options.name, overwrite=options.overwrite, **settings)
     return
@@ -103,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     type=float,
     default=defaults.test_fraction,
     help='part of the participants without a split that goes to the test split (default: %(default)s)',
+  )
+  add(
+    '--without_frames',
+    action='store_true',
+    help='records that name times only: features are made from the videos, see python -m crosstrainer_jax.features',
   )
   add('--seed', type=int, default=0, help='decides which participants those are (default: %(default)s)')
   add('--overwrite', action='store_true', help='replace a dataset of this name that was made otherwise')

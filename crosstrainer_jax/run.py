@@ -13,9 +13,11 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
+from crosstrainer_jax.inference import second_encoding
 from crosstrainer_jax.inference.assessment import Assessor
-from crosstrainer_jax.inference.encoding import check_rate, common_shape, encode_dataset, fitted
+from crosstrainer_jax.inference.encoding import check_rate, encode_dataset, fitted, make_encode, to_common_shape
 from crosstrainer_jax.input import examples, features, prompts, splits, tokenizer
+from crosstrainer_jax.input.second_features import ClipFeatures
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
 from crosstrainer_jax.models import encoders, mapper, pretrained
 from crosstrainer_jax.models.proficiency import Probe
@@ -36,7 +38,7 @@ class Video:
     zeroed: all zeros of the same shapes, so that only the language prior is left.
   """
 
-  cache: features.FeatureCache | None
+  cache: features.FeatureCache | ClipFeatures | None
   source: ClipSource
   image_size: int | None
   shape: tuple[int, int]
@@ -143,14 +145,10 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
 
   with timed('video features'):
     check_rate((clip.frame_times for clip in clips), video_encoder)
-    views, frames = common_shape((clip.frame_times for clip in clips), video_encoder)
-    for clip in clips:
-      missing = [(0, views - clip.frame_times.shape[0]), (0, frames - clip.frame_times.shape[1])]
-      clip.frame_times = np.pad(clip.frame_times, missing, constant_values=np.nan)
+    views, frames = to_common_shape(clips, video_encoder)
     cache = None
     if config.encoder.source == 'features':
-      folder = source.directory / f'features-{video_encoder.fingerprint}'
-      cache = encode_dataset(source, folder, video_encoder, mesh, config.encoder.batch_size, (views, frames))
+      cache = cached_features(source, clips, video_encoder, mesh, config.encoder.batch_size, (views, frames))
   seconds = frames // video_encoder.config.frames_per_token
 
   with timed('tokenizer'):
@@ -167,8 +165,10 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
       mesh,
       None if cache is not None else video_encoder,
     )
-  if cache is not None and config.mapper.whiten:
-    initial['mapper'] = mapper.whiten(initial['mapper'], _training_features(cache, clips, split.train, seconds))
+  video = Video(cache, source, video_encoder.frame_size, (views, frames))
+  if 'whitening' in initial['mapper']:
+    seen = _training_features(video, video_encoder, mesh, clips, split.train, seconds)
+    initial['mapper'] = mapper.whiten(initial['mapper'], seen)
   update = stages.make_update(blueprint, initial, config.training.optimizer, mesh)
   return Run(
     config,
@@ -179,13 +179,33 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     split,
     text,
     video_encoder,
-    Video(cache, source, video_encoder.frame_size, (views, frames)),
+    video,
     blueprint,
     initial,
     update,
     views,
     seconds,
   )
+
+
+def cached_features(
+  source: ClipSource,
+  clips: Sequence[ClipInfo],
+  encoder: encoders.Encoder,
+  mesh: Mesh,
+  batch_size: int,
+  shape: tuple[int, int],
+) -> features.FeatureCache | ClipFeatures:
+  """The features of all clips, encoded first where they are not there.
+
+  Args:
+    clips: with frame times of `shape`, views and frames.
+  """
+  if encoder.by_second:
+    plan = second_encoding.make_plan(source, clips, encoder)
+    second_encoding.encode(plan, encoder, batch_size)
+    return plan.clip_features()
+  return encode_dataset(source, source.directory / f'features-{encoder.fingerprint}', encoder, mesh, batch_size, shape)
 
 
 def _spoken(clips: Sequence[ClipInfo], split: splits.Split) -> splits.Split:
@@ -200,12 +220,27 @@ def _spoken(clips: Sequence[ClipInfo], split: splits.Split) -> splits.Split:
 
 
 def _training_features(
-  cache: features.FeatureCache, clips: Sequence[ClipInfo], train: Sequence[int], seconds: int, most: int = 1024
+  video: Video,
+  encoder: encoders.Encoder,
+  mesh: Mesh,
+  clips: Sequence[ClipInfo],
+  train: Sequence[int],
+  seconds: int,
+  most: int = 1024,
 ) -> np.ndarray:
   """float32[N, D]: the real video tokens of at most `most` training clips, evenly drawn."""
   chosen = train[:: max(1, -(-len(train) // most))]
   valid = np.stack([examples.valid_tokens(clips[i].frame_times, seconds) for i in chosen])
-  return cache.gather(chosen)[valid].astype(np.float32)
+  if video.cache is not None:
+    return video.cache.gather(chosen)[valid].astype(np.float32)
+  encode, size, found = make_encode(encoder, mesh), sharding.data_shards(mesh), []
+  for start in range(0, len(chosen), size):
+    rows = [video(index) for index in chosen[start : start + size]]
+    frames = np.stack([row['frames'] for row in rows])
+    times = np.stack([np.where(row['frames_valid'], 0.0, np.nan).astype(np.float32) for row in rows])
+    rest = [(0, size - len(rows))]
+    found.append(encode(np.pad(frames, rest + [(0, 0)] * 5), np.pad(times, rest + [(0, 0)] * 2))[: len(rows)])
+  return np.concatenate(found)[valid].astype(np.float32)
 
 
 def _tokenizer(

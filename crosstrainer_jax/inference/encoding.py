@@ -1,7 +1,7 @@
 """v' = f_v(V) for a whole dataset: the encoder is frozen, so every clip is encoded once and cached."""
 
 import concurrent.futures
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from crosstrainer_jax.input import features
 from crosstrainer_jax.input.record import Clip
-from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.input.source import ClipInfo, ClipSource
 from crosstrainer_jax.input.turns import take_turns
 from crosstrainer_jax.models.encoders import Encoder, to_float16
 from crosstrainer_jax.training import sharding
@@ -38,6 +38,15 @@ def common_shape(times: Iterable[np.ndarray], encoder: Encoder) -> tuple[int, in
   shapes = np.array([row.shape for row in times])
   views, frames = shapes.max(0)
   return int(views), int(frames + -frames % encoder.config.frames_per_token)
+
+
+def to_common_shape(clips: Sequence[ClipInfo], encoder: Encoder) -> tuple[int, int]:
+  """Pads the frame times of all clips, in their place, to the views and frames (V, T) that hold every clip."""
+  views, frames = common_shape((clip.frame_times for clip in clips), encoder)
+  for clip in clips:
+    missing = [(0, views - clip.frame_times.shape[0]), (0, frames - clip.frame_times.shape[1])]
+    clip.frame_times = np.pad(clip.frame_times, missing, constant_values=np.nan)
+  return views, frames
 
 
 def check_rate(times: Iterable[np.ndarray], encoder: Encoder) -> None:
@@ -68,6 +77,11 @@ def fitted(
   Raises:
     ValueError: frames of another size.
   """
+  if not frames.size:
+    raise ValueError(
+      'the clips have no frames: their dataset was prepared without; set config.encoder.source=features and an encoder '
+      'of single seconds, or prepare it with frames'
+    )
   if frames.ndim != 5 or (size is not None and frames.shape[2:4] != (size, size)):
     raise ValueError(
       f'clips of {frames.shape[2:4]} pixels, but the encoder takes {size} x {size}: prepare the data with --size {size}'

@@ -35,6 +35,7 @@ class CrossTrainer(nnx.Module):
     video_id: token id of the placeholder.
     encoder: the video encoder when frames come in; None when features come from outside.
     whitened: the mapper whitens its features.
+    rounded: features of the encoder are rounded as those are that are cached: right where it is frozen.
   """
 
   def __init__(
@@ -45,9 +46,11 @@ class CrossTrainer(nnx.Module):
     rngs: nnx.Rngs,
     encoder: nnx.Module | None = None,
     whitened: bool = False,
+    rounded: bool = False,
   ):
     self.video_id = video_id
     self.encoder = encoder
+    self.rounded = rounded
     # f_m trains, so that its parameters are float32 whatever those of a frozen L are.
     self.mapper = Mapper(feature_dim, decoder.hidden_size, rngs=rngs, dtype=decoder.dtype, whitened=whitened)
     # The exact type: a family's config may inherit from another's.
@@ -68,6 +71,8 @@ class CrossTrainer(nnx.Module):
         valid = valid.reshape(-1, valid.shape[-1])
       encoded = self.encoder(frames.reshape(-1, *frames.shape[2:]), valid)
       features = encoded.reshape(*frames.shape[:2], *encoded.shape[1:])
+      if self.rounded:
+        features = features.astype(jnp.float16)
     b, v, s, d = features.shape
     return self.mapper(features.astype(jnp.float32).reshape(b * v * s, d)).reshape(b, v * s, -1)
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +51,12 @@ class Blueprint:
   def split(self, params: nnx.State) -> tuple[nnx.State, nnx.State]:
     """The parameters that train, and those that are frozen; `nnx.merge_state` joins them."""
 
-    def is_frozen(path: Any, _: Any) -> bool:
-      return any(re.search(pattern, '/'.join(map(str, path))) for pattern in self.frozen)
-
-    frozen, trained = nnx.split_state(params, is_frozen, ...)
+    frozen, trained = nnx.split_state(params, lambda path, _: _is_frozen('/'.join(map(str, path)), self.frozen), ...)
     return trained, frozen
+
+
+def _is_frozen(path: str, patterns: Sequence[str]) -> bool:
+  return any(re.search(pattern, path) for pattern in patterns)
 
 
 def architecture(
@@ -74,11 +75,12 @@ def architecture(
   """
   base = pretrained.find(config)
   decoder = pretrained.fresh(config, vocab_size) if base is None else base.config
-  whitened = encoder is None and config.mapper.whiten
+  whitened = config.mapper.whiten and (encoder is None or _is_frozen('encoder/', config.training.frozen))
 
   def create() -> CrossTrainer:
     eyes = None if encoder is None else nnx.merge(encoder.graph, encoder.params)
-    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), eyes, whitened)
+    rounded = _is_frozen('encoder/', config.training.frozen)
+    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), eyes, whitened, rounded)
 
   return create
 

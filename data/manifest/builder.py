@@ -59,9 +59,10 @@ class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     plan = planning.make_plan(config)
     print(plan.describe())
     workers = config.workers or decoding.default_workers()
-    decoding.decode_all(list(plan.jobs.values()), config.sampling, self.cache, workers)
-    segments = _usable(plan, config.sampling, self.cache)
-    _report(plan, len(segments), self)
+    if config.frames:
+      decoding.decode_all(list(plan.jobs.values()), config.sampling, self.cache, workers)
+    segments = _usable(plan, config.sampling, self.cache) if config.frames else list(plan.segments)
+    _report(plan, segments, self)
     if not segments:
       raise ManifestError(f'{config.manifest}: no clip can be made of it; the reasons are in {self.report}')
     by_split: dict[str, list[windows.Segment]] = {}
@@ -70,6 +71,9 @@ class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     return {split: self._generate_examples(plan, members) for split, members in sorted(by_split.items())}
 
   def _generate_examples(self, plan: Plan, segments: list[windows.Segment]) -> Iterator[tuple[str, Any]]:
+    if not self.settings.frames:
+      yield from self._without_frames(plan, segments)
+      return
     videos: tuple[str, ...] = ()
     views: list[decoding.Decoded] = []
     with decoding.Progress('writing', len(segments), 'clips') as progress:
@@ -83,6 +87,18 @@ class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
         clip.frame_times = np.stack([view.times[n] for view, n in zip(views, numbers, strict=True)])
         yield segment.clip_id, clip.to_example()
         progress.advance()
+
+  def _without_frames(self, plan: Plan, segments: list[windows.Segment]) -> Iterator[tuple[str, Any]]:
+    """Records whose frames are asked of the videos later, at the times that they name."""
+    sampling = self.settings.sampling
+    durations = {path: video.probe(job.file).duration for path, job in plan.jobs.items()}
+    for segment in segments:
+      clip = _clip(segment, self.settings.name)
+      clip.frame_times = np.full((len(segment.row.videos), sampling.frames), np.nan, np.float32)
+      for view, path in enumerate(segment.row.videos):
+        times = [t for t in segment.times(sampling) if t < durations[path]]
+        clip.frame_times[view, : len(times)] = times
+      yield segment.clip_id, clip.to_example()
 
   def _log_download_bytes(self) -> None:
     """Nothing: TFDS would speak of a download."""
@@ -204,18 +220,22 @@ def _clip(segment: windows.Segment, dataset: str) -> record.Clip:
   )
 
 
-def _report(plan: Plan, clips: int, builder: Manifest) -> None:
+def _report(plan: Plan, segments: list[windows.Segment], builder: Manifest) -> None:
   """Prints what was skipped and why, and writes it beside the dataset."""
   content = {
     'fingerprint': planning.fingerprint(builder.settings),
     'settings': builder.settings.content(),
     'rows': len(plan.rows),
     'videos': len(plan.jobs),
-    'clips': clips,
+    'clips': len(segments),
     'notes': dict(plan.notes),
     'skipped': dict(Counter(s.reason for s in plan.skips)),
     'skips': [dataclasses.asdict(s) for s in plan.skips],
   }
+  if not builder.settings.frames:
+    content['recordings'] = {
+      s.clip_id: [os.path.abspath(plan.jobs[path].file) for path in s.row.videos] for s in segments
+    }
   write_atomically(builder.report, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
   print(planning.describe_skips(plan.skips) or 'nothing was skipped')
 

@@ -31,6 +31,7 @@ class ManifestConfig:
   stride: float = 0.0
   test_fraction: float = 0.2
   seed: int = 0
+  frames: bool = True  # False: records without frames, for features that are made straight from the videos
   workers: int = 0  # 0: one per core
 
   def __post_init__(self) -> None:
@@ -40,7 +41,7 @@ class ManifestConfig:
 
   @property
   def sampling(self) -> windows.Sampling:
-    return windows.Sampling(self.mu1, self.mu2, self.fps, self.size, self.fit, self.stride)
+    return windows.Sampling(self.mu1, self.mu2, self.fps, self.size, self.fit, self.stride, not self.frames)
 
   @property
   def video_root(self) -> pathlib.Path:
@@ -48,7 +49,9 @@ class ManifestConfig:
 
   def content(self) -> dict[str, Any]:
     """The settings that decide what the records hold."""
-    return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[2:-1]}
+    content = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)[2:-1]}
+    # Said only where it is so: datasets made before there was a choice are the same still.
+    return content if not self.frames else {name: value for name, value in content.items() if name != 'frames'}
 
 
 @dataclasses.dataclass
@@ -125,6 +128,8 @@ def estimate(plan: Plan, config: ManifestConfig) -> Estimate:
   jobs = list(plan.jobs.values())
   per_view = config.sampling.frames * config.sampling.size**2 * 3
   views = sum(len(job.times) for job in jobs)
+  if not config.frames:
+    return Estimate(len(plan.segments), 0, 0, 0, workers)
   if not jobs:
     return Estimate(0, 0, 0, 0, workers)
   seconds, sample = decoding.measure(jobs, config.sampling)

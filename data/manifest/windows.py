@@ -30,6 +30,7 @@ class Sampling:
   size: int = 64
   fit: video.Fit = 'letterbox'
   stride: float = 0.0  # 0: the windows' length, so that they do not overlap
+  whole_seconds: bool = False  # windows begin at whole seconds, so that they share the seconds that they share
 
   def __post_init__(self) -> None:
     if not (self.mu1 >= 0 and self.mu2 >= 0 and self.length > 0 and math.isfinite(self.length)):
@@ -110,6 +111,9 @@ def cut(
         skips.append(Skip(row.line, row.videos[0], OUTSIDE, f'{start:.2f}–{end:.2f} s of {duration:.2f} s'))
         continue
       start, end = max(0.0, start), min(duration, end)
+      if sampling.whole_seconds:
+        start = math.floor(start + _MARGIN)
+        end = min(duration, start + sampling.length)
       name = f'{row.participant}/{row.take}/{start:.3f}'
       taken[name] += 1
       clip_id = name if taken[name] == 1 else f'{name}#{taken[name]}'

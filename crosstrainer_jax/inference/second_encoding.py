@@ -1,0 +1,241 @@
+"""v' = f_v(V) second by second, for encoders whose feature depends on its own second alone (`Encoder.by_second`).
+
+Frames come from the records of a dataset, or, where it was prepared without frames, straight from its videos.
+"""
+
+import concurrent.futures
+import dataclasses
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from crosstrainer_jax.inference.encoding import make_encode
+from crosstrainer_jax.input import second_features, video
+from crosstrainer_jax.input.second_features import ClipFeatures, Second, SecondStore
+from crosstrainer_jax.input.source import ClipInfo, ClipSource
+from crosstrainer_jax.input.turns import take_turns
+from crosstrainer_jax.models.encoders import Encoder
+from crosstrainer_jax.training import sharding
+from crosstrainer_jax.training.telemetry import Progress
+
+# What an importer leaves in the folder of a dataset that has no frames.
+IMPORT_FILE = 'import.json'
+
+# (first place of a second, frames uint8[n, F, H, W, 3] of one second each, bool[n, F] which are real)
+Frames = Callable[[Sequence[Second]], tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """All seconds that the clips of a dataset consist of.
+
+  Attributes:
+    directory: of the store.
+    keys: the second of each token, None where it has no frame; [clips][V][S].
+    seconds: every one once, those of a recording together.
+    frames: reads the frames of some of them.
+  """
+
+  directory: Path
+  keys: list[list[list[Second | None]]]
+  seconds: list[Second]
+  frames: Frames
+
+  def missing(self) -> list[Second]:
+    """Those that the store does not have."""
+    store = SecondStore(self.directory)
+    return [second for second in self.seconds if second not in store]
+
+  def clip_features(self) -> ClipFeatures:
+    """The clips' features out of a complete store."""
+    store = SecondStore(self.directory)
+    places = [[[-1 if k is None else store.place(k) for k in view] for view in clip] for clip in self.keys]
+    return ClipFeatures(store, np.array(places, np.int64))
+
+
+def make_plan(source: ClipSource, clips: Sequence[ClipInfo], encoder: Encoder) -> Plan:
+  """What has to be encoded.
+
+  Args:
+    clips: of `source`, in order, with frame times of one shape (`encoding.common_shape`).
+
+  Raises:
+    ValueError: a dataset without frames, whose videos are not known or have changed.
+  """
+  per_token = encoder.config.frames_per_token
+  videos = _videos(source)
+  keys, places = [], {}
+  for index, clip in enumerate(clips):
+    times = clip.frame_times.reshape(len(clip.frame_times), -1, per_token)
+    rows: list[list[Second | None]] = []
+    for view, starts in enumerate(times):
+      if videos is None:
+        recording, name = f'{clip.participant}/{clip.take}', str(view)
+      else:
+        recording, name = videos[clip.clip_id][view] if view < len(videos[clip.clip_id]) else '', ''
+      row: list[Second | None] = []
+      for token, when in enumerate(starts):
+        second = None
+        if np.isfinite(when).any():
+          # A second is known by when its first frame should be, even where that one is missing.
+          first = int(np.flatnonzero(np.isfinite(when))[0])
+          second = Second(recording, name, round(1000 * (float(when[first]) - first / encoder.config.fps)))
+          places.setdefault(second, (index, view, token))
+        row.append(second)
+      rows.append(row)
+    keys.append(rows)
+  seconds = sorted(places, key=lambda second: (places[second][0], second)) if videos is None else sorted(places)
+  if videos is None:
+    frames: Frames = lambda some: _from_records(source, [places[s] for s in some], per_token)  # noqa: E731
+    directory = source.directory / f'features-{encoder.fingerprint}'
+  else:
+    frames = lambda some: _from_videos(some, encoder, source.fit)  # noqa: E731
+    # Beside the versions of the dataset: clips that are cut otherwise use it too.
+    directory = source.directory.parent / f'features-{encoder.fingerprint}'
+  return Plan(directory, keys, seconds, frames)
+
+
+def encode(plan: Plan, encoder: Encoder, batch_size: int, host: int | None = None, hosts: int | None = None) -> int:
+  """Encodes what is missing, on this host's devices; returns how many seconds that were, on all hosts.
+
+  Args:
+    batch_size: seconds at a time.
+    host, hosts: this one's number of how many; by default those of JAX.
+  """
+  together = host is None
+  host = jax.process_index() if host is None else host
+  hosts = jax.process_count() if hosts is None else hosts
+  if hosts > 1:
+    missing = plan.missing()
+    if together:
+      # Nobody writes before everybody has seen the same.
+      multihost_utils.sync_global_devices('second features planned')
+    _encode(plan, missing, encoder, batch_size, host, hosts)
+    if together:
+      multihost_utils.sync_global_devices('second features written')
+    return len(missing)
+  if not plan.missing():
+    return 0
+  with take_turns(plan.directory, 'these features'):
+    missing = plan.missing()
+    _encode(plan, missing, encoder, batch_size, 0, 1)
+    return len(missing)
+
+
+def _encode(plan: Plan, missing: Sequence[Second], encoder: Encoder, batch_size: int, host: int, hosts: int) -> None:
+  mesh = sharding.make_mesh((1, -1, 1), jax.local_devices())
+  batch_size = -(-batch_size // sharding.data_shards(mesh)) * sharding.data_shards(mesh)
+  run = make_encode(encoder, mesh)
+  starts = range(0, len(missing), second_features.PART)[host::hosts]
+  mine = sum(len(missing[start : start + second_features.PART]) for start in starts)
+  progress = Progress('encoding seconds', mine, unit='s')
+
+  def part(seconds: Sequence[Second]) -> np.ndarray:
+    pieces = [seconds[start : start + batch_size] for start in range(0, len(seconds), batch_size)]
+    found = []
+    for piece, (frames, valid) in zip(pieces, _ahead(plan.frames, pieces), strict=True):
+      rest = batch_size - len(piece)
+      frames = np.pad(frames, ((0, rest), *((0, 0),) * 4))
+      # Times are asked for where frames are: any finite number means that one is real.
+      times = np.pad(np.where(valid, 0.0, np.nan).astype(np.float32), ((0, rest), (0, 0)), constant_values=np.nan)
+      found.append(run(frames[:, None], times[:, None])[: len(piece), 0, 0])
+      progress.update(len(piece))
+    return np.concatenate(found)
+
+  try:
+    second_features.write(plan.directory, missing, part, lambda _: None, host, hosts)
+  finally:
+    progress.close()
+
+
+def _ahead(frames: Frames, pieces: Sequence[Sequence[Second]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Frames of each piece, read while the one before is encoded."""
+  with concurrent.futures.ThreadPoolExecutor(1) as pool:
+    following = pool.submit(frames, pieces[0])
+    for number in range(len(pieces)):
+      ready = following.result()
+      if number + 1 < len(pieces):
+        following = pool.submit(frames, pieces[number + 1])
+      yield ready
+
+
+def estimate(plan: Plan, encoder: Encoder, batch_size: int) -> tuple[int, float, float]:
+  """Seconds that are missing, gigabytes that their features take, and hours on this machine, from one batch of them."""
+  missing = plan.missing()
+  gigabytes = len(missing) * encoder.config.feature_dim * 2 / 1e9
+  if not missing:
+    return 0, 0.0, 0.0
+  mesh = sharding.make_mesh((1, -1, 1), jax.local_devices())
+  batch_size = -(-batch_size // sharding.data_shards(mesh)) * sharding.data_shards(mesh)
+  run = make_encode(encoder, mesh)
+  sample = list(itertools.islice(itertools.cycle(missing), batch_size))
+  elapsed = 0.0
+  for _ in range(2):  # the first time it is compiled
+    begin = time.monotonic()
+    frames, valid = plan.frames(sample)
+    run(frames[:, None], np.where(valid, 0.0, np.nan).astype(np.float32)[:, None])
+    elapsed = time.monotonic() - begin
+  return len(missing), gigabytes, elapsed * len(missing) / batch_size / 3600
+
+
+def _from_records(
+  source: ClipSource, places: Sequence[tuple[int, int, int]], per_token: int
+) -> tuple[np.ndarray, np.ndarray]:
+  frames, valid = [], []
+  last: tuple[int, Any] | None = None
+  for index, view, token in places:
+    if last is None or last[0] != index:
+      last = index, source[index]
+    part = slice(token * per_token, (token + 1) * per_token)
+    shown, times = last[1].frames[view, part], last[1].frame_times[view, part]
+    missing = per_token - len(times)
+    frames.append(np.pad(shown, ((0, missing), *((0, 0),) * 3)))
+    valid.append(np.pad(np.isfinite(times), (0, missing)))
+  sizes = {shown.shape for shown in frames}
+  if len(sizes) > 1:
+    raise ValueError(f'{source.directory}: its frames are of several sizes, {sorted(sizes)}')
+  return np.stack(frames), np.stack(valid)
+
+
+def _from_videos(seconds: Sequence[Second], encoder: Encoder, fit: video.Fit) -> tuple[np.ndarray, np.ndarray]:
+  fps, size = encoder.config.fps, encoder.config.image_size
+  frames = np.zeros((len(seconds), fps, size, size, 3), np.uint8)
+  valid = np.zeros((len(seconds), fps), bool)
+  for recording, group in itertools.groupby(enumerate(seconds), key=lambda pair: pair[1].recording):
+    members = list(group)
+    wanted = [[second.start / 1000 + i / fps for i in range(fps)] for _, second in members]
+    for (row, _), window in zip(members, video.read_windows(_path(recording), wanted, size, fit), strict=True):
+      shown = len(window.frames)
+      frames[row, :shown], valid[row, :shown] = window.frames, np.isfinite(window.times)
+  return frames, valid
+
+
+def _videos(source: ClipSource) -> Mapping[str, list[tuple[str, str]]] | None:
+  """clip id -> (recording, view) of each view, for a dataset that was prepared without frames; None for one with."""
+  path = source.directory.parent / IMPORT_FILE
+  if not path.is_file():
+    return None
+  recordings = json.loads(path.read_text()).get('recordings')
+  if not recordings:
+    return None
+  marks = {file: _mark(Path(file)) for files in recordings.values() for file in files}
+  return {clip: [(marks[file], '') for file in files] for clip, files in recordings.items()}
+
+
+def _mark(path: Path) -> str:
+  """A recording's name: its path, and size and time of change, which are others when it is another video."""
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: this video was there when the dataset was prepared, and is not any more')
+  stat = path.stat()
+  return f'{path}|{stat.st_size}|{stat.st_mtime_ns}'
+
+
+def _path(recording: str) -> Path:
+  return Path(recording.rsplit('|', 2)[0])

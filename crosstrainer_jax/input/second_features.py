@@ -1,0 +1,155 @@
+"""The store of a frozen encoder's features by second: float16[D] for each (recording, view, start), in ArrayRecord.
+
+It only grows, in parts that are renamed into place when they are whole: a kill costs one part, several hosts write
+parts of their own, and clips that overlap, or that are cut otherwise another time, share what is there. Beside each part lies
+what it holds, as runs of seconds that follow each other.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from array_record.python import array_record_module
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from crosstrainer_jax.input.files import replacing, write_atomically
+
+PART = 4096
+SECOND = 1000
+
+
+class Second(NamedTuple):
+  """A second of one view of one recording.
+
+  Attributes:
+    recording: names the recording and its content.
+    start: in milliseconds.
+  """
+
+  recording: str
+  view: str
+  start: int
+
+
+class SecondStore:
+  """What a folder holds of one encoder's features.
+
+  Args:
+    directory: named after the encoder's fingerprint; it need not exist yet.
+
+  Raises:
+    ValueError: a part of it is broken.
+  """
+
+  def __init__(self, directory: str | Path):
+    self.directory = Path(directory)
+    self._places: dict[Second, int] = {}
+    self._paths: list[str] = []
+    self._sizes: list[int] = []
+    for side in sorted(self.directory.glob('part-*.json')):
+      path = side.with_suffix('.array_record')
+      if not path.is_file():
+        raise ValueError(f'{path} is missing, but {side.name} speaks of it: delete that file, and it is made again')
+      first, count = sum(self._sizes), 0
+      for recording, view, start, seconds in json.loads(side.read_text()):
+        for number in range(seconds):
+          self._places.setdefault(Second(recording, view, start + number * SECOND), first + count)
+          count += 1
+      self._paths.append(str(path))
+      self._sizes.append(count)
+    self._records = ArrayRecordDataSource(self._paths) if self._paths else []
+
+  def __len__(self) -> int:
+    return len(self._places)
+
+  def __contains__(self, second: Second) -> bool:
+    return second in self._places
+
+  def place(self, second: Second) -> int:
+    """Number of its record.
+
+    Raises:
+      KeyError: it is not there.
+    """
+    return self._places[second]
+
+  def read(self, places: Sequence[int]) -> np.ndarray:
+    """float16[N, D] of records by their numbers."""
+    found = self._records.__getitems__([int(place) for place in places])
+    return np.stack([np.frombuffer(value, np.float16) for value in found])
+
+
+def write(
+  directory: str | Path,
+  seconds: Sequence[Second],
+  encode: Callable[[Sequence[Second]], np.ndarray],
+  report: Callable[[int], None],
+  host: int = 0,
+  hosts: int = 1,
+) -> None:
+  """Adds the features of `seconds`, part by part; with several hosts, every `hosts`-th part.
+
+  Args:
+    encode: seconds of a part -> float16[n, D].
+    report: told how many seconds were done.
+  """
+  directory = Path(directory)
+  directory.mkdir(parents=True, exist_ok=True)
+  starts = range(0, len(seconds), PART)
+  for start in starts[host::hosts]:
+    part = seconds[start : start + PART]
+    features = encode(part)
+    # Named after what it holds, so that hosts need not agree on numbers.
+    name = hashlib.sha256(repr(part).encode()).hexdigest()[:24]
+    path = directory / f'part-{name}.array_record'
+    with replacing(path) as fresh:
+      writer = array_record_module.ArrayRecordWriter(str(fresh), 'group_size:1')
+      for row in features:
+        writer.write(np.ascontiguousarray(row, np.float16).tobytes())
+      writer.close()
+    write_atomically(path.with_suffix('.json'), json.dumps(list(_runs(part))))
+    report(len(part))
+
+
+def _runs(seconds: Sequence[Second]) -> Iterator[tuple[str, str, int, int]]:
+  """(recording, view, first start, count) of seconds that follow each other."""
+  first, count = seconds[0], 1
+  for second in seconds[1:]:
+    if second == first._replace(start=first.start + count * SECOND):
+      count += 1
+    else:
+      yield (*first, count)
+      first, count = second, 1
+  yield (*first, count)
+
+
+class ClipFeatures:
+  """Windows of clips, cut out of a store when they are read; has the face of a `FeatureCache`.
+
+  Args:
+    places: int64[clips, V, S], numbers of records; -1 where a second of a view has no frame, whose features are zero.
+  """
+
+  def __init__(self, store: SecondStore, places: np.ndarray):
+    self._store, self._places = store, places
+
+  def __len__(self) -> int:
+    return len(self._places)
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    """float16[V, S, D]."""
+    places = self._places[int(index)]
+    seen = places >= 0
+    if not seen.any():
+      raise ValueError(f'clip {index} has no frame in any view')
+    read = self._store.read(places[seen])
+    features = np.zeros((*places.shape, read.shape[-1]), np.float16)
+    features[seen] = read
+    return features
+
+  def gather(self, indices: Sequence[int]) -> np.ndarray:
+    """float16[N, V, S, D]."""
+    return np.stack([self[index] for index in indices])
