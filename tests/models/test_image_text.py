@@ -25,15 +25,11 @@ from crosstrainer_jax.models.preprocessing import HALF, Preprocessing
 from crosstrainer_jax.training import sharding
 
 SIZES = {'hidden_size': 32, 'intermediate_size': 40, 'num_hidden_layers': 2, 'num_attention_heads': 4}
-CROPPING, SQUARE = Preprocessing(16, (16, 16), HALF, HALF), Preprocessing((16, 16), None, HALF, HALF)
+CROPPING = Preprocessing(16, (16, 16), HALF, HALF)
 # name -> the config and the module of f_v
 FAMILIES: dict[str, tuple[Any, type[FrameEncoder]]] = {
   'clip': (
     ClipFramesConfig(**SIZES, image_size=16, patch_size=8, projection_dim=24, preprocessing=CROPPING, fps=2),
-    ClipFrames,
-  ),
-  'clip before the projection': (
-    ClipFramesConfig(**SIZES, image_size=16, patch_size=8, projection_dim=None, preprocessing=SQUARE, fps=2),
     ClipFrames,
   ),
 }
@@ -44,10 +40,13 @@ every_family = pytest.mark.parametrize('name', FAMILIES)
 def model(name: str) -> FrameEncoder:
   """With wide random weights."""
   config, module = FAMILIES[name]
-  graph, state = nnx.split(nnx.jit(lambda: module(config, nnx.Rngs(0)))())
+  graph, state = nnx.split(nnx.eval_shape(lambda: module(config, nnx.Rngs(0))))
   rng = np.random.default_rng(0)
-  state = jax.tree.map(lambda leaf: leaf + jnp.asarray(rng.normal(0, 0.2, leaf.shape), leaf.dtype), state)
-  return nnx.merge(graph, state)
+  filled = [
+    (path, leaf.replace(jnp.asarray(rng.normal(float(path[-1] == 'scale'), 0.2, leaf.shape), leaf.dtype)))
+    for path, leaf in nnx.to_flat_state(state)
+  ]
+  return nnx.merge(graph, nnx.from_flat_state(filled))
 
 
 @nnx.jit
@@ -107,21 +106,14 @@ def test_invalid_frames_do_not_matter(name: str) -> None:
 
 @every_family
 def test_frames_of_any_size(name: str) -> None:
-  for size in ((16, 16), (40, 24), (9, 50)):
+  for size in ((16, 16), (9, 50)):
     assert features(name, clips(1, 2, size)).shape == (1, 1, FAMILIES[name][0].feature_dim)
 
 
 @every_family
-def test_compiled_or_not(name: str) -> None:
-  frames, valid = clips(1), np.array([[True, True, False, False]])
-  close(features(name, frames, valid), model(name)(jnp.asarray(frames), jnp.asarray(valid)))
-
-
-@every_family
-@pytest.mark.parametrize('shape', [(1, 8, 1), (2, 2, 2)], ids=str)
-def test_eight_devices_as_one(name: str, shape: tuple[int, int, int]) -> None:
+def test_eight_devices_as_one(name: str) -> None:
   frames, valid = clips(8, 2), np.arange(2) < np.arange(8)[:, None]
-  mesh = sharding.make_mesh(shape)
+  mesh = sharding.make_mesh((2, 2, 2))
   graph, state = nnx.split(model(name))
   placed = jax.tree.map(jax.device_put, state, sharding.state_shardings(state, mesh))
   batch = sharding.put_batch({'frames': frames, 'valid': valid}, mesh)
@@ -142,13 +134,18 @@ def test_bfloat16(name: str) -> None:
 
 
 @every_family
-def test_every_parameter_has_axes_and_learns(name: str) -> None:
-  state = nnx.state(model(name), nnx.Param)
-  for path, leaf in nnx.to_flat_state(state):
+def test_every_parameter_has_axes(name: str) -> None:
+  for path, leaf in nnx.to_flat_state(nnx.state(model(name), nnx.Param)):
     assert sharding.logical_axes(leaf) is not None, path
 
+
+@pytest.mark.parametrize('name', ['clip'])
+def test_every_parameter_learns(name: str) -> None:
+  """Of the others the comparison with `transformers` looks at gradients."""
+  valid = np.array([[True, False, False, False]])
+
   def loss(model: FrameEncoder) -> jax.Array:
-    return jnp.square(model(clips())).mean()
+    return jnp.square(model(clips(1), valid)).mean()
 
   for path, leaf in nnx.to_flat_state(nnx.jit(nnx.grad(loss))(model(name))):
     assert jnp.isfinite(leaf[...]).all(), path
