@@ -9,6 +9,7 @@ into it in place. Nothing but a piece of at most `PIECE` bytes is held beside wh
 """
 
 import functools
+import mmap
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -66,9 +67,10 @@ def load(
     raise AssertionError(f'sources do not fit the module: {sorted(set(wanted) ^ set(sources))}')
   _check(tensors, sources, wanted, ignored, prefix)
   loaded = {}
+  buffer = np.frombuffer(mmap.mmap(-1, PIECE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
   for path, variable in wanted.items():
     members = [tensors[prefix + name] for name in _names(sources[path], variable)]
-    loaded[path] = variable.replace(_parameter(variable, members, sources[path]))
+    loaded[path] = variable.replace(_parameter(variable, members, sources[path], buffer))
   return nnx.from_flat_state([(path, loaded['/'.join(map(str, path))]) for path, _ in nnx.to_flat_state(like)])
 
 
@@ -128,8 +130,12 @@ def _check(
     raise ValueError(f'{tensors.path}: these weights do not fit the model. {listed}')
 
 
-def _parameter(variable: Any, members: Sequence[Tensor], source: Source) -> jax.Array:
-  """The parameter on its devices, each of which gets its own part and nothing more."""
+def _parameter(variable: Any, members: Sequence[Tensor], source: Source, buffer: np.ndarray) -> jax.Array:
+  """The parameter on its devices, each of which gets its own part and nothing more.
+
+  Pieces pass through `buffer`, uint8[PIECE], one at a time. Left to JAX, which runs dozens of calls behind, many would
+  be held at once; left to the allocator, what they leave behind would add up to several.
+  """
   shape, dtype = tuple(variable.shape), variable.dtype
   sharding = getattr(variable.get_value(), 'sharding', None) or SingleDeviceSharding(jax.devices()[0])
   stacked = '{}' in source.name
@@ -138,12 +144,14 @@ def _parameter(variable: Any, members: Sequence[Tensor], source: Source) -> jax.
     assert index is not None
     bounds = [range(*cut.indices(size)) for cut, size in zip(index, shape, strict=True)]
     place = SingleDeviceSharding(device)
+    as_words = device.platform == 'cpu' and dtype.itemsize == 2
     part = jnp.zeros(tuple(map(len, bounds)), dtype, device=place)
     for number, layer in enumerate(bounds[0] if stacked else (0,)):
       layer_shape, layer_bounds = (shape[1:], bounds[1:]) if stacked else (shape, bounds)
       for start, piece, axes in _pieces(members[layer], source.axes, layer_shape, layer_bounds):
         start = [number, *start] if stacked else start
-        part = _write(part, jax.device_put(piece, place), start, axes)
+        part = _write(part, jax.device_put(_buffered(piece, buffer), place), start, axes, as_words)
+        jax.block_until_ready(part)  # before `buffer` is written again
     parts.append(part)
   return jax.make_array_from_single_device_arrays(shape, sharding, parts)
 
@@ -166,8 +174,25 @@ def _pieces(
     yield [first if axis == 0 else 0 for axis in axes], cut[first : first + rows], axes
 
 
-@functools.partial(jax.jit, donate_argnums=0, static_argnums=3)
-def _write(part: jax.Array, piece: jax.Array, start: Sequence[Any], axes: tuple[int, ...]) -> jax.Array:
-  """`part` with `piece` at `start`, in the same memory."""
+def _buffered(piece: np.ndarray, buffer: np.ndarray) -> np.ndarray:
+  """`piece`, copied into `buffer`; as it is where a single row is larger than that."""
+  if piece.nbytes > buffer.nbytes:
+    return piece
+  copy = buffer[: piece.nbytes].view(piece.dtype).reshape(piece.shape)
+  np.copyto(copy, piece)
+  return copy
+
+
+@functools.partial(jax.jit, donate_argnums=0, static_argnums=(3, 4))
+def _write(part: jax.Array, piece: jax.Array, start: Sequence[Any], axes: tuple[int, ...], as_words: bool) -> jax.Array:
+  """`part` with `piece` at `start`, in the same memory.
+
+  `as_words`, for numbers of 16 bits on CPUs: XLA does not update bfloat16 there, but takes all of `part`, every layer
+  of the stack, to float32 and back.
+  """
   piece = piece.transpose(axes).astype(part.dtype)
-  return jax.lax.dynamic_update_slice(part, piece.reshape((1,) * (part.ndim - piece.ndim) + piece.shape), start)
+  piece = piece.reshape((1,) * (part.ndim - piece.ndim) + piece.shape)
+  if not as_words:
+    return jax.lax.dynamic_update_slice(part, piece, start)
+  words, written = (jax.lax.bitcast_convert_type(array, jnp.uint16) for array in (part, piece))
+  return jax.lax.bitcast_convert_type(jax.lax.dynamic_update_slice(words, written, start), part.dtype)
