@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from crosstrainer_jax.inference import sampling
 from crosstrainer_jax.models.decoder import Decoder, KVCache
 
 
@@ -70,6 +71,8 @@ def generate(
   eos_id: int | Sequence[int],
   pad_id: int,
   temperature: float = 0.0,
+  top_k: int | None = None,
+  top_p: float | None = None,
   num_samples: int | None = None,
   key: jax.Array | None = None,
   banned_ids: Sequence[int] = (),
@@ -89,6 +92,7 @@ def generate(
     eos_id: token, or tokens, that end a text; the end token itself is returned.
     pad_id: fills a row behind its end.
     temperature: divides the logits before sampling; 0 takes the most probable token.
+    top_k, top_p: cut what is sampled from, see `sampling`; None keeps everything. They need a temperature above 0.
     num_samples: continuations for each prompt; None gives one, without the axis `samples`.
     key: a PRNG key, needed for sampling only.
     banned_ids: tokens that are never written, such as placeholders and the rows that pad the embedding table.
@@ -101,6 +105,10 @@ def generate(
   Raises:
     ValueError: prompt and continuation do not fit the decoder, shapes disagree, or sampling lacks a key.
   """
+  if temperature == 0 and (top_k is not None or top_p is not None):
+    raise ValueError('generate: top_k and top_p are for sampling; give a temperature above 0')
+  if top_p is not None and not 0 <= top_p <= 1:
+    raise ValueError(f'generate: top_p must lie between 0 and 1, but is {top_p}')
   if prompt_mask.shape != prompt_embeddings.shape[:2]:
     raise ValueError(f'generate: mask {prompt_mask.shape} does not fit embeddings {prompt_embeddings.shape}')
   if max_new_tokens < 1:
@@ -127,6 +135,8 @@ def generate(
     jax.random.key(0) if key is None else key,
     jnp.asarray(banned_ids, jnp.int32),
     prefix,
+    None if top_p is None else jnp.asarray(top_p, jnp.float32),
+    top_k=top_k,
     max_new_tokens=max_new_tokens,
     samples=num_samples or 1,
     greedy=temperature == 0,
@@ -136,7 +146,7 @@ def generate(
   return tokens, log_probs
 
 
-@functools.partial(jax.jit, static_argnames=('graphdef', 'max_new_tokens', 'samples', 'greedy'))
+@functools.partial(jax.jit, static_argnames=('graphdef', 'max_new_tokens', 'samples', 'greedy', 'top_k'))
 def _generate(
   graphdef: nnx.GraphDef[Decoder],
   state: nnx.State,
@@ -148,7 +158,9 @@ def _generate(
   key: jax.Array,
   banned_ids: jax.Array,
   prefix: Prefix | None,
+  top_p: jax.Array | None,
   *,
+  top_k: int | None,
   max_new_tokens: int,
   samples: int,
   greedy: bool,
@@ -161,9 +173,9 @@ def _generate(
     """Token and log-probability, int32[rows] and float32[rows], for `hidden` float[rows, D]."""
     logits = decoder.logits(hidden)
     possible = logits.at[:, banned_ids].set(-jnp.inf)
-    token = jnp.argmax(possible, axis=-1) if greedy else jax.random.categorical(key, possible / temperature)
+    token = sampling.choose(possible, key, temperature=temperature, top_k=top_k, top_p=top_p, greedy=greedy)
     log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[:, 0]
-    return token.astype(jnp.int32), log_prob
+    return token, log_prob
 
   def write(step: jax.Array | int, finished: jax.Array, token: jax.Array, log_prob: jax.Array, texts: tuple) -> tuple:
     """Puts one column into `texts`, and says which rows have ended with it."""

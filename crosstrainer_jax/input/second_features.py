@@ -1,8 +1,8 @@
 """The store of a frozen encoder's features by second: float16[D] for each (recording, view, start), in ArrayRecord.
 
 It only grows, in parts that are renamed into place when they are whole: a kill costs one part, several hosts write
-parts of their own, and clips that overlap, or that are cut otherwise another time, share what is there. Beside each part lies
-what it holds, as runs of seconds that follow each other.
+parts of their own, and clips that overlap, or that are cut otherwise another time, share what is there. Beside each
+part lies what it holds, as runs of seconds that follow each other.
 """
 
 import hashlib
