@@ -41,14 +41,14 @@ def test_the_adapter_is_scaled_by_alpha_over_rank():
 
 
 def test_dropout_is_for_training_and_for_the_adapter_alone():
-  linear, x = layer(), jnp.ones((400, 6))
+  linear, x = layer(), jnp.ones((20_000, 6))
   linear.lora_b[...] = jnp.ones((4, 5))
   still = linear(x)
   np.testing.assert_array_equal(still, linear(x))
   wet = linear(x, deterministic=False)
   assert float(jnp.abs(wet - still).max()) > 0.1
   # on average the input is what it was
-  np.testing.assert_allclose(wet.mean(0), still.mean(0), atol=0.15)
+  np.testing.assert_allclose(wet.mean(0), still.mean(0), atol=0.1)
   without = wet - x @ linear.kernel[...]
   assert len(np.unique(np.round(np.asarray(without[:, 0]), 4))) > 10
   assert nnx.state(layer(dropout=0.0), nnx.RngState) == nnx.State({})
