@@ -37,7 +37,7 @@ def top_p(logits: jax.Array, p: float | jax.Array) -> jax.Array:
 
   Args:
     logits: float[..., vocab].
-    p: from 0 to 1, which keeps everything; may be traced, and is not checked then.
+    p: from 0 to 1; 1 keeps everything. It may be traced, and is not checked then.
 
   Returns:
     float[..., vocab], -inf at what is cut.
@@ -47,17 +47,36 @@ def top_p(logits: jax.Array, p: float | jax.Array) -> jax.Array:
   """
   if isinstance(p, int | float) and not 0 <= p <= 1:
     raise ValueError(f'top_p={p} must lie between 0 and 1')
-  # Only values are sorted: the tokens are found again by the smallest logit that is kept, which is faster than sorting
-  # them too and putting them back in their places.
-  ascending = jnp.sort(logits, axis=-1)
-  sums = jnp.cumsum(jax.nn.softmax(ascending.astype(jnp.float32), axis=-1), axis=-1)
-  cut = jnp.sum((sums[..., :-1] <= 1 - p) & (p < 1), axis=-1, keepdims=True)
-  smallest = jnp.take_along_axis(ascending, cut, axis=-1)
-  larger, equal = logits > smallest, logits == smallest
-  # of the logits that equal the smallest, those at the end of the row fill up what is kept
-  places = logits.shape[-1] - cut - jnp.sum(larger, axis=-1, keepdims=True)
-  last = jax.lax.cumsum(equal.astype(jnp.int32), axis=logits.ndim - 1, reverse=True) <= places
-  return jnp.where(larger | (equal & last), logits, -jnp.inf)
+  shares = jax.nn.softmax(logits.astype(jnp.float32), axis=-1)
+  rank = _ordered(logits)
+  spare = 1 - p
+
+  def below(bound: jax.Array) -> jax.Array:
+    """The probability of all tokens of a rank below `bound`."""
+    return jnp.sum(jnp.where(rank < bound, shares, 0), axis=-1, keepdims=True)
+
+  def add_bit(number: jax.Array, bound: jax.Array) -> jax.Array:
+    higher = bound | (jnp.uint32(1 << 31) >> number.astype(jnp.uint32))
+    return jnp.where(below(higher) <= spare, higher, bound)
+
+  # The rank of the least probable token that stays is the highest one below which no more than `spare` lies. It is
+  # found bit by bit: 32 sums over the vocabulary, which take a tenth of the time that sorting it does.
+  last = jax.lax.fori_loop(0, 32, add_bit, jnp.zeros_like(rank[..., :1]))
+  last = jnp.minimum(last, jnp.max(rank, axis=-1, keepdims=True))
+  equal = rank == last
+  count = jnp.sum(equal, axis=-1, keepdims=True)
+  share = jnp.max(jnp.where(equal, shares, 0), axis=-1, keepdims=True)
+  cut = jnp.clip(jnp.floor((spare - below(last)) / share).astype(jnp.int32), 0, count - 1)
+  at_the_end = jax.lax.cumsum(equal.astype(jnp.int32), axis=logits.ndim - 1, reverse=True) <= count - cut
+  return jnp.where((rank > last) | (equal & at_the_end) | (p >= 1), logits, -jnp.inf)
+
+
+def _ordered(logits: jax.Array) -> jax.Array:
+  """uint32 of the same shape and the same order: the bits of a float32, negative ones turned over."""
+  numbers = jnp.where(logits == 0, 0, logits).astype(jnp.float32)  # one zero, not two
+  bits = jax.lax.bitcast_convert_type(numbers, jnp.uint32)
+  sign = jnp.uint32(1 << 31)
+  return jnp.where(bits & sign, ~bits, bits | sign)
 
 
 def filtered(
