@@ -57,9 +57,9 @@ def _prefill(
   else:
     cache, before = prefix.cache.grow(length), prefix.counts
   positions = jnp.maximum(before[:, None] + jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
-  hidden, cache = decoder(embeddings, positions, mask.astype(jnp.int32), cache=cache)
-  assert cache is not None
-  return hidden, Prefix(cache, before + jnp.sum(mask, axis=1, dtype=jnp.int32))
+  hidden, filled = decoder(embeddings, positions, mask.astype(jnp.int32), cache=cache)
+  assert filled is not None
+  return hidden, Prefix(filled, before + jnp.sum(mask, axis=1, dtype=jnp.int32))
 
 
 def generate(

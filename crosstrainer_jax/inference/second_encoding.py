@@ -71,7 +71,8 @@ def make_plan(source: ClipSource, clips: Sequence[ClipInfo], encoder: Encoder) -
   """
   per_token = encoder.config.frames_per_token
   videos = _videos(source)
-  keys, places = [], {}
+  keys: list[list[list[Second | None]]] = []
+  places: dict[Second, tuple[int, int, int]] = {}
   for index, clip in enumerate(clips):
     times = clip.frame_times.reshape(len(clip.frame_times), -1, per_token)
     rows: list[list[Second | None]] = []
@@ -79,7 +80,8 @@ def make_plan(source: ClipSource, clips: Sequence[ClipInfo], encoder: Encoder) -
       if videos is None:
         recording, name = f'{clip.participant}/{clip.take}', str(view)
       else:
-        recording, name = videos[clip.clip_id][view] if view < len(videos[clip.clip_id]) else '', ''
+        known = videos[clip.clip_id]
+        recording, name = (known[view] if view < len(known) else ''), ''
       row: list[Second | None] = []
       for token, when in enumerate(starts):
         second = None
@@ -217,8 +219,8 @@ def _from_videos(seconds: Sequence[Second], encoder: Encoder, fit: video.Fit) ->
   return frames, valid
 
 
-def _videos(source: ClipSource) -> Mapping[str, list[tuple[str, str]]] | None:
-  """clip id -> (recording, view) of each view, for a dataset that was prepared without frames; None for one with."""
+def _videos(source: ClipSource) -> Mapping[str, list[str]] | None:
+  """clip id -> recording of each view, for a dataset that was prepared without frames; None for one with."""
   path = source.directory.parent / IMPORT_FILE
   if not path.is_file():
     return None
@@ -226,7 +228,7 @@ def _videos(source: ClipSource) -> Mapping[str, list[tuple[str, str]]] | None:
   if not recordings:
     return None
   marks = {file: _mark(Path(file)) for files in recordings.values() for file in files}
-  return {clip: [(marks[file], '') for file in files] for clip, files in recordings.items()}
+  return {clip: [marks[file] for file in files] for clip, files in recordings.items()}
 
 
 def _mark(path: Path) -> str:

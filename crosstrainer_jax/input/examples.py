@@ -80,8 +80,8 @@ class PromptTokenizer:
     self.ends = self._layout.ends
     # In some vocabularies nothing, in others the end also pads.
     self.pad_id: int = self.ends[0] if words.pad_token_id is None else words.pad_token_id
-    placeholders = {self.pad_id, words.bos_token_id, self.video_id} - {None, rows, *self.ends}
-    self.banned = (*sorted(placeholders), *range(len(words), rows))
+    placeholders = {self.pad_id, self.pad_id if words.bos_token_id is None else words.bos_token_id, self.video_id}
+    self.banned = (*sorted(placeholders - {rows, *self.ends}), *range(len(words), rows))
 
   @classmethod
   def load(cls, directory: str | Path, video_tokens: int, k: int, rows: int | None = None) -> 'PromptTokenizer':

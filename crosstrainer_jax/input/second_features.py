@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from array_record.python import array_record_module
@@ -60,7 +60,7 @@ class SecondStore:
           count += 1
       self._paths.append(str(path))
       self._sizes.append(count)
-    self._records = ArrayRecordDataSource(self._paths) if self._paths else []
+    self._records: Any = ArrayRecordDataSource(self._paths) if self._paths else None
 
   def __len__(self) -> int:
     return len(self._places)

@@ -212,8 +212,8 @@ class Attention(nnx.Module):
       config.num_kv_heads * config.head_dim,
     )
 
-    def linear(name: str, *arguments: Any, **settings: Any) -> nnx.Linear:
-      return _linear(config, f'attention/{name}', *arguments, rngs, **settings)
+    def linear(name: str, inputs: int, outputs: int, axes: tuple[str, str], **settings: Any) -> nnx.Linear:
+      return _linear(config, f'attention/{name}', inputs, outputs, axes, rngs, **settings)
 
     self.q_proj = linear('q_proj', embed, width, ('embed', 'heads'), bias=config.qkv_bias)
     self.k_proj = linear('k_proj', embed, kv_width, ('embed', 'kv_heads'), bias=config.qkv_bias)

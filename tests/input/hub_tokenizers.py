@@ -9,7 +9,8 @@ TEXTS = ['Here is a video of a person doing soccer. Give feedback that will help
 
 # The layouts as their model cards describe them; the templates are ours.
 LLAMA3 = (
-  '{{ bos_token }}{{ "<|start_header_id|>system<|end_header_id|>\\n\\nToday Date: " + date_string + "\\n\\n<|eot_id|>" }}'
+  '{{ bos_token }}{{ "<|start_header_id|>system<|end_header_id|>\\n\\nToday Date: " + date_string }}'
+  '{{ "\\n\\n<|eot_id|>" }}'
   '{% for message in messages %}{{ "<|start_header_id|>" + message["role"] + "<|end_header_id|>\\n\\n"'
   ' + message["content"] | trim + "<|eot_id|>" }}{% endfor %}'
   '{% if add_generation_prompt %}{{ "<|start_header_id|>assistant<|end_header_id|>\\n\\n" }}{% endif %}'
