@@ -55,7 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
       print(f'about {gigabytes:.3g} GB and {hours:.2g} hours on this machine (from one batch)')
       return
     done = second_encoding.encode(plan, encoder, options.batch_size, options.host, options.hosts)
-    print(f'{done} seconds encoded' if options.hosts is None else f'the share of host {options.host} is encoded')
+    share = '' if options.hosts is None else f', the share of host {options.host}'
+    print(f'{done} seconds encoded{share}')
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
   except KeyboardInterrupt:

@@ -48,10 +48,11 @@ class Plan:
   seconds: list[Second]
   frames: Frames
 
-  def missing(self) -> list[Second]:
-    """Those that the store does not have."""
-    store = SecondStore(self.directory)
-    return [second for second in self.seconds if second not in store]
+  def missing(self, host: int = 0, hosts: int = 1) -> list[Second]:
+    """Those that the store does not have, of one of several hosts: its share does not depend on what others did."""
+    store, part = SecondStore(self.directory), second_features.PART
+    mine = [self.seconds[start : start + part] for start in range(0, len(self.seconds), part)][host::hosts]
+    return [second for seconds in mine for second in seconds if second not in store]
 
   def clip_features(self) -> ClipFeatures:
     """The clips' features out of a complete store."""
@@ -105,7 +106,7 @@ def make_plan(source: ClipSource, clips: Sequence[ClipInfo], encoder: Encoder) -
 
 
 def encode(plan: Plan, encoder: Encoder, batch_size: int, host: int | None = None, hosts: int | None = None) -> int:
-  """Encodes what is missing, on this host's devices; returns how many seconds that were, on all hosts.
+  """Encodes what is missing of this host's share, on its devices; returns how many seconds that were.
 
   Args:
     batch_size: seconds at a time.
@@ -114,30 +115,23 @@ def encode(plan: Plan, encoder: Encoder, batch_size: int, host: int | None = Non
   together = host is None
   host = jax.process_index() if host is None else host
   hosts = jax.process_count() if hosts is None else hosts
-  if hosts > 1:
-    missing = plan.missing()
-    if together:
-      # Nobody writes before everybody has seen the same.
-      multihost_utils.sync_global_devices('second features planned')
-    _encode(plan, missing, encoder, batch_size, host, hosts)
-    if together:
-      multihost_utils.sync_global_devices('second features written')
-    return len(missing)
-  if not plan.missing():
-    return 0
-  with take_turns(plan.directory, 'these features'):
-    missing = plan.missing()
-    _encode(plan, missing, encoder, batch_size, 0, 1)
-    return len(missing)
+  missing = plan.missing(host, hosts)
+  if missing:
+    plan.directory.mkdir(parents=True, exist_ok=True)
+    with take_turns(plan.directory / f'share-{host}-of-{hosts}', 'these features'):
+      missing = plan.missing(host, hosts)
+      _encode(plan, missing, encoder, batch_size)
+  if together and hosts > 1:
+    # Everybody reads what everybody has written.
+    multihost_utils.sync_global_devices('second features written')
+  return len(missing)
 
 
-def _encode(plan: Plan, missing: Sequence[Second], encoder: Encoder, batch_size: int, host: int, hosts: int) -> None:
+def _encode(plan: Plan, missing: Sequence[Second], encoder: Encoder, batch_size: int) -> None:
   mesh = sharding.make_mesh((1, -1, 1), jax.local_devices())
   batch_size = -(-batch_size // sharding.data_shards(mesh)) * sharding.data_shards(mesh)
   run = make_encode(encoder, mesh)
-  starts = range(0, len(missing), second_features.PART)[host::hosts]
-  mine = sum(len(missing[start : start + second_features.PART]) for start in starts)
-  progress = Progress('encoding seconds', mine, unit='s')
+  progress = Progress('encoding seconds', len(missing), unit='s')
 
   def part(seconds: Sequence[Second]) -> np.ndarray:
     pieces = [seconds[start : start + batch_size] for start in range(0, len(seconds), batch_size)]
@@ -152,7 +146,7 @@ def _encode(plan: Plan, missing: Sequence[Second], encoder: Encoder, batch_size:
     return np.concatenate(found)
 
   try:
-    second_features.write(plan.directory, missing, part, lambda _: None, host, hosts)
+    second_features.write(plan.directory, missing, part, lambda _: None)
   finally:
     progress.close()
 

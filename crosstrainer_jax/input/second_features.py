@@ -87,10 +87,8 @@ def write(
   seconds: Sequence[Second],
   encode: Callable[[Sequence[Second]], np.ndarray],
   report: Callable[[int], None],
-  host: int = 0,
-  hosts: int = 1,
 ) -> None:
-  """Adds the features of `seconds`, part by part; with several hosts, every `hosts`-th part.
+  """Adds the features of `seconds`, part by part.
 
   Args:
     encode: seconds of a part -> float16[n, D].
@@ -98,8 +96,7 @@ def write(
   """
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  starts = range(0, len(seconds), PART)
-  for start in starts[host::hosts]:
+  for start in range(0, len(seconds), PART):
     part = seconds[start : start + PART]
     features = encode(part)
     # Named after what it holds, so that hosts need not agree on numbers.

@@ -1,8 +1,5 @@
 """What stands around a prompt: golden layouts of Llama 3 and Qwen for both prompts, and what cannot be used."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from crosstrainer_jax.input import examples, prompts
@@ -10,9 +7,7 @@ from crosstrainer_jax.input.chat import layout_of
 from crosstrainer_jax.input.examples import PromptTokenizer
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.input.tokenizer import load_tokenizer
-
-sys.path.insert(0, str(Path(__file__).parent))
-import hub_tokenizers  # noqa: E402
+from tests.input import hub_tokenizers
 
 VIDEO = 3
 GOLDEN = {

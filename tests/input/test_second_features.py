@@ -72,15 +72,6 @@ def test_it_grows_by_what_is_new(tmp_path):
   assert all((tmp_path / name).stat().st_mtime_ns == time for name, time in before.items())
 
 
-def test_hosts_share_the_parts(tmp_path):
-  counts = []
-  for host in range(2):
-    write(tmp_path, SECONDS, encode, counts.append, host, 2)
-  assert sorted(counts) == [3, 4, 4]
-  store = SecondStore(tmp_path)
-  np.testing.assert_array_equal(store.read([store.place(s) for s in SECONDS]), encode(SECONDS))
-
-
 def test_half_a_part_is_a_clear_error(tmp_path):
   write(tmp_path, SECONDS[:3], encode, lambda _: None)
   next(tmp_path.glob('*.array_record')).unlink()
