@@ -31,8 +31,8 @@ def write_manifest(root: Path) -> Path:
   for view in ('left', 'right'):
     write_video(root / f'{view}.mp4')
   rows = [
-    {'videos': ['left.mp4', 'right.mp4'], 'views': ['left', 'right'], 'sport': 'golf', 'skill': 'swing', 'participant': 'p',
-     'time': when, 'commentary': f'Comment at {when}.'}
+    {'videos': ['left.mp4', 'right.mp4'], 'views': ['left', 'right'], 'sport': 'golf', 'skill': 'swing',
+     'participant': 'p', 'time': when, 'commentary': f'Comment at {when}.'}
     for when in (2.5, 4.25, 5.0)
   ]  # fmt: skip
   (root / 'manifest.jsonl').write_text('\n'.join(json.dumps(row) for row in rows))
