@@ -142,13 +142,13 @@ def test_made_by_a_compiled_function(name: str) -> None:
 
 @every_family
 def test_bfloat16(name: str) -> None:
-  """8 bits, of features whose size is 1."""
+  """8 bits, of features whose size is 1: up to 0.04 apart."""
   config, module = FAMILIES[name]
   half = dataclasses.replace(config, dtype='bfloat16')
   graph, _ = nnx.split(nnx.eval_shape(lambda: module(half, nnx.Rngs(0))))
   found = np.asarray(compiled(nnx.merge(graph, nnx.state(model(name))), clips(), None))
   assert found.dtype == np.float32
-  assert 1e-4 < np.abs(found - features(name, clips())).max() < 0.15
+  assert 1e-4 < np.abs(found - features(name, clips())).max() < 0.1
 
 
 @every_family
