@@ -19,12 +19,14 @@ from crosstrainer_jax.models.image_text import (
   Similarity,
   TextEmbedding,
   TowerConfig,
+  check_pictures,
   embedding_table,
   norm_sources,
   normalise,
   patches,
   section,
   text_embedding_sources,
+  tower_prefix,
   transformer_sources,
 )
 from crosstrainer_jax.models.preprocessing import Preprocessing
@@ -139,8 +141,7 @@ class ClipFramesConfig(FrameEncoderConfig, ClipVisionConfig):
 
   def __post_init__(self) -> None:
     super().__post_init__()
-    if (size := self.preprocessing.output(1, 1)) != (self.image_size,) * 2 or size != self.preprocessing.output(1, 2):
-      raise ValueError(f'{self.preprocessing} does not yield pictures of image_size={self.image_size}')
+    check_pictures(self.preprocessing, self.image_size)
 
   @classmethod
   def from_hugging_face(  # type: ignore[override]
@@ -270,22 +271,21 @@ def sources(
   """Where each parameter of the module with this config comes from, in a checkpoint of the whole model or of the tower.
 
   Args:
-    names: of the checkpoint's tensors. One of a tower alone may lack the tower's prefix (transformers 5 writes
-      CLIPVisionModel so); without names it is taken to be there.
+    names: of the checkpoint's tensors, see `tower_prefix`.
   """
   if isinstance(config, ClipConfig):
     whole = {f'vision/{path}': source for path, source in sources(config.vision).items()}
     whole |= {f'text/{path}': source for path, source in sources(config.text).items()}
     return whole | {'logit_scale': Source('logit_scale')}
   if isinstance(config, ClipTextConfig):
-    prefix = _prefix('text_model.', names)
+    prefix = tower_prefix('text_model.', names)
     return {
       **text_embedding_sources('embedding/', f'{prefix}embeddings.'),
       **transformer_sources('transformer', prefix),
       **norm_sources('final_norm', f'{prefix}final_layer_norm'),
       'projection/kernel': Source('text_projection.weight', LINEAR),
     }
-  prefix = _prefix('vision_model.', names)
+  prefix = tower_prefix('vision_model.', names)
   found = {
     # [D, RGB, rows, columns] to [rows, columns, RGB, D], as pixels are laid out
     'patch_embedding/kernel': Source(f'{prefix}embeddings.patch_embedding.weight', (2, 3, 1, 0)),
@@ -300,8 +300,3 @@ def sources(
   if isinstance(config, ClipFramesConfig):
     return {f'tower/{path}': source for path, source in found.items()}
   return found
-
-
-def _prefix(prefix: str, names: Iterable[str]) -> str:
-  names = tuple(names)
-  return prefix if not names or any(name.startswith(prefix) for name in names) else ''

@@ -4,7 +4,7 @@ Fields have the names of `config.json`. Dropout is left out: it serves training 
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -158,6 +158,21 @@ class TextEmbedding(nnx.Module):
     if length > self.position.num_embeddings:
       raise ValueError(f'texts of {length} tokens, but the encoder takes at most {self.position.num_embeddings}')
     return self.token(tokens) + self.position(jnp.arange(length))
+
+
+def check_pictures(preprocessing: Preprocessing, size: int) -> None:
+  """Raises ValueError unless pictures of every shape become squares of `size` pixels."""
+  if {preprocessing.output(*shape) for shape in ((1, 1), (1, 2), (2, 1))} != {(size, size)}:
+    raise ValueError(f'{preprocessing} does not yield pictures of image_size={size}')
+
+
+def tower_prefix(prefix: str, names: Iterable[str]) -> str:
+  """What the names of a tower begin with in a checkpoint with these tensors.
+
+  One of a tower alone may lack it, as transformers 5 writes them; without names it is taken to be there.
+  """
+  names = tuple(names)
+  return prefix if not names or any(name.startswith(prefix) for name in names) else ''
 
 
 def norm_sources(ours: str, theirs: str) -> dict[str, Source]:

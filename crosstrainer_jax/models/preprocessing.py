@@ -164,6 +164,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
   'CLIP': _CLIP,
   'Bit': _CLIP,
   'Siglip': _SQUARE | {'resample': 3, 'default_to_square': False},
+  # its size follows from the picture, see siglip2.py
+  'Siglip2': {'resample': 2, 'image_mean': HALF, 'image_std': HALF},
   'ViT': _SQUARE | {'resample': 2, 'default_to_square': True},
   'VideoMAE': _VIDEO_MAE,
   'VJEPA2': _VIDEO_MAE | {'crop_size': 256, 'image_mean': IMAGENET_MEAN, 'image_std': IMAGENET_STD},

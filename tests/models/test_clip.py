@@ -74,17 +74,14 @@ def test_the_reference_on_record(checkpoint: Path) -> None:
   """tests/golden/make_image_text.py wrote what `transformers` computes; here it is computed without PyTorch."""
   golden = np.load(GOLDEN / 'clip.npz')
   model = load(checkpoint, Clip, ClipConfig.from_hugging_face(json.loads(str(golden['config']))))
-  image, text = (
-    call(model.vision, golden['pixels'].astype(np.float32)),
-    call(model.text, golden['tokens'], golden['mask']),
-  )
+  pictures = np.moveaxis(golden['pixels'].astype(np.float32), 1, -1)
+  image, text = call(model.vision, pictures), call(model.text, golden['tokens'], golden['mask'])
   assert golden['image_features'].std() > 0.3
   close(image.states, golden['image_states'], TOLERANCE)
   close(image.features, golden['image_features'], TOLERANCE)
   close(text.states, golden['text_states'], TOLERANCE)
   close(text.features, golden['text_features'], TOLERANCE)
-  inputs = golden['pixels'].astype(np.float32), golden['tokens'], golden['mask']
-  close(call(model, *inputs).logits, golden['logits'], TOLERANCE)
+  close(call(model, pictures, golden['tokens'], golden['mask']).logits, golden['logits'], TOLERANCE)
 
 
 def test_members_of_a_batch_are_independent(checkpoint: Path) -> None:
@@ -198,8 +195,6 @@ def test_a_tower_alone_may_lack_its_prefix() -> None:
   bare = clip.sources(CONFIG.vision, ['embeddings.class_embedding', 'pre_layrnorm.bias'])
   assert bare['class_embedding'].name == 'embeddings.class_embedding'
   assert bare['transformer/blocks/norm1/scale'].name == 'encoder.layers.{}.layer_norm1.weight'
-  for names in ([], ['vision_model.embeddings.class_embedding']):
-    assert clip.sources(CONFIG.vision, names)['class_embedding'].name == 'vision_model.embeddings.class_embedding'
 
 
 def test_the_model_on_the_hub() -> None:
