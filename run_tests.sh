@@ -38,6 +38,7 @@ lint() {
 
 extras=test
 lint=
+everything=1
 arguments=()
 for argument in "$@"; do
   case $argument in
@@ -50,8 +51,14 @@ for argument in "$@"; do
       arguments+=(-m 'not slow')
       ;;
     --lint) lint=1 ;;
-    --slow) arguments+=(-m slow "--record=$root/docs/drills.md" -v) ;;
-    *) arguments+=("$argument") ;;
+    --slow)
+      everything=0
+      arguments+=(-m slow "--record=$root/docs/drills.md" -v)
+      ;;
+    *)
+      everything=0
+      arguments+=("$argument")
+      ;;
   esac
 done
 ensure_environment "$extras"
@@ -60,4 +67,7 @@ if [ -n "$lint" ]; then
   lint
   exit
 fi
+# All of them at once go over several processes, a file at a time, so that what a file's tests share is made once.
+cores=$(getconf _NPROCESSORS_ONLN)
+[ $everything = 0 ] || arguments+=(-n "$((cores < 4 ? cores : 4))" --dist loadfile)
 exec "$venv/bin/python" -m pytest "${arguments[@]}"

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 # before jax is imported anywhere
 os.environ['JAX_PLATFORMS'] = 'cpu'
-os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=8'.strip()
+# eight devices; and little optimisation, since programs of the tests are compiled for longer than they run
+_flags = '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
+os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_flags}'.strip()
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
 os.environ['TRANSFORMERS_NO_ADVISORY_WARNINGS'] = '1'
 # kept between runs: what compiles once in a suite of small models compiles again in the next

@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import crosstrainer_jax
-from crosstrainer_jax import recipe, settings
+from crosstrainer_jax import datasets, recipe, settings
 from crosstrainer_jax.input import pipeline
 from crosstrainer_jax.input.examples import FEEDBACK
 from crosstrainer_jax.models import pretrained
@@ -69,14 +69,19 @@ def config(hub):
     'lora.rank': 4, 'lora.dropout': 0.0, 'data.skillsim.train_clips': 12, 'data.skillsim.test_clips': 4,
     'training.batch_size': 8, 'stage1.epochs': 1.0, 'stage2.epochs': 1.0, 'stage2.folds': 0, 'stage2.true_ratio': 1.0,
     'probe.steps': 5, 'assess.samples': 2, 'eval.batch_size': 8, 'eval.max_attribute_tokens': 6,
-    'eval.max_feedback_tokens': 6, 'prompt.k': 2,
+    'eval.max_feedback_tokens': 6, 'prompt.k': 2, 'stage2.attributes': 0,
   }  # fmt: skip
   return paper(*(f'{name}={value}' for name, value in changes.items()))
 
 
 @pytest.fixture(scope='module')
-def opened(config, small_data, tmp_path_factory):
-  return open_run(config, tmp_path_factory.mktemp('paper'), small_data)
+def data(config, tmp_path_factory):
+  return datasets.prepare(config.data, tmp_path_factory.mktemp('data'))
+
+
+@pytest.fixture(scope='module')
+def opened(config, data, tmp_path_factory):
+  return open_run(config, tmp_path_factory.mktemp('paper'), data)
 
 
 def test_only_what_trains_is_kept_and_the_base_stays(opened, tmp_path):
@@ -102,12 +107,12 @@ def test_only_what_trains_is_kept_and_the_base_stays(opened, tmp_path):
   assert answers[0] == answers[1]
 
 
-def test_features_give_the_loss_of_frames(config, opened, small_data, tmp_path):
+def test_features_give_the_loss_of_frames(config, opened, data, tmp_path):
   """f_v is frozen in both: what is cached is what would be computed."""
   changed = settings.ml_collections.ConfigDict(config).unlock()
   changed.encoder.source = 'frames'
   changed.training.frozen = (*config.training.frozen, '^encoder/')
-  frames = open_run(changed, tmp_path, small_data)
+  frames = open_run(changed, tmp_path, data)
   losses = []
   for run in (opened, frames):
     stage = pipeline.Stage(run.clips, run.split.train, [pipeline.Task(FEEDBACK, 1)], run.text, 0.0, run.seconds)
@@ -122,7 +127,7 @@ def test_features_give_the_loss_of_frames(config, opened, small_data, tmp_path):
   assert losses[0] > 1
 
 
-def test_another_base_is_another_run(config, opened, hub, small_data, tmp_path):
+def test_another_base_is_another_run(config, opened, hub, data, tmp_path):
   assert pretrained.find(config).fingerprint == pretrained.find(config).fingerprint
   other = hub_directories.write_llama(tmp_path / 'other', jnp.bfloat16, hidden_size=64)
   assert pretrained.find(paper(f'decoder.weights={other}')).fingerprint != pretrained.find(config).fingerprint

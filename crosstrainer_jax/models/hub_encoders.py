@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
-from crosstrainer_jax.models import clip, egovlp, vjepa2
+from crosstrainer_jax.models import clip, egovlp, siglip, siglip2, vjepa2
 from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.tensors import TORCH_SUFFIXES, Tensors
 
@@ -32,10 +32,20 @@ class Family(NamedTuple):
 
 
 _CLIP = Family('clip', clip.ClipFramesConfig.from_hugging_face, clip.ClipFrames, clip.sources, clip.IGNORED)
+_SIGLIP = Family(
+  'siglip', siglip.SiglipFramesConfig.from_hugging_face, siglip.SiglipFrames, siglip.sources, siglip.IGNORED
+)
+_SIGLIP2 = Family(
+  'siglip2', siglip2.Siglip2FramesConfig.from_hugging_face, siglip2.Siglip2Frames, siglip2.sources, siglip2.IGNORED
+)
 # `model_type` of config.json -> family. A new one is one file and one line here.
 FAMILIES: dict[str, Family] = {
   'clip': _CLIP,
   'clip_vision_model': _CLIP,
+  'siglip': _SIGLIP,
+  'siglip_vision_model': _SIGLIP,
+  'siglip2': _SIGLIP2,
+  'siglip2_vision_model': _SIGLIP2,
   'vjepa2': Family(
     'vjepa2',
     vjepa2.VJEPA2Config.from_hugging_face,
