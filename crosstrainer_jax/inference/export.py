@@ -85,7 +85,8 @@ class Export:
       self._clips = reference_clips.choose(trained, self._source, clips)
 
   @functools.cached_property
-  def _model(self) -> tuple[stages.Blueprint, nnx.State]:
+  def model(self) -> tuple[stages.Blueprint, nnx.State]:
+    """Read when it is first asked for."""
     return self._trained.load()
 
   @functools.cached_property
@@ -155,9 +156,10 @@ class Export:
       for name, facts in ('config.json', self._config()), (GENERATION, self._generation()):
         (folder / name).write_text(as_json(facts), encoding='utf-8')
       count = sum(len(source.names(self._decoder.num_layers)) for source in sources.values())
+      decoder = self.model[1]['decoder']
       progress = Progress('writing L', count, unit='tensor')
       try:
-        write_shards(folder, self._tensors(progress), SHARD)
+        write_shards(folder, self._tensors(decoder, progress), SHARD)
       finally:
         progress.close()
 
@@ -165,8 +167,8 @@ class Export:
     what = f'L for `transformers` and vLLM ({self._dtype}{merged}), with its tokenizer; alone it sees no video'
     return Part(f'{LANGUAGE_MODEL}/', what, sizes + sum(path.stat().st_size for path in tokenizer), write)
 
-  def _tensors(self, progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
-    for name, tensor in peft_adapter.merged_tensors(self._model[1]['decoder'], self._decoder):
+  def _tensors(self, decoder: nnx.State, progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
+    for name, tensor in peft_adapter.merged_tensors(decoder, self._decoder):
       yield name, tensor.astype(jnp.dtype(self._dtype))
       progress.update()
 
@@ -202,7 +204,7 @@ class Export:
     size = 4 * sum(int(np.prod(leaf.shape)) for leaf in convert.flat(low).values())
 
     def write(folder: Path) -> None:
-      adapters = nnx.split_state(self._model[1]['decoder'], nnx.LoRAParam, ...)[0]
+      adapters = nnx.split_state(self.model[1]['decoder'], nnx.LoRAParam, ...)[0]
       peft_adapter.save(folder, self._decoder, adapters, trained.config.decoder.weights)
 
     return [
@@ -219,7 +221,7 @@ class Export:
     size = 4 * sum(int(np.prod(leaf.shape)) for leaf in shapes.values())
 
     def write(path: Path) -> None:
-      write_tensors(path, dict(convert.tensors(self._model[1]['mapper'], sources)), {'format': 'pt'})
+      write_tensors(path, dict(convert.tensors(self.model[1]['mapper'], sources)), {'format': 'pt'})
 
     steps = 'fc2(gelu(fc1(x)))'
     if 'whitening/mean' in shapes:
@@ -243,7 +245,7 @@ class Export:
       size = 4 * sum(int(np.prod(leaf.shape)) for leaf in convert.flat(self._shapes['encoder']).values())
 
       def write(path: Path) -> None:
-        params = self._model[1]['encoder']
+        params = self.model[1]['encoder']
         encoders.save(path, trained.encoder.name, trained.encoder.config, params, {}, dtype='float32')
 
       return [Part(ENCODER, f'{what}, as it was trained with the rest', size, write)]
@@ -284,10 +286,10 @@ class Export:
 
     @functools.cache
     def seen() -> reference_clips.Seen:
-      return reference_clips.look(self._trained, self._model[1], source, self._clips)
+      return reference_clips.look(self._trained, self.model[1], source, self._clips)
 
     def answers(path: Path) -> None:
-      reference_clips.write_answers(path, self._trained, *self._model, seen())
+      reference_clips.write_answers(path, self._trained, *self.model, seen())
 
     return [
       Part(

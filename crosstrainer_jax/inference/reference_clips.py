@@ -14,8 +14,9 @@ import jax
 import numpy as np
 from flax import nnx
 
+from crosstrainer_jax.inference import second_encoding
 from crosstrainer_jax.inference.assessment import Assessor, Video
-from crosstrainer_jax.inference.encoding import encode_in_batches, fitted, make_encode
+from crosstrainer_jax.inference.encoding import encode_in_batches, fitted, make_encode, to_common_shape
 from crosstrainer_jax.inference.trained import Trained
 from crosstrainer_jax.input import examples, prompts, splits
 from crosstrainer_jax.input.record import LEVELS
@@ -49,16 +50,22 @@ class Seen:
 
 
 def look(trained: Trained, params: nnx.State, source: ClipSource, indices: Sequence[int]) -> Seen:
-  """Reads and encodes the clips `indices` of `source`."""
-  card, encode = trained.card, make_encode(trained.trained_encoder(params), trained.mesh)
-  clips = [source[i] for i in indices]
-  pairs = [
-    fitted(clip.frames, clip.frame_times, trained.encoder.frame_size, (card.views, card.frames)) for clip in clips
-  ]
-  frames, times = (np.stack(parts) for parts in zip(*pairs, strict=True))
-  valid = np.stack([examples.valid_tokens(row, card.seconds) for row in times])
-  features = encode_in_batches(encode, frames, times, BATCH)
-  return Seen([clip.clip_id for clip in clips], [clip.sport for clip in clips], features, valid)
+  """Reads the clips `indices` of `source`, and encodes what is not encoded already."""
+  clips, encoder = source.infos(), trained.encoder
+  shape = to_common_shape(clips, encoder)
+  chosen = [clips[i] for i in indices]
+  times = np.stack([clip.frame_times for clip in chosen])
+  if encoder.by_second and trained.joint is None:
+    plan = second_encoding.make_plan(source, clips, encoder)
+    second_encoding.encode(plan, encoder, trained.config.encoder.batch_size)
+    features = plan.clip_features().gather(indices)
+  else:
+    records = [source[i] for i in indices]
+    frames = np.stack([fitted(clip.frames, clip.frame_times, encoder.frame_size, shape)[0] for clip in records])
+    encode = make_encode(trained.trained_encoder(params), trained.mesh)
+    features = encode_in_batches(encode, frames, times, BATCH)
+  valid = np.stack([examples.valid_tokens(row, trained.card.seconds) for row in times])
+  return Seen([clip.clip_id for clip in chosen], [clip.sport for clip in chosen], features, valid)
 
 
 def write_answers(path: Path, trained: Trained, blueprint: Blueprint, params: nnx.State, seen: Seen) -> None:
