@@ -15,7 +15,7 @@ from flax import nnx
 
 from crosstrainer_jax import datasets
 from crosstrainer_jax.inference import confidence
-from crosstrainer_jax.inference.coach import Card
+from crosstrainer_jax.inference.trained import Card
 from crosstrainer_jax.input import examples, pipeline, splits
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.models.proficiency import fit_probe

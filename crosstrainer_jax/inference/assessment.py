@@ -126,7 +126,7 @@ class Assessor:
       looks: from `look` at the same clips, which are then not read again.
     """
     rows = [self._encoder.prompt(examples.ATTRIBUTES, sport) for sport in sports]
-    return [prompts.parse_attributes(text) for text in self._write(rows, video, valid, max_tokens, looks)]
+    return [prompts.parse_attributes(self.text(ids)) for ids in self.write(rows, video, valid, max_tokens, looks)]
 
   def feedback(
     self,
@@ -144,7 +144,7 @@ class Assessor:
       rows = [
         self._encoder.prompt(examples.FEEDBACK, sport, listed) for sport, listed in zip(sports, attributes, strict=True)
       ]
-    return [text.strip() for text in self._write(rows, video, valid, max_tokens, looks)]
+    return [self.text(ids).strip() for ids in self.write(rows, video, valid, max_tokens, looks)]
 
   def probabilities(
     self,
@@ -164,7 +164,7 @@ class Assessor:
     rows = [self._encoder.prompt(examples.ATTRIBUTES, sport) for sport in sports]
     results = []
     for tokens, _ in self._generate(rows, video, valid, max_tokens, samples, temperature, seed, looks):
-      lists = [prompts.parse_attributes(self._text(sample)) for sample in tokens]
+      lists = [prompts.parse_attributes(self.text(sample.tolist())) for sample in tokens]
       named = Counter(name for listed in lists for name in set(listed) or {prompts.EMPTY})
       results.append({name: count / samples for name, count in named.most_common()})
     return results
@@ -178,20 +178,25 @@ class Assessor:
       ]
     )
 
-  def _write(
+  def write(
     self,
     rows: Sequence[list[int]],
     video: Video,
     valid: np.ndarray,
     max_tokens: int,
-    looks: Sequence[Look] | None,
-  ) -> list[str]:
-    texts = [tokens for tokens, _ in self._generate(rows, video, valid, max_tokens, None, 0.0, 0, looks)]
-    self.cut += sum(not np.isin(self._encoder.ends, tokens).any() for tokens in texts)
-    return [self._text(tokens) for tokens in texts]
+    looks: Sequence[Look] | None = None,
+  ) -> list[list[int]]:
+    """What greedy decoding writes behind each of the prompts `rows`, as ids; the last is an end token, unless cut."""
+    texts = []
+    for tokens, _ in self._generate(rows, video, valid, max_tokens, None, 0.0, 0, looks):
+      ends = np.flatnonzero(np.isin(tokens, self._encoder.ends))
+      self.cut += not len(ends)
+      texts.append(tokens[: ends[0] + 1 if len(ends) else None].tolist())
+    return texts
 
-  def _text(self, tokens: np.ndarray) -> str:
-    return self._encoder.words.decode(tokens.tolist(), skip_special_tokens=True)
+  def text(self, ids: list[int]) -> str:
+    """The words of token ids, without what marks ends."""
+    return self._encoder.words.decode(ids, skip_special_tokens=True)
 
   def _generate(
     self,

@@ -12,58 +12,10 @@ import ml_collections
 import numpy as np
 
 from crosstrainer_jax.inference.assessment import Assessor
-from crosstrainer_jax.inference.encoding import make_encode
+from crosstrainer_jax.inference.encoding import encode_in_batches, make_encode
+from crosstrainer_jax.inference.trained import FOLDER, read_trained
 from crosstrainer_jax.input import examples, prompts, splits, video
-from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.record import LEVELS
-from crosstrainer_jax.models import encoders, pretrained
-from crosstrainer_jax.models.proficiency import Probe
-from crosstrainer_jax.training import sharding, stages
-
-MODEL_FILE = 'model.json'
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
-  """What one must know of a trained model to use it, kept as `model.json` in its workdir.
-
-  Attributes:
-    dataset, sports: what it was trained on.
-    simulated: whether nobody real was in the training videos.
-    views: number of views that it takes at most; missing ones are left out, as view dropout taught it.
-    seconds: video tokens per view; frames: T of a window, at the encoder's frames per second.
-    fit: how a frame becomes a square, as in the training data.
-    threshold: probability below which an attribute is "not sure"; precision: of attributes above it, on validation.
-    encoder: fingerprint of the video encoder that it was trained on.
-    validation_clips: on which the threshold was set; without any it is never reached.
-  """
-
-  dataset: str
-  sports: list[str]
-  simulated: bool
-  views: int
-  seconds: int
-  frames: int
-  fit: video.Fit
-  threshold: float
-  precision: float
-  encoder: str
-  validation_clips: int
-
-  def write(self, workdir: str | Path) -> None:
-    write_atomically(Path(workdir) / MODEL_FILE, json.dumps(dataclasses.asdict(self), indent=1) + '\n')
-
-  @classmethod
-  def read(cls, workdir: str | Path) -> 'Card':
-    path = Path(workdir) / MODEL_FILE
-    if not path.is_file():
-      raise FileNotFoundError(
-        f'{workdir}: no trained model here ({MODEL_FILE} is missing). Train one: ./launch_tpu.sh configs/cross_sport.py'
-      )
-    values = json.loads(path.read_text())
-    if values.keys() != {field.name for field in dataclasses.fields(cls)}:
-      raise ValueError(f'{path} was written by another version of this package: start the training command again')
-    return cls(**values)
 
 
 @dataclasses.dataclass
@@ -136,44 +88,18 @@ class Coach:
     workdir: of a finished run.
 
   Raises:
-    FileNotFoundError: something is missing there; the message says what.
-    ValueError: it was trained on the features of another video encoder.
+    FileNotFoundError, ValueError: something is missing there or does not fit; the message says what.
   """
 
-  def __init__(self, workdir: str | Path, config: ml_collections.ConfigDict, folder: str):
-    self.card = Card.read(workdir)
-    self.config = config
-    workdir = Path(workdir)
-    # One row at a time is all an interactive user asks for; the mesh is then one device, whatever the machine has.
-    self._mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
-    base = pretrained.find(config)
-    tokens = self.card.views * self.card.seconds
-    rows = None if base is None else base.config.vocab_size
-    text = examples.PromptTokenizer.load(workdir / 'tokenizer', tokens, config.prompt.k, rows)
-    eyes = config.encoder
-    self._encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype)
-    if self._encoder.fingerprint != self.card.encoder:
-      raise ValueError(
-        f'{workdir} was trained with the video encoder {self.card.encoder}, but config.encoder.weights='
-        f'{config.encoder.weights!r} is now {self._encoder.fingerprint}. Train it again, or name its weights.'
-      )
-    joint = config.encoder.source == 'frames'
-    blueprint, initial = stages.build(
-      config,
-      text.rows,
-      self._encoder.config.feature_dim,
-      text.video_id,
-      config.seed,
-      self._mesh,
-      self._encoder if joint else None,
-    )
-    params = stages.load_params(workdir / folder, blueprint, initial)
-    if joint:
-      self._encoder = dataclasses.replace(self._encoder, params=params['encoder'])
-    self._encode: Callable[[np.ndarray, np.ndarray], np.ndarray] = make_encode(self._encoder, self._mesh)
+  def __init__(self, workdir: str | Path, config: ml_collections.ConfigDict | None = None, folder: str = FOLDER):
+    model = read_trained(workdir, config)
+    self.card, self.config = model.card, model.config
+    blueprint, params = model.load(folder)
+    self._encoder = model.trained_encoder(params)
+    self._encode: Callable[[np.ndarray, np.ndarray], np.ndarray] = make_encode(self._encoder, model.mesh)
     self._batch = 8
-    self._assessor = Assessor(blueprint, params, text, self._mesh, self._batch)
-    self._probe = Probe.load(workdir / 'probe' / 'probe.npz')
+    self._assessor = Assessor(blueprint, params, model.text, model.mesh, self._batch)
+    self._probe = model.probe
 
   @property
   def window(self) -> float:
@@ -254,16 +180,8 @@ class Coach:
     return frames, times, gaps
 
   def _features(self, frames: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    parts = []
-    for begin in range(0, len(frames), self._batch):
-      some, when = frames[begin : begin + self._batch], times[begin : begin + self._batch]
-      missing = self._batch - len(some)
-      padded = np.pad(some, ((0, missing), *((0, 0),) * 5))
-      parts.append(
-        self._encode(padded, np.pad(when, ((0, missing), (0, 0), (0, 0)), constant_values=np.nan))[: len(some)]
-      )
     valid = np.stack([examples.valid_tokens(row, self.card.seconds) for row in times])
-    return np.concatenate(parts), valid
+    return encode_in_batches(self._encode, frames, times, self._batch), valid
 
   def _answer(
     self, sport: str, spans: Sequence[tuple[float, float]], features: np.ndarray, valid: np.ndarray
@@ -324,7 +242,7 @@ def _broken(spans: Sequence[tuple[float, float]], gaps: np.ndarray, seen: np.nda
   )
 
 
-def load(workdir: str | Path, config: Any = None, folder: str = 'stage2') -> Coach:
+def load(workdir: str | Path, config: Any = None, folder: str = FOLDER) -> Coach:
   """The coach of a finished run.
 
   Args:
@@ -332,9 +250,4 @@ def load(workdir: str | Path, config: Any = None, folder: str = 'stage2') -> Coa
     config: another config than the one recorded there.
     folder: which stage's parameters.
   """
-  if config is None:
-    path = Path(workdir) / 'config.json'
-    if not path.is_file():
-      raise FileNotFoundError(f'{workdir} is not the folder of a run: it has no config.json')
-    config = ml_collections.ConfigDict(json.loads(path.read_text()))
   return Coach(workdir, config, folder)

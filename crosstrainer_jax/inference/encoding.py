@@ -33,6 +33,19 @@ def make_encode(encoder: Encoder, mesh: Mesh) -> Callable[[np.ndarray, np.ndarra
   return encode
 
 
+def encode_in_batches(
+  encode: Callable[[np.ndarray, np.ndarray], np.ndarray], frames: np.ndarray, times: np.ndarray, batch_size: int
+) -> np.ndarray:
+  """`encode` of any number of clips, `batch_size` at a time, so that one shape is compiled; the last are filled up."""
+  parts = []
+  for begin in range(0, len(frames), batch_size):
+    some, when = frames[begin : begin + batch_size], times[begin : begin + batch_size]
+    missing = batch_size - len(some)
+    padded = np.pad(some, ((0, missing), *((0, 0),) * 5))
+    parts.append(encode(padded, np.pad(when, ((0, missing), (0, 0), (0, 0)), constant_values=np.nan))[: len(some)])
+  return np.concatenate(parts)
+
+
 def common_shape(times: Iterable[np.ndarray], encoder: Encoder) -> tuple[int, int]:
   """Views and frames (V, T) that hold every clip, from frame times float32[V, T] of each; T in whole tokens."""
   shapes = np.array([row.shape for row in times])

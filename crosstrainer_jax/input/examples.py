@@ -59,6 +59,7 @@ class PromptTokenizer:
     layout: what stands around prompt and answer; by default what the tokenizer asks for.
 
   Attributes:
+    layout: what stands around prompt and answer.
     video_id: of the placeholder. A tokenizer without such a token has none in any text, and its placeholder is the
       first id behind the table.
     pad_id: fills rows.
@@ -69,7 +70,7 @@ class PromptTokenizer:
 
   def __init__(self, words: Words, video_tokens: int, k: int, rows: int | None = None, layout: Layout | None = None):
     self.words, self._video_tokens, self._k = words, video_tokens, k
-    self._layout = layout or layout_of(words)
+    self.layout = layout or layout_of(words)
     self._cache: dict[str, list[int]] = {}
     self.rows = rows = padded_vocab_size(words) if rows is None else rows
     if len(words) > rows:
@@ -77,7 +78,7 @@ class PromptTokenizer:
         f'the tokenizer has {len(words)} tokens, but the decoder only {rows}: they do not belong together'
       )
     self.video_id: int = words.get_vocab().get(prompts.VIDEO, rows)
-    self.ends = self._layout.ends
+    self.ends = self.layout.ends
     # In some vocabularies nothing, in others the end also pads.
     self.pad_id: int = self.ends[0] if words.pad_token_id is None else words.pad_token_id
     placeholders = {self.pad_id, self.pad_id if words.bos_token_id is None else words.bos_token_id, self.video_id}
@@ -101,7 +102,7 @@ class PromptTokenizer:
       raise ValueError(f'no task {task!r}')
     before, after = text.split(prompts.VIDEO)
     video = [self.video_id] * self._video_tokens
-    return [*self._layout.before, *self._ids(before), *video, *self._ids(after), *self._layout.after]
+    return [*self.layout.before, *self._ids(before), *video, *self._ids(after), *self.layout.after]
 
   def tokens(self, task: str, clip: ClipInfo, attributes: Sequence[str] = (), sport: str = '') -> Tokens:
     """The example of `clip`: F_a's target is the clip's incorrect attributes, otherwise the commentary.
@@ -112,7 +113,7 @@ class PromptTokenizer:
     """
     answer = prompts.serialize_attributes(clip.incorrect) if task == ATTRIBUTES else clip.commentary
     return Tokens(
-      self.prompt(task, sport or clip.sport, attributes), [*self._ids(self._layout.space + answer), *self._layout.close]
+      self.prompt(task, sport or clip.sport, attributes), [*self._ids(self.layout.space + answer), *self.layout.close]
     )
 
   def _ids(self, text: str) -> list[int]:

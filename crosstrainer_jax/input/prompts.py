@@ -23,7 +23,8 @@ _NOTHING = frozenset({EMPTY, 'nothing', 'n/a', 'na', 'nil', 'null', 'no', 'no fa
 
 
 @functools.cache
-def _templates() -> dict[str, str]:
+def templates() -> dict[str, str]:
+  """The prompts by task, with {sport}, {attributes} and {k} to be filled in; each holds `<video>` exactly once."""
   text = importlib.resources.files('crosstrainer_jax.input').joinpath('prompts.toml').read_text(encoding='utf-8')
   return tomllib.loads(text)
 
@@ -32,22 +33,22 @@ def attribute_prompt(sport: str, k: int = DEFAULT_K) -> str:
   """Prompt of F_a: asks for up to `k` attributes that are done incorrectly; holds `<video>` exactly once."""
   if k < 1:
     raise ValueError(f'k must be at least 1, got {k}: it is the largest number of attributes that F_a is asked for')
-  return _templates()['attributes'].format(sport=_sport(sport), k=k)
+  return templates()['attributes'].format(sport=_sport(sport), k=k)
 
 
 def feedback_prompt(sport: str, attributes: Iterable[str]) -> str:
   """Prompt of F_t: asks for feedback given the attributes of the first pass as text; holds `<video>` exactly once."""
-  return _templates()['feedback'].format(sport=_sport(sport), attributes=serialize_attributes(attributes))
+  return templates()['feedback'].format(sport=_sport(sport), attributes=serialize_attributes(attributes))
 
 
 def direct_prompt(sport: str) -> str:
   """Prompt of feedback in one stage, without attributes (the paper's "w/o two-stage"); holds `<video>` exactly once."""
-  return _templates()['direct'].format(sport=_sport(sport))
+  return templates()['direct'].format(sport=_sport(sport))
 
 
 def unchanging(k: int = DEFAULT_K) -> list[str]:
   """The stretches of all prompts that are the same for every clip, without the space before what is filled in."""
-  whole = [template.replace('{k}', str(k)) for template in _templates().values()]
+  whole = [template.replace('{k}', str(k)) for template in templates().values()]
   stretches = (stretch.rstrip() for template in whole for stretch in re.split(r'<video>|\{[a-z]+\}', template))
   return [stretch for stretch in dict.fromkeys(stretches) if stretch]
 
@@ -77,6 +78,17 @@ def parse_attributes(text: str) -> list[str]:
   Numbering, bullets, line breaks, full stops, `None.`, empty items and repeats are dropped.
   """
   return _unique(_SEPARATORS.split(_plain(text)))
+
+
+def list_rules() -> dict[str, str | list[str]]:
+  """What `parse_attributes` goes by, as data for programs in which this module is not there."""
+  return {
+    'separators': _SEPARATORS.pattern,
+    'bullets': _BULLETS.pattern,
+    'edges': _EDGES,
+    'nothing': sorted(_NOTHING),
+    'empty': EMPTY,
+  }
 
 
 def _unique(attributes: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,11 @@ class ClipSource:
       for example in self._open(pool, False):
         infos.append(ClipInfo(**{name: _plain(example[name]) for name in _LIGHT_FIELDS}, pool=pool))
     return infos
+
+  def licences(self) -> dict[str, int]:
+    """How many clips stand under each licence, the most frequent first; '' where a record names none."""
+    records = (example for pool in self._pools for example in self._open(pool, False))
+    return dict(Counter(str(_plain(example['licence'])) for example in records).most_common())
 
   @functools.cached_property
   def fingerprint(self) -> str:

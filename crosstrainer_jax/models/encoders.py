@@ -72,10 +72,12 @@ def build(name: str, config: dict[str, Any], seed: int = 0) -> tuple[Any, nnx.Mo
   return settings, ENCODERS[name][1](settings, nnx.Rngs(seed))
 
 
-def save(path: str | Path, name: str, config: Any, params: nnx.State, notes: dict[str, str]) -> str:
-  """Writes an encoder in half precision, its config and `notes` (command, seed) in its header; returns SHA-256."""
+def save(
+  path: str | Path, name: str, config: Any, params: nnx.State, notes: dict[str, str], dtype: str = 'float16'
+) -> str:
+  """Writes an encoder in `dtype`, its config and `notes` (command, seed) in its header; returns SHA-256."""
   flat = flatten_dict(nnx.to_pure_dict(params), sep='/')
-  tensors = {key: np.asarray(value).astype(np.float16) for key, value in flat.items()}
+  tensors = {key: np.asarray(value).astype(dtype) for key, value in flat.items()}
   header = {'encoder': name, 'config': json.dumps(dataclasses.asdict(config), sort_keys=True), **notes}
   Path(path).parent.mkdir(parents=True, exist_ok=True)
   save_file(tensors, str(path), metadata=header)

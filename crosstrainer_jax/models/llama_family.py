@@ -4,6 +4,7 @@ Fields of `config.json` are of three kinds: those read here, those that do not c
 everything else, which is refused by name.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,59 @@ def decoder_config(fields: dict[str, Any], source: str = 'config.json', **settin
       'Delete them from the file if they do not'
     )
   return config
+
+
+def hugging_face_config(config: DecoderConfig) -> dict[str, Any]:
+  """The way back of `decoder_config`: what a `config.json` says of a decoder.
+
+  Rotary positions are written as transformers 5 reads them, and as releases before it did. Of the window, that all
+  layers have it.
+
+  Raises:
+    ValueError: no family has this combination of biases, norms and window.
+  """
+  kind = 'qwen3' if config.qk_norm else 'qwen2' if config.qkv_bias and not config.o_bias else 'llama'
+  if kind == 'llama' and config.sliding_window:
+    kind = 'mistral'
+  rope: dict[str, Any] = {'rope_type': 'default'}
+  if (scaling := config.rope_scaling) is not None:
+    rope = {'rope_type': scaling.kind, 'factor': scaling.factor}
+    if scaling.kind == 'llama3':
+      rope |= {'low_freq_factor': scaling.low_freq_factor, 'high_freq_factor': scaling.high_freq_factor}
+      rope['original_max_position_embeddings'] = scaling.original_max_position
+  fields = {
+    'architectures': [f'{kind.capitalize()}ForCausalLM'],
+    'model_type': kind,
+    'vocab_size': config.vocab_size,
+    'hidden_size': config.hidden_size,
+    'intermediate_size': config.intermediate_size,
+    'num_hidden_layers': config.num_layers,
+    'num_attention_heads': config.num_heads,
+    'num_key_value_heads': config.num_kv_heads,
+    'head_dim': config.head_dim,
+    'hidden_act': 'silu',
+    'rms_norm_eps': config.rms_norm_eps,
+    'max_position_embeddings': config.max_position,
+    'tie_word_embeddings': config.tie_embeddings,
+    'rope_parameters': {**rope, 'rope_theta': config.rope_theta},
+    'rope_theta': config.rope_theta,
+    'rope_scaling': rope if config.rope_scaling else None,
+  }
+  if kind in ('llama', 'qwen3'):
+    fields['attention_bias'] = config.qkv_bias
+  if kind == 'llama':
+    fields['mlp_bias'] = config.mlp_bias
+  if kind in ('qwen2', 'qwen3'):
+    fields['use_sliding_window'] = config.sliding_window > 0
+    fields['max_window_layers'] = 0 if config.sliding_window else config.num_layers
+  if kind != 'llama':
+    fields['sliding_window'] = config.sliding_window or None
+  ours = {name: getattr(config, name) for name in ('dropout', 'dtype', 'param_dtype', 'lora', 'remat', 'unroll')}
+  read = dataclasses.asdict(decoder_config(fields, **ours))
+  if wrong := [name for name, value in dataclasses.asdict(config).items() if read[name] != value]:
+    listed = ', '.join(f'{name} = {getattr(config, name)!r}' for name in wrong)
+    raise ValueError(f'no family of {", ".join(FAMILIES)} has {listed} beside the rest of {config}')
+  return fields
 
 
 def read_config(directory: str | Path, **settings: Any) -> DecoderConfig:

@@ -12,6 +12,8 @@ import numpy as np
 from flax import nnx
 from sklearn.covariance import ledoit_wolf
 
+from crosstrainer_jax.weights.convert import LINEAR, Source
+
 # The width of the encoder's features; the other axes are the decoder's.
 LOGICAL_AXES = ('features', 'mlp', 'embed')
 
@@ -78,6 +80,16 @@ class Mapper(nnx.Module):
       features = self.whitening(features)
     # The exact GELU: torch's default, which LLaVA's projector uses.
     return self.fc2(jax.nn.gelu(self.fc1(features), approximate=False))
+
+
+def sources(whitened: bool) -> dict[str, Source]:
+  """The name of each parameter of a `Mapper` in a file of PyTorch's layout."""
+  found = {}
+  for name in ('fc1', 'fc2'):
+    found |= {f'{name}/kernel': Source(f'{name}.weight', LINEAR), f'{name}/bias': Source(f'{name}.bias')}
+  if whitened:
+    found |= {f'whitening/{name}': Source(f'whitening.{name}') for name in ('mean', 'matrix')}
+  return found
 
 
 def whitening(features: np.ndarray, floor: float = 1e-3) -> tuple[np.ndarray, np.ndarray]:

@@ -2,14 +2,19 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from crosstrainer_jax.models.decoder import DecoderConfig
 from crosstrainer_jax.models.llama_family import linears
-from crosstrainer_jax.models.lora import LoRAConfig
+from crosstrainer_jax.models.llama_family import sources as decoder_sources
+from crosstrainer_jax.models.lora import NAMES, LoRAConfig, merged
 from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.convert import LINEAR, Source
 from crosstrainer_jax.weights.files import write_tensors
@@ -95,6 +100,26 @@ def load(directory: str | Path, config: DecoderConfig, like: nnx.State) -> nnx.S
     like: abstract state of the adapters alone.
   """
   return convert.load(Tensors(Path(directory) / WEIGHTS), sources(config), like)
+
+
+def merged_tensors(decoder: nnx.State, config: DecoderConfig) -> Iterator[tuple[str, np.ndarray]]:
+  """The tensors of a decoder as a checkpoint without adapters has them; where there are adapters, W + α/r · A·B.
+
+  One at a time, so that no second copy of L is ever held. What was merged is float32, the rest as it is.
+
+  Args:
+    decoder: its parameters, adapters included.
+  """
+  adapters = {path: value for path, value in convert.flat(decoder).items() if path.endswith(NAMES)}
+
+  def change(path: str, value: jax.Array, layer: int | None) -> jax.Array:
+    place = path.rpartition('/')[0]
+    if config.lora is None or not path.endswith('/kernel') or f'{place}/lora_a' not in adapters:
+      return value
+    a, b = (adapters[f'{place}/{name}'][...][layer] for name in NAMES)
+    return merged(value.astype(jnp.float32), a, b, config.lora.scale)
+
+  return convert.tensors(decoder, decoder_sources(config), change)
 
 
 def save(directory: str | Path, config: DecoderConfig, adapters: nnx.State, base: str) -> None:

@@ -50,9 +50,13 @@ class Blueprint:
 
   def split(self, params: nnx.State) -> tuple[nnx.State, nnx.State]:
     """The parameters that train, and those that are frozen; `nnx.merge_state` joins them."""
+    return divide(params, self.frozen)
 
-    frozen, trained = nnx.split_state(params, lambda path, _: _is_frozen('/'.join(map(str, path)), self.frozen), ...)
-    return trained, frozen
+
+def divide(params: nnx.State, frozen: Sequence[str]) -> tuple[nnx.State, nnx.State]:
+  """The parameters that train, and those in whose path one of the patterns `frozen` is found."""
+  still, trained = nnx.split_state(params, lambda path, _: _is_frozen('/'.join(map(str, path)), frozen), ...)
+  return trained, still
 
 
 def _is_frozen(path: str, patterns: Sequence[str]) -> bool:

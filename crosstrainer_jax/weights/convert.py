@@ -11,7 +11,7 @@ into it in place. Nothing but a piece of at most `PIECE` bytes is held beside wh
 import functools
 import mmap
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -74,20 +74,28 @@ def load(
   return nnx.from_flat_state([(path, loaded['/'.join(map(str, path))]) for path, _ in nnx.to_flat_state(like)])
 
 
-def tensors(state: nnx.State, sources: Mapping[str, Source]) -> Iterator[tuple[str, np.ndarray]]:
+def tensors(
+  state: nnx.State,
+  sources: Mapping[str, Source],
+  change: Callable[[str, jax.Array, int | None], jax.Array] = lambda path, value, layer: value,
+) -> Iterator[tuple[str, np.ndarray]]:
   """The way back: every tensor as the file has it, one at a time, in the order of the layers.
 
   Only for parameters whose axes are all their tensors' axes, as those of decoders and adapters are.
+
+  Args:
+    change: what is written in the place of a parameter, from its path, its value and, of a stack, the layer.
   """
   variables = flat(state)
   alone = [path for path in sources if '{}' not in sources[path].name]
   stacked = [path for path in sources if '{}' in sources[path].name]
   for path in alone:
-    yield sources[path].name, _arranged(variables[path][...], sources[path])
+    yield sources[path].name, _arranged(change(path, variables[path][...], None), sources[path])
   layers = variables[stacked[0]].shape[0] if stacked else 0
   for layer in range(layers):
     for path in stacked:
-      yield sources[path].name.format(layer), _arranged(variables[path][...][layer], sources[path])
+      value = change(path, variables[path][...][layer], layer)
+      yield sources[path].name.format(layer), _arranged(value, sources[path])
 
 
 def _arranged(value: jax.Array, source: Source) -> np.ndarray:

@@ -7,8 +7,9 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-# A repository often holds its weights a second time, in forms that are not read here.
-WANTED = ('*.json', '*.jinja', '*.safetensors', 'tokenizer.model', '*.txt')
+# A repository often holds its weights a second time, in forms that are not read here. README and LICENSE say what may
+# be done with them.
+WANTED = ('*.json', '*.jinja', '*.safetensors', 'tokenizer.model', '*.txt', 'README.md', 'LICENSE*')
 
 
 def locate(name: str | Path, revision: str = '', wanted: Sequence[str] = WANTED) -> Path:

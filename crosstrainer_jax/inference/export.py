@@ -1,0 +1,389 @@
+"""A finished run as one folder to deploy: L for Hugging Face's libraries, f_m and f_p in PyTorch's layout, and all that
+another program must know to answer as `assess` does.
+
+What is in the folder, and how it is served, is in docs/export.md. Every part says its size before it is written, so
+that a dry run and an export list the same.
+"""
+
+import dataclasses
+import functools
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from crosstrainer_jax.inference import model_card, reference_clips
+from crosstrainer_jax.inference.trained import Trained
+from crosstrainer_jax.input import examples, prompts
+from crosstrainer_jax.input.files import replacing
+from crosstrainer_jax.input.record import LEVELS
+from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.input.tokenizer import GENERATION
+from crosstrainer_jax.models import encoders, llama_family, mapper, peft_adapter
+from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.training import stages
+from crosstrainer_jax.training.telemetry import Progress
+from crosstrainer_jax.weights import convert, hub
+from crosstrainer_jax.weights.files import write_shards, write_tensors
+from crosstrainer_jax.weights.tensors import Tensors
+
+LANGUAGE_MODEL, ADAPTER, ENCODER = 'language_model', 'adapter', 'encoder.safetensors'
+# Names the folder as one that an export may replace.
+PROMPTS, README = 'prompts.json', 'README.md'
+DTYPES = ('float32', 'bfloat16', 'float16')
+# So many bytes of tensors are held at a time beside the model.
+SHARD = 2 * 10**9
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """A file or folder of the export.
+
+  Attributes:
+    what: it is, for the model card.
+    size: bytes, about.
+    write: makes it, at the path that it is given.
+  """
+
+  name: str
+  what: str
+  size: int
+  write: Callable[[Path], Any]
+
+
+class Export:
+  """What a finished run becomes.
+
+  Args:
+    trained: the run.
+    dtype: of L's tensors; '' for that of the weights that it started from, or that it was trained in.
+    clips: how many test clips, with the answers that are to be expected, come along.
+
+  Raises:
+    ValueError: no such dtype, no such L in Hugging Face's libraries, or clips of a dataset that is no longer there.
+  """
+
+  def __init__(self, trained: Trained, dtype: str = '', clips: int = 0):
+    if dtype not in ('', *DTYPES):
+      raise ValueError(f'--dtype {dtype}: one of {", ".join(DTYPES)}')
+    self._trained = trained
+    self._dtype = dtype or _dtype_of(trained)
+    self._source: ClipSource | None = None
+    self._clips: list[int] = []
+    if clips:
+      self._source = trained.source()
+      if self._source is None:
+        raise ValueError(
+          f'--clips {clips}: the dataset that {trained.workdir} was trained on is no longer at '
+          f'{trained.environment.get("dataset")}, or another lies in its place'
+        )
+      self._clips = reference_clips.choose(trained, self._source, clips)
+
+  @functools.cached_property
+  def model(self) -> tuple[stages.Blueprint, nnx.State]:
+    """Read when it is first asked for."""
+    return self._trained.load()
+
+  @functools.cached_property
+  def _shapes(self) -> nnx.State:
+    return self._trained.shapes
+
+  @functools.cached_property
+  def _decoder(self) -> DecoderConfig:
+    return self._trained.decoder
+
+  def parts(self) -> list[Part]:
+    """What will be written, in that order."""
+    trained = self._trained
+    made = [self._language_model(), *self._adapter(), self._mapper(), *self._probe(), *self._encoder()]
+    texts = {
+      'encoder.json': ('which f_v the features are of', self._encoder_facts()),
+      PROMPTS: ('prompts, token ids around them, limits', prompt_facts(trained)),
+      'preprocessing.json': ('what f_v is given of a video', preprocessing_facts(trained)),
+    }
+    made += [_text(name, what, as_json(facts)) for name, (what, facts) in texts.items()]
+    if self._source is not None:
+      made += self._reference_clips(self._source)
+    licences = model_card.find_licences(trained)
+    made.append(_text('licences.md', 'licences of the data and of the weights behind it', licences.describe()))
+    contents = {part.name: part.what for part in made}
+    return [
+      *made,
+      _text(README, 'model card', model_card.model_card(trained, licences, contents, len(self._clips))),
+    ]
+
+  def write(self, output: str | Path, overwrite: bool = False) -> list[Part]:
+    """Writes the folder, whole or not at all; returns its parts with the sizes that they have.
+
+    Raises:
+      FileExistsError: something else is there, or an export that is not to be replaced.
+      OSError: there is not enough room.
+    """
+    output = Path(output)
+    refuse(output, overwrite)
+    parts = self.parts()
+    with replacing(output) as folder:
+      folder.mkdir()
+      needed, free = sum(part.size for part in parts), shutil.disk_usage(folder).free
+      if needed > free:
+        raise OSError(f'{output}: {needed / 1e9:.1f} GB are to be written, but only {free / 1e9:.1f} GB are free')
+      for part in parts:
+        part.write(folder / part.name)
+      # Tensors are written for their owner alone; who may read one file here may read all.
+      mode = (folder / README).stat().st_mode
+      for path in folder.rglob('*'):
+        if path.is_file():
+          path.chmod(mode)
+    return [dataclasses.replace(part, size=_size(output / part.name)) for part in parts]
+
+  # --- L
+
+  def _language_model(self) -> Part:
+    tokenizer = [path for path in sorted((self._trained.workdir / 'tokenizer').iterdir()) if path.name != GENERATION]
+    sources = llama_family.sources(self._decoder)
+    shapes = convert.flat(self._shapes['decoder'])
+    sizes = sum(int(np.prod(shapes[path].shape)) for path in sources) * np.dtype(jnp.dtype(self._dtype)).itemsize
+
+    def write(folder: Path) -> None:
+      folder.mkdir()
+      for path in tokenizer:
+        shutil.copy(path, folder / path.name)
+      for name, facts in ('config.json', self._config()), (GENERATION, self._generation()):
+        (folder / name).write_text(as_json(facts), encoding='utf-8')
+      count = sum(len(source.names(self._decoder.num_layers)) for source in sources.values())
+      decoder = self.model[1]['decoder']
+      progress = Progress('writing L', count, unit='tensor')
+      try:
+        write_shards(folder, self._tensors(decoder, progress), SHARD)
+      finally:
+        progress.close()
+
+    merged = ', adapter merged' if self._decoder.lora else ''
+    what = f'L for `transformers` and vLLM ({self._dtype}{merged}), with its tokenizer; alone it sees no video'
+    return Part(f'{LANGUAGE_MODEL}/', what, sizes + sum(path.stat().st_size for path in tokenizer), write)
+
+  def _tensors(self, decoder: nnx.State, progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
+    for name, tensor in peft_adapter.merged_tensors(decoder, self._decoder):
+      yield name, tensor.astype(jnp.dtype(self._dtype))
+      progress.update()
+
+  def _config(self) -> dict[str, Any]:
+    trained, text = self._trained, self._trained.text
+    if trained.base is None:
+      fields = llama_family.hugging_face_config(self._decoder)
+      fields |= {'bos_token_id': text.words.bos_token_id, 'eos_token_id': text.words.eos_token_id}
+      fields |= {'pad_token_id': text.words.pad_token_id, 'torch_dtype': self._dtype}
+      return fields
+    fields = json.loads((trained.base.directory / 'config.json').read_text(encoding='utf-8'))
+    fields['dtype' if 'dtype' in fields else 'torch_dtype'] = self._dtype
+    return fields
+
+  def _generation(self) -> dict[str, Any]:
+    """How this model writes: greedily, without what is no word, to the end of the answer."""
+    text = self._trained.text
+    fields = {'do_sample': False, 'eos_token_id': list(text.ends), 'pad_token_id': text.pad_id}
+    if text.words.bos_token_id is not None:
+      fields['bos_token_id'] = text.words.bos_token_id
+    if text.banned:
+      fields['suppress_tokens'] = list(text.banned)
+    return fields
+
+  def _adapter(self) -> list[Part]:
+    """The adapter, where it and weights that stayed as they were are the whole of L."""
+    trained, base = self._trained, self._trained.base
+    if base is None or self._decoder.lora is None:
+      return []
+    if nnx.split_state(self._trains('decoder'), nnx.LoRAParam, ...)[1]:
+      return []
+    low = nnx.split_state(self._shapes['decoder'], nnx.LoRAParam, ...)[0]
+    size = 4 * sum(int(np.prod(leaf.shape)) for leaf in convert.flat(low).values())
+
+    def write(folder: Path) -> None:
+      adapters = nnx.split_state(self.model[1]['decoder'], nnx.LoRAParam, ...)[0]
+      peft_adapter.save(folder, self._decoder, adapters, trained.config.decoder.weights)
+
+    return [
+      Part(
+        f'{ADAPTER}/', f'what LoRA added to `{model_card.shown(trained.config.decoder.weights)}`, for PEFT', size, write
+      )
+    ]
+
+  # --- f_m, f_p, f_v
+
+  def _mapper(self) -> Part:
+    shapes = convert.flat(self._shapes['mapper'])
+    sources = mapper.sources('whitening/mean' in shapes)
+    size = 4 * sum(int(np.prod(leaf.shape)) for leaf in shapes.values())
+
+    def write(path: Path) -> None:
+      write_tensors(path, dict(convert.tensors(self.model[1]['mapper'], sources)), {'format': 'pt'})
+
+    steps = 'fc2(gelu(fc1(x)))'
+    if 'whitening/mean' in shapes:
+      steps = 'fc2(gelu(fc1((x − whitening.mean) @ whitening.matrix)))'
+    return Part('mapper.safetensors', f'f_m, from features to tokens of L: {steps}', size, write)
+
+  def _probe(self) -> list[Part]:
+    probe = self._trained.probe
+    if probe is None:
+      return []
+    tensors = {'weight': np.asarray(probe.kernel).T, 'bias': np.asarray(probe.bias)}
+    size = sum(tensor.nbytes for tensor in tensors.values())
+    what = 'f_p, a linear layer from the mean video token behind f_m to the level'
+    return [Part('probe.safetensors', what, size, lambda path: write_tensors(path, tensors, {'format': 'pt'}))]
+
+  def _encoder(self) -> list[Part]:
+    """f_v, where nobody else has it: it trained too, or comes from this project."""
+    trained, eyes = self._trained, self._trained.config.encoder
+    what = 'f_v, for `crosstrainer_jax`'
+    if self._trains('encoder'):
+      size = 4 * sum(int(np.prod(leaf.shape)) for leaf in convert.flat(self._shapes['encoder']).values())
+
+      def write(path: Path) -> None:
+        params = self.model[1]['encoder']
+        encoders.save(path, trained.encoder.name, trained.encoder.config, params, {}, dtype='float32')
+
+      return [Part(ENCODER, f'{what}, as it was trained with the rest', size, write)]
+    if trained.encoder.name not in encoders.ENCODERS:
+      return []
+    weights = encoders.shipped_path() if eyes.weights == 'shipped' else hub.locate(eyes.weights, eyes.revision)
+    return [Part(ENCODER, what, weights.stat().st_size, lambda path: shutil.copyfile(weights, path))]
+
+  def _trains(self, part: str) -> nnx.State:
+    """The parameters of a part that training has changed."""
+    trained = stages.divide(self._shapes, self._trained.config.training.frozen)[0]
+    return nnx.State({part: trained[part]} if part in trained else {})
+
+  def _encoder_facts(self) -> dict[str, Any]:
+    encoder, eyes = self._trained.encoder, self._trained.config.encoder
+    held = [part.name for part in self._encoder()]
+    return {
+      'name': encoder.name,
+      'weights': eyes.weights,
+      'revision': eyes.revision,
+      'file': held[0] if held else None,
+      'trained_with_the_rest': bool(self._trains('encoder')),
+      'fingerprint': encoder.fingerprint,
+      'frames_per_second': encoder.config.fps,
+      'frames_per_token': encoder.config.frames_per_token,
+      'image_size': encoder.config.image_size,
+      'resizes': encoder.resizes,
+      'feature_dim': encoder.config.feature_dim,
+      'config': dataclasses.asdict(encoder.config),
+    }
+
+  # --- To check a deployment with
+
+  def _reference_clips(self, source: ClipSource) -> list[Part]:
+    card, count = self._trained.card, len(self._clips)
+    tokens = count * card.views * card.seconds
+    limits = self._trained.config.eval
+
+    @functools.cache
+    def seen() -> reference_clips.Seen:
+      return reference_clips.look(self._trained, self.model[1], source, self._clips)
+
+    def answers(path: Path) -> None:
+      reference_clips.write_answers(path, self._trained, *self.model, seen())
+
+    return [
+      Part(
+        reference_clips.CLIPS,
+        f'features of {count} test clips',
+        tokens * (2 * self._trained.encoder.config.feature_dim + 1),
+        lambda path: seen().write(path),
+      ),
+      Part(
+        reference_clips.EXPECTED,
+        'what crosstrainer_jax answers to them, as token ids and as text',
+        16 * count * (limits.max_attribute_tokens + limits.max_feedback_tokens),
+        answers,
+      ),
+    ]
+
+
+def prompt_facts(trained: Trained) -> dict[str, Any]:
+  """prompts.json: what stands around video tokens, and how answers are read."""
+  text, config, card = trained.text, trained.config, trained.card
+  layout = dataclasses.asdict(text.layout)
+  return {
+    'prompts': {task: prompts.templates()[task] for task in (examples.ATTRIBUTES, examples.FEEDBACK)},
+    'video': prompts.VIDEO,
+    'k': config.prompt.k,
+    'views': card.views,
+    'seconds': card.seconds,
+    'before_ids': layout['before'],
+    'after_ids': layout['after'],
+    'close_ids': layout['close'],
+    'end_ids': layout['ends'],
+    'answers_begin_with': layout['space'],
+    'placeholder_id': text.video_id,
+    'pad_id': text.pad_id,
+    'banned_ids': text.banned,
+    'max_attribute_tokens': config.eval.max_attribute_tokens,
+    'max_feedback_tokens': config.eval.max_feedback_tokens,
+    'max_positions': trained.decoder.max_position,
+    'dtype': config.decoder.dtype,
+    'lists': prompts.list_rules(),
+    'levels': LEVELS if trained.probe else None,
+    'sports': card.sports,
+    'confidence': {
+      'threshold': card.threshold,
+      'precision': card.precision,
+      'validation_clips': card.validation_clips,
+      'samples': config.assess.samples,
+      'temperature': config.assess.temperature,
+    },
+  }
+
+
+def preprocessing_facts(trained: Trained) -> dict[str, Any]:
+  """preprocessing.json: from a video file to what f_v is given, and what f_v does first."""
+  card, encoder = trained.card, trained.encoder
+  inside = getattr(encoder.config, 'preprocessing', None)
+  return {
+    'frames_per_second': encoder.config.fps,
+    'frames': card.frames,
+    'window_seconds': card.frames / encoder.config.fps,
+    'size': encoder.config.image_size,
+    'fit': card.fit,
+    'pixels': 'uint8, RGB',
+    'normalisation': 'inside f_v' if inside is None else dataclasses.asdict(inside),
+  }
+
+
+def as_json(facts: Mapping[str, Any]) -> str:
+  """JSON with a line for each of the outer names."""
+  lines = (f' {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}' for name, value in facts.items())
+  return '{\n' + ',\n'.join(lines) + '\n}\n'
+
+
+def refuse(output: Path, overwrite: bool) -> None:
+  """Raises FileExistsError where `output` must not be replaced."""
+  if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    return
+  if not (output / PROMPTS).is_file():
+    raise FileExistsError(f'{output} exists, and is no export: choose another --output')
+  if not overwrite:
+    raise FileExistsError(f'{output} holds an export: choose another --output, or replace it with --overwrite')
+
+
+def _dtype_of(trained: Trained) -> str:
+  if trained.base is None:
+    return str(trained.config.decoder.param_dtype)
+  stored = Tensors(trained.base.directory)['model.embed_tokens.weight'].dtype.name
+  return stored if stored in DTYPES else 'float32'
+
+
+def _size(path: Path) -> int:
+  return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob('*')))
+
+
+def _text(name: str, what: str, text: str) -> Part:
+  content = (text.rstrip() + '\n').encode()
+  return Part(name, what, len(content), lambda path: path.write_bytes(content))

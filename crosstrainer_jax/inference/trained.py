@@ -1,0 +1,171 @@
+"""A finished run, opened to be used: what `assess` and `export` need of its workdir."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+from flax import nnx
+from jax.sharding import Mesh
+
+from crosstrainer_jax.input import examples, video
+from crosstrainer_jax.input.files import write_atomically
+from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.models import encoders, pretrained
+from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.proficiency import Probe
+from crosstrainer_jax.training import sharding, stages
+
+MODEL_FILE = 'model.json'
+# The stage whose parameters are the model.
+FOLDER = 'stage2'
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+  """What one must know of a trained model to use it, kept as `model.json` in its workdir.
+
+  Attributes:
+    dataset, sports: what it was trained on.
+    simulated: whether nobody real was in the training videos.
+    views: number of views that it takes at most; missing ones are left out, as view dropout taught it.
+    seconds: video tokens per view; frames: T of a window, at the encoder's frames per second.
+    fit: how a frame becomes a square, as in the training data.
+    threshold: probability below which an attribute is "not sure"; precision: of attributes above it, on validation.
+    encoder: fingerprint of the video encoder that it was trained on.
+    validation_clips: on which the threshold was set; without any it is never reached.
+  """
+
+  dataset: str
+  sports: list[str]
+  simulated: bool
+  views: int
+  seconds: int
+  frames: int
+  fit: video.Fit
+  threshold: float
+  precision: float
+  encoder: str
+  validation_clips: int
+
+  def write(self, workdir: str | Path) -> None:
+    write_atomically(Path(workdir) / MODEL_FILE, json.dumps(dataclasses.asdict(self), indent=1) + '\n')
+
+  @classmethod
+  def read(cls, workdir: str | Path) -> 'Card':
+    path = Path(workdir) / MODEL_FILE
+    if not path.is_file():
+      if (Path(workdir) / 'config.json').is_file():
+        remedy = 'The run is not finished: start its launch command again, it resumes'
+      else:
+        remedy = 'Train one: ./launch_tpu.sh configs/cross_sport.py'
+      raise FileNotFoundError(f'{workdir}: no trained model here ({MODEL_FILE} is missing). {remedy}')
+    values = json.loads(path.read_text())
+    if values.keys() != {field.name for field in dataclasses.fields(cls)}:
+      raise ValueError(f'{path} was written by another version of this package: start the training command again')
+    return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """The parts of a finished run but the parameters of f_m and L, which `load` reads.
+
+  Attributes:
+    base: the pretrained L; None where it started from nothing.
+    encoder: f_v as training began: what it has become, where it trained too, is among the parameters.
+    mesh: one device: one row at a time is all an interactive user asks for, whatever the machine has.
+  """
+
+  workdir: Path
+  config: ml_collections.ConfigDict
+  card: Card
+  base: pretrained.Pretrained | None
+  text: examples.PromptTokenizer
+  encoder: encoders.Encoder
+  mesh: Mesh
+
+  @property
+  def joint(self) -> encoders.Encoder | None:
+    """f_v where it is a part of the model."""
+    return self.encoder if self.config.encoder.source == 'frames' else None
+
+  @property
+  def decoder(self) -> DecoderConfig:
+    """The config of L."""
+    config: DecoderConfig = pretrained.fresh(self.config, self.text.rows) if self.base is None else self.base.config
+    return config
+
+  @property
+  def shapes(self) -> nnx.State:
+    """Abstract parameters of the model."""
+    sizes = self.text.rows, self.encoder.config.feature_dim, self.text.video_id
+    create = stages.architecture(self.config, *sizes, encoder=self.joint)
+    return nnx.split(nnx.eval_shape(create), nnx.Param, ...)[1]
+
+  @property
+  def environment(self) -> dict[str, Any]:
+    """What the run recorded of itself; {} where that is lost."""
+    path = self.workdir / 'environment.json'
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+  def source(self) -> ClipSource | None:
+    """The dataset of the run; None where it is no longer there, or another lies in its place."""
+    recorded = self.environment
+    try:
+      source = ClipSource(recorded.get('dataset', ''))
+    except FileNotFoundError:
+      return None
+    return source if source.fingerprint == recorded.get('data_fingerprint') else None
+
+  @property
+  def probe(self) -> Probe | None:
+    return Probe.load(self.workdir / 'probe' / 'probe.npz')
+
+  def load(self, folder: str = FOLDER) -> tuple[stages.Blueprint, nnx.State]:
+    """The model, with the parameters that the stage `folder` left."""
+    sizes = self.text.rows, self.encoder.config.feature_dim, self.text.video_id
+    blueprint, initial = stages.build(self.config, *sizes, self.config.seed, self.mesh, self.joint)
+    return blueprint, stages.load_params(self.workdir / folder, blueprint, initial)
+
+  def trained_encoder(self, params: nnx.State) -> encoders.Encoder:
+    """f_v as the model of `params` sees with it."""
+    return self.encoder if self.joint is None else dataclasses.replace(self.encoder, params=params['encoder'])
+
+
+def read_trained(workdir: str | Path, config: Any = None) -> Trained:
+  """Opens a finished run.
+
+  Args:
+    config: another config than the one recorded there.
+
+  Raises:
+    FileNotFoundError: something is missing there; the message says what.
+    ValueError: it was trained on the features of another video encoder, or from another L.
+  """
+  workdir = Path(workdir)
+  if config is None:
+    if not (workdir / 'config.json').is_file():
+      raise FileNotFoundError(f'{workdir} is not the folder of a run: it has no config.json')
+    config = ml_collections.ConfigDict(json.loads((workdir / 'config.json').read_text()))
+  card, base = Card.read(workdir), pretrained.find(config)
+  rows = None if base is None else base.config.vocab_size
+  text = examples.PromptTokenizer.load(workdir / 'tokenizer', card.views * card.seconds, config.prompt.k, rows)
+  eyes = config.encoder
+  encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype)
+  if encoder.fingerprint != card.encoder:
+    raise ValueError(
+      f'{workdir} was trained with the video encoder {card.encoder}, but config.encoder.weights='
+      f'{eyes.weights!r} is now {encoder.fingerprint}. Train it again, or name its weights.'
+    )
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  trained = Trained(workdir, config, card, base, text, encoder, mesh)
+  if base is not None:
+    recorded = trained.environment.get('decoder_fingerprint', base.fingerprint)
+    if recorded != base.fingerprint:
+      raise ValueError(
+        f'{workdir} was trained from the L {recorded}, but {base.directory}, which its config names, is now '
+        f'{base.fingerprint}. Name the weights that it was trained from.'
+      )
+  return trained
