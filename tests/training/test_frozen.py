@@ -122,8 +122,8 @@ def test_updates_change_adapters_and_mapper_and_nothing_else(adapted, stage):
 def forward_flops(model: Model, batch: dict[str, np.ndarray], layers: int) -> dict[str, float]:
   """FLOPs of the matrix products of a forward pass, by hand.
 
-  {'linear': layers of L, but for 'last', the last product of each; 'attention': scores and mixtures; 'head'; 'adapters',
-  but for 'last adapter'; 'mapper', but for 'first', whose input needs no gradient}
+  {'linear': layers of L, but for 'last', the last product of each; 'attention': scores and mixtures; 'head';
+  'adapters', but for 'last adapter'; 'mapper', but for 'first', whose input needs no gradient}
   """
   decoder, (rows, length) = model.blueprint.merge(model.params).decoder.config, batch['tokens'].shape
   embed, mlp = decoder.hidden_size, decoder.intermediate_size
