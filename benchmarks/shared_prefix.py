@@ -1,0 +1,172 @@
+"""What it saves that the two passes of the paper look at the video once.
+
+    python benchmarks/shared_prefix.py
+
+Both prompts begin with the same video and the same words (paper, section 3.3). `Assessor.two_passes` reads that once
+and continues its cache twice; without it, F_a and F_t each read their whole prompt. Both ways are timed in turn on a
+random model, from features to texts, after a warm-up that compiles, and must write the same texts; exits with 1
+otherwise. Once with the lengths of real answers, of which a random model writes every token (it never ends a text, so
+that decoding takes the longest it can), and once with a single token for each pass, which leaves the prefill.
+
+Beside the seconds stand the FLOPs of the prefill, counted by hand from the lengths of the prompts, padding included.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from crosstrainer_jax.configs import compact
+from crosstrainer_jax.inference.assessment import Assessor
+from crosstrainer_jax.input import examples, prompts
+from crosstrainer_jax.input.tokenizer import train_tokenizer
+from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.training import sharding, stages
+
+SPORTS = ('soccer', 'basketball', 'rock climbing', 'fitness')
+SIZES = {
+  'hidden_size': 640, 'intermediate_size': 1792, 'num_layers': 10, 'num_heads': 10, 'num_kv_heads': 5, 'head_dim': 64,
+  'max_position': 1024, 'tie_embeddings': False, 'unroll': False,
+}  # fmt: skip
+SMALL = {'hidden_size': 32, 'intermediate_size': 48, 'num_layers': 2, 'num_heads': 2, 'num_kv_heads': 1, 'head_dim': 16}
+FEATURES = 256
+
+Answers = tuple[list[list[str]], list[str]]
+
+
+class Clips:
+  """Random features of `count` clips, and a random model that reads them; `sizes` of its decoder."""
+
+  def __init__(self, count: int, views: int, seconds: int, sizes: dict[str, int], seed: int, directory: Path):
+    random = np.random.default_rng(seed)
+    self.sports = [SPORTS[i % len(SPORTS)] for i in range(count)]
+    self.video = {'features': random.normal(size=(count, views, seconds, FEATURES)).astype(np.float16)}
+    self.valid = np.ones((count, views, seconds), bool)
+    texts = [prompts.attribute_prompt(sport) for sport in SPORTS] + [prompts.feedback_prompt('golf', ['knee bend'])]
+    words = train_tokenizer([text.replace(prompts.VIDEO, '') for text in texts], 512, directory)
+    encoder = examples.PromptTokenizer(words, views * seconds, 3)
+    config = compact.preset()
+    config.mapper.whiten = False
+    config.decoder.update(sizes)
+    mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+    blueprint, params = stages.build(config, encoder.rows, FEATURES, encoder.video_id, seed, mesh)
+    # Fresh weights give all tokens about the same probability, so that rounding would choose among them.
+    params['decoder']['lm_head']['kernel'] = jax.tree.map(
+      lambda leaf: 4.0 * leaf, params['decoder']['lm_head']['kernel']
+    )
+    self.parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    self.decoder: DecoderConfig = blueprint.merge(params).decoder.config
+    self.encoder = encoder
+    self.assessor = Assessor(blueprint, params, encoder, mesh, batch_size=count)
+
+  def together(self, lengths: tuple[int, int]) -> Answers:
+    return self.assessor.two_passes(self.sports, self.video, self.valid, *lengths)
+
+  def apart(self, lengths: tuple[int, int]) -> Answers:
+    listed = self.assessor.attributes(self.sports, self.video, self.valid, lengths[0])
+    return listed, self.assessor.feedback(self.sports, listed, self.video, self.valid, lengths[1])
+
+  def prefill_flops(self, listed: list[list[str]]) -> tuple[float, float]:
+    """Of the prefill of all clips apart and together; F_t reads `listed`."""
+    first = [self.encoder.prompt(examples.ATTRIBUTES, sport) for sport in self.sports]
+    second = [
+      self.encoder.prompt(examples.FEEDBACK, sport, names) for sport, names in zip(self.sports, listed, strict=True)
+    ]
+    (look,) = self.assessor.look(self.sports, self.video, self.valid)
+    shared = look.prefix.cache.segment_ids.shape[1]
+
+    def rest(rows: list[list[int]]) -> list[int]:
+      return [len(row) - length for row, length in zip(rows, look.lengths, strict=True)]
+
+    apart = sum(self._flops(padded(map(len, rows)), 0) for rows in (first, second))
+    together = self._flops(shared, 0) + sum(self._flops(padded(rest(rows)), shared) for rows in (first, second))
+    return apart * len(self.sports), together * len(self.sports)
+
+  def _flops(self, slots: int, before: int) -> float:
+    """Of the decoder's layers, for a row of `slots` behind `before` others."""
+    config = self.decoder
+    heads, kv_heads = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
+    weights = config.hidden_size * (2 * heads + 2 * kv_heads + 3 * config.intermediate_size)
+    return config.num_layers * 2 * slots * (weights + 2 * heads * (before + slots))
+
+
+def padded(lengths: Iterable[int]) -> int:
+  """Slots of a batch of rows: prompts are padded to a multiple of 16."""
+  return -(-max(lengths) // 16) * 16
+
+
+def timed(run: Callable[[tuple[int, int]], Answers], lengths: tuple[int, int]) -> tuple[float, Answers]:
+  start = time.perf_counter()
+  answers = run(lengths)
+  return time.perf_counter() - start, answers
+
+
+def measure(clips: Clips, lengths: tuple[int, int], alternations: int) -> tuple[list[float], list[float], Answers]:
+  """Seconds apart and together of each alternation, and the answers.
+
+  Raises:
+    SystemExit: the answers differ.
+  """
+  expected = clips.apart(lengths)
+  if clips.together(lengths) != expected:
+    sys.exit('the two ways write different texts')
+  apart, together = [], []
+  for number in range(alternations):
+    # Neither is always the first.
+    for run, seconds in ((clips.apart, apart), (clips.together, together))[:: 1 if number % 2 else -1]:
+      taken, answers = timed(run, lengths)
+      seconds.append(taken)
+      if answers != expected:
+        sys.exit('the two ways write different texts')
+  return apart, together, expected
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--batch', type=int, default=8, help='clips, all in one batch')
+  parser.add_argument('--views', type=int, default=5)
+  parser.add_argument('--seconds', type=int, default=10, help='of a clip: video tokens of each view')
+  parser.add_argument('--attribute_tokens', type=int, default=24, help='written by F_a')
+  parser.add_argument('--feedback_tokens', type=int, default=64, help='written by F_t')
+  parser.add_argument('--alternations', type=int, default=5)
+  parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--small', action='store_true', help='a tiny model: a test, not a measurement')
+  options = parser.parse_args()
+  if options.small:
+    options.batch, options.seconds, options.attribute_tokens, options.feedback_tokens = 2, 2, 4, 6
+    options.alternations = 2
+  sizes = SIZES | SMALL if options.small else SIZES
+  lines = []
+  with tempfile.TemporaryDirectory() as directory:
+    clips = Clips(options.batch, options.views, options.seconds, sizes, options.seed, Path(directory))
+    for lengths in ((options.attribute_tokens, options.feedback_tokens), (1, 1)):
+      apart, together, (listed, _) = measure(clips, lengths, options.alternations)
+      flops = clips.prefill_flops(listed)
+      ratios = [one / other for one, other in zip(apart, together, strict=True)]
+      lines.append(
+        f'| {lengths[0]} + {lengths[1]} | {statistics.median(apart):.3f} | {statistics.median(together):.3f} '
+        f'| {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] '
+        f'| {flops[0] / 1e9:.1f} | {flops[1] / 1e9:.1f} | {100 * (1 - flops[1] / flops[0]):.0f} % |'
+      )
+  load = ', '.join(f'{value:.1f}' for value in os.getloadavg())
+  print(f"""
+{clips.parameters / 1e6:.1f} M parameters, {options.batch} clips of {options.views} x {options.seconds} video tokens; \
+n = {options.alternations} alternations, seed {options.seed}.
+{os.cpu_count()} CPU cores ({platform.machine()}), load {load}; jax {jax.__version__} on {jax.devices()[0].device_kind}.
+Seconds are medians of a batch; ratio is apart / together, median [least, most]; both ways wrote the same texts.
+
+| tokens written | seconds, apart | together | ratio | prefill GFLOPs, apart | together | saved |
+|---|---|---|---|---|---|---|
+""" + '\n'.join(lines))  # fmt: skip
+
+
+if __name__ == '__main__':
+  main()
