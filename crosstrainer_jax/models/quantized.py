@@ -151,16 +151,9 @@ def _load_kernel(
 ) -> tuple[jax.Array, jax.Array]:
   """A stack of kernels: the abstract `qvalue` [layers, inputs, outputs] and `scale`, filled layer by layer."""
   layers, *shape = qvalue.shape
-  tile = qvalue.shape[1] // scale.shape[1]
   places = tuple(_place(array) for array in (qvalue, scale))
   whole = jax.ShapeDtypeStruct(tuple(shape), jnp.float32, sharding=_of_one_layer(places[0]))
-
-  @functools.partial(jax.jit, donate_argnums=0, out_shardings=places)
-  def write(stacks: tuple[jax.Array, jax.Array], kernel: jax.Array, layer: jax.Array) -> tuple[jax.Array, ...]:
-    packed = quantize(kernel, kind, tile, scale.dtype)
-    pairs = zip(stacks, (packed.qvalue, packed.scale), strict=True)
-    return tuple(jax.lax.dynamic_update_index_in_dim(stack, part, layer, 0) for stack, part in pairs)
-
+  write = _writer(kind, places)
   stacks = tuple(
     jnp.zeros(array.shape, array.dtype, device=place) for array, place in zip((qvalue, scale), places, strict=True)
   )
@@ -170,6 +163,20 @@ def _load_kernel(
     # JAX would run ahead, and hold many layers at once.
     stacks = jax.block_until_ready(write(stacks, read['kernel'].get_value(), jnp.int32(layer)))
   return stacks
+
+
+@functools.cache
+def _writer(kind: str, places: tuple[Any, Any]) -> Any:
+  """What quantises one layer's kernel and writes it into both stacks, in the same memory."""
+
+  @functools.partial(jax.jit, donate_argnums=0, out_shardings=places)
+  def write(stacks: tuple[jax.Array, jax.Array], kernel: jax.Array, layer: jax.Array) -> tuple[jax.Array, jax.Array]:
+    qvalue, scale = stacks
+    packed = quantize(kernel, kind, qvalue.shape[1] // scale.shape[1], scale.dtype)
+    update = jax.lax.dynamic_update_index_in_dim
+    return update(qvalue, packed.qvalue, layer, 0), update(scale, packed.scale, layer, 0)
+
+  return write
 
 
 def _place(array: jax.ShapeDtypeStruct) -> Any:
