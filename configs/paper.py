@@ -27,6 +27,8 @@ def preset() -> ml_collections.ConfigDict:
     'weights': 'meta-llama/Llama-3.1-8B-Instruct', 'revision': '',
     # ours: the longest sequence, as in LLaVA
     'max_position': 2048, 'dtype': 'bfloat16', 'param_dtype': 'bfloat16', 'remat': 'full', 'unroll': False,
+    # QLoRA where memory is short: nf4 or int4 holds the frozen kernels in 4 bits, `quantize_tile` inputs to a scale
+    'quantize': '', 'quantize_tile': 64,
   })  # fmt: skip
   del config.tokenizer
   # ours: the targets. Every linear layer of L but the head, as in LLaVA

@@ -14,6 +14,7 @@ from crosstrainer_jax.discovery.backend import BACKENDS
 from crosstrainer_jax.input.splits import FIT, SETTINGS
 from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.models.lora import LoRAConfig
+from crosstrainer_jax.models.quantized import KINDS
 from crosstrainer_jax.training.sharding import MESH_AXES
 
 Values = Mapping[str, Any]
@@ -26,6 +27,7 @@ CHOICES = {
   'encoder.dtype': ('', 'float32', 'bfloat16'),
   'decoder.dtype': ('float32', 'bfloat16'),
   'decoder.param_dtype': ('float32', 'bfloat16'),
+  'decoder.quantize': ('', *KINDS),
 }
 TRAINED_ROWS = ('end to end without attributes', 'video zeroed')
 
@@ -45,6 +47,7 @@ AT_LEAST_1 = (
   'assess.validation_clips',
   'data.skillsim.train_clips',
   'data.skillsim.test_clips',
+  'decoder.quantize_tile',
   'prompt.k',
   'encoder.batch_size',
   'training.batch_size',
@@ -147,7 +150,10 @@ def decoder(values: Values) -> Iterator[str]:
 
 def adapters(values: Values) -> Iterator[str]:
   """Adapters by their own checks; the weights that they adapt are frozen."""
+  quantize = values.get('decoder.quantize')
   if not values.get('lora.rank'):
+    if quantize:
+      yield f'decoder.quantize is {quantize}: kernels in 4 bits do not train, so lora.rank must be above 0'
     return
   try:
     LoRAConfig(**{name: values[f'lora.{name}'] for name in ('rank', 'alpha', 'dropout', 'targets')})
@@ -155,7 +161,8 @@ def adapters(values: Values) -> Iterator[str]:
     yield str(error)
     return
   frozen = values.get('training.frozen', ())
-  if not any(re.search(pattern, 'decoder/layers/attention/q_proj/kernel') for pattern in frozen):
+  kernel = 'decoder/layers/attention/q_proj/kernel' + ('/qvalue' if quantize else '')
+  if not any(re.search(pattern, kernel) for pattern in frozen):
     yield "lora.rank is above 0, but L trains as well: freeze it, training.frozen=('^decoder/(?!.*lora_)',)"
 
 

@@ -44,7 +44,7 @@ NOT_IMPORTED = {
 }
 
 # Imported where they are needed, with a message that names the extra.
-OPTIONAL = {'matplotlib': 'plot'}
+OPTIONAL = {'matplotlib': 'plot', 'qwix': 'qlora'}
 
 
 def _requirement_names(lines: str) -> set[str]:

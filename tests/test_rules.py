@@ -45,6 +45,25 @@ def test_what_does_not_fit_is_refused(overrides, problem):
 
 
 @pytest.mark.parametrize(
+  ('overrides', 'problem'),
+  [
+    (['decoder.quantize=nf8'], "decoder.quantize is 'nf8': did you mean nf4?"),
+    (['decoder.quantize=nf4', 'lora.rank=0'], 'kernels in 4 bits do not train, so lora.rank must be above 0'),
+    (['decoder.quantize=nf4', 'training.frozen=("kernel$",)'], 'L trains as well: freeze it'),
+    (['decoder.quantize_tile=0'], 'decoder.quantize_tile is 0, not at least 1'),
+  ],
+)
+def test_what_does_not_fit_the_paper_is_refused(overrides, problem):
+  with pytest.raises(settings.SettingsError, match=re.escape(problem)):
+    settings.load_config(f'{CROSS_SPORT}:paper', overrides)
+
+
+def test_a_decoder_in_4_bits_is_taken():
+  for kind in ('nf4', 'int4'):
+    assert settings.load_config(f'{CROSS_SPORT}:paper', [f'--config.decoder.quantize={kind}']).decoder.quantize == kind
+
+
+@pytest.mark.parametrize(
   'overrides',
   [
     ['split.held_out=rock climbing'],
@@ -61,6 +80,6 @@ def test_what_fits_is_taken(overrides):
 
 def test_every_named_setting_exists():
   """A setting that was renamed must not slip out of its rule."""
-  known = set(settings.flatten(settings.load_config(CROSS_SPORT)))
+  known = {name for preset in ('', ':paper') for name in settings.flatten(settings.load_config(CROSS_SPORT + preset))}
   named = {*rules.CHOICES, *rules.FROM_0_TO_1, *rules.AT_LEAST_1, *rules.AT_LEAST_0, *rules.ABOVE_0}
   assert named <= known

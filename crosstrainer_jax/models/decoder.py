@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from crosstrainer_jax.models.lora import LoRAConfig, LoRALinear
+from crosstrainer_jax.models.quantized import KINDS, QuantizedLinear, QuantizedLoRALinear
 from crosstrainer_jax.models.rotary import RopeScaling, rotary_angles, rotary_frequencies, rotate
 
 # `heads` and `kv_heads` name a projection's flattened width, heads x head_dim: a rule must split it into whole heads.
@@ -67,6 +68,8 @@ class DecoderConfig:
   dtype: str = 'float32'  # of the computation; norms, rotary angles, softmax and logits are float32 in any case
   param_dtype: str = 'float32'
   lora: LoRAConfig | None = None
+  quantize: str = ''  # nf4 or int4: kernels of the blocks are held in 4 bits, and do not train
+  quantize_tile: int = 64  # so many of a kernel's inputs share a scale
   remat: str = 'none'
   unroll: bool = False  # the scan over layers, written out: faster for a few small layers, slower to compile
 
@@ -83,6 +86,11 @@ class DecoderConfig:
       raise ValueError(f'decoder: dropout must lie in [0, 1), not {self.dropout}')
     if self.lora is not None and self.lora.adapts('lm_head'):
       raise ValueError(f'decoder: lora.targets = {self.lora.targets!r} names the head, which is never adapted')
+    if self.quantize not in ('', *KINDS):
+      raise ValueError(f'decoder: quantize must be empty or one of {", ".join(KINDS)}, not {self.quantize!r}')
+    widths = (self.hidden_size, self.num_heads * self.head_dim, self.intermediate_size)
+    if self.quantize and (self.quantize_tile < 1 or any(width % self.quantize_tile for width in widths)):
+      raise ValueError(f'decoder: quantize_tile = {self.quantize_tile} does not divide the widths {widths}')
     if self.remat not in REMAT_POLICIES:
       raise ValueError(f'decoder: remat must be one of {", ".join(REMAT_POLICIES)}, not {self.remat!r}')
 
@@ -181,7 +189,7 @@ def _linear(
   gain: float = 1.0,
   bias: bool = False,
 ) -> nnx.Linear:
-  """The linear layer `name` of a block, with an adapter where config.lora wants one."""
+  """The linear layer `name` of a block: quantised, and with an adapter, where the config wants it."""
   settings: dict[str, Any] = {
     'use_bias': bias,
     'dtype': jnp.dtype(config.dtype),
@@ -192,9 +200,14 @@ def _linear(
     'dot_general': _dot_general,
     'rngs': rngs,
   }
-  if config.lora is not None and config.lora.adapts(name):
-    return LoRALinear(inputs, outputs, lora=config.lora, **settings)
-  return nnx.Linear(inputs, outputs, **settings)
+  adapted = config.lora is not None and config.lora.adapts(name)
+  kind: type[nnx.Linear] = LoRALinear if adapted else nnx.Linear
+  if adapted:
+    settings['lora'] = config.lora
+  if config.quantize:
+    kind = QuantizedLoRALinear if adapted else QuantizedLinear
+    settings |= {'kind': config.quantize, 'tile': config.quantize_tile}
+  return kind(inputs, outputs, **settings)
 
 
 def _apply(linear: nnx.Linear, x: jax.Array, deterministic: bool) -> jax.Array:
@@ -320,7 +333,7 @@ class Decoder(nnx.Module):
     self.layers = stack(rngs)
     self.final_norm = RMSNorm(config, config.hidden_size)
     if not config.tie_embeddings:
-      head = dataclasses.replace(config, lora=None)
+      head = dataclasses.replace(config, lora=None, quantize='')
       self.lm_head = _linear(head, 'lm_head', config.hidden_size, config.vocab_size, ('embed', 'vocab'), rngs)
 
   def embed(self, tokens: jax.Array) -> jax.Array:

@@ -62,7 +62,8 @@ def decoder_config(fields: dict[str, Any], source: str = 'config.json', **settin
   Args:
     fields: content of a `config.json`.
     source: names the file in messages.
-    settings: of our own: dtype, param_dtype, remat, unroll, lora, and max_position where a shorter one will do.
+    settings: of our own: dtype, param_dtype, remat, unroll, lora, quantize, quantize_tile, and max_position where a
+      shorter one will do.
 
   Raises:
     ValueError: no model of these families, or a field that would change the result and is not supported.

@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 from flax import nnx
 
-from crosstrainer_jax.models import llama_family
+from crosstrainer_jax.models import llama_family, quantized
 from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.weights import convert, hub
@@ -34,6 +34,8 @@ class Pretrained:
   def load(self, like: nnx.State) -> nnx.State:
     """The parameters of the decoder, each at its place; `like` is abstract and has no adapters."""
     sources, ignored = llama_family.sources(self.config), llama_family.ignored(self.config)
+    if self.config.quantize:
+      return quantized.load(Tensors(self.directory), sources, like, self.config.quantize, ignored)
     return convert.load(Tensors(self.directory), sources, like, ignored)
 
 

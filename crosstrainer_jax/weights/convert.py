@@ -65,7 +65,7 @@ def load(
   wanted = flat(like)
   if set(wanted) != set(sources):
     raise AssertionError(f'sources do not fit the module: {sorted(set(wanted) ^ set(sources))}')
-  _check(tensors, sources, wanted, ignored, prefix)
+  check(tensors, sources, wanted, ignored, prefix)
   loaded = {}
   buffer = np.frombuffer(mmap.mmap(-1, PIECE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS), np.uint8)
   for path, variable in wanted.items():
@@ -106,10 +106,14 @@ def _names(source: Source, variable: Any) -> list[str]:
   return source.names(variable.shape[0] if '{}' in source.name else 1)
 
 
-def _check(
-  tensors: Tensors, sources: Mapping[str, Source], wanted: Mapping[str, Any], ignored: Sequence[str], prefix: str
+def check(
+  tensors: Tensors,
+  sources: Mapping[str, Source],
+  wanted: Mapping[str, Any],
+  ignored: Sequence[str] = (),
+  prefix: str = '',
 ) -> None:
-  """Raises ValueError with everything that does not fit."""
+  """Raises ValueError with everything that does not fit; arguments as in `load`, `wanted` the parameters by path."""
   needed: list[tuple[str, str, tuple[int, ...], Source]] = []
   for path, variable in wanted.items():
     source = sources[path]
