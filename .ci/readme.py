@@ -35,6 +35,7 @@ RULES = (
   (r'(configs/cross_sport\.py:held_out=\w+,seed=\d+)$', rf'\1,smoke {NO_RIVALS}', 'the full run takes minutes'),
   (r'^(\S+ configs/(own_videos)\.py:(\S+))$', rf'\1 --workdir=runs/\2-\3 {FEW_PASSES}', 'fewer passes will do'),
   (r'(--logdir runs/cross_sport)/', r'\1-smoke/', 'where the main job has become :smoke'),
+  (r'(-m crosstrainer_jax\.export runs/cross_sport)', r'\1-smoke', 'where the main job has become :smoke'),
   (r'(-m crosstrainer_jax\.sweep (?!.*--dry-run).*)$', r'\1 --dry-run', 'a sweep takes hours'),
 )  # fmt: skip
 TRAINS = re.compile(r'launch_tpu\.sh|run_tests\.sh|\.ci/run|crosstrainer_jax\.(train|sweep|pretrain)')

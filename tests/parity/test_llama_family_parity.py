@@ -54,6 +54,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
   'qwen3 tied, biases': ('Qwen3', {'head_dim': 16, 'tie_word_embeddings': True, 'attention_bias': True}),
 }
 EVERY = pytest.mark.parametrize('name', VARIANTS)
+# One of each family, for what takes longer.
+FAMILIES = pytest.mark.parametrize('name', ['llama2', 'llama3.2 tied, own head_dim', 'mistral', 'qwen2.5', 'qwen3'])
 
 
 @pytest.fixture(scope='session')
@@ -219,7 +221,7 @@ def test_padded_prompts(reference: Callable) -> None:
   assert difference(np.asarray(decoder.logits(hidden))[mask], expected[mask]) <= TOLERANCE
 
 
-@EVERY
+@FAMILIES
 def test_gradients(name: str, reference: Callable, record_property: Callable) -> None:
   model, directory = reference(name)
   decoder = load(directory)
@@ -250,7 +252,7 @@ def test_gradients(name: str, reference: Callable, record_property: Callable) ->
   assert found <= TOLERANCE
 
 
-@EVERY
+@FAMILIES
 def test_greedy_text(name: str, reference: Callable) -> None:
   """64 tokens, from prompts of unequal length, given as tokens there and as embeddings here."""
   model, directory = reference(name)
