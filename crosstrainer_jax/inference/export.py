@@ -71,7 +71,7 @@ class Export:
   def __init__(self, trained: Trained, dtype: str = '', clips: int = 0):
     if dtype not in ('', *DTYPES):
       raise ValueError(f'--dtype {dtype}: one of {", ".join(DTYPES)}')
-    self._trained = trained
+    self.trained = trained
     self._dtype = dtype or _dtype_of(trained)
     self._source: ClipSource | None = None
     self._clips: list[int] = []
@@ -87,19 +87,19 @@ class Export:
   @functools.cached_property
   def model(self) -> tuple[stages.Blueprint, nnx.State]:
     """Read when it is first asked for."""
-    return self._trained.load()
+    return self.trained.load()
 
   @functools.cached_property
   def _shapes(self) -> nnx.State:
-    return self._trained.shapes
+    return self.trained.shapes
 
   @functools.cached_property
   def _decoder(self) -> DecoderConfig:
-    return self._trained.decoder
+    return self.trained.decoder
 
   def parts(self) -> list[Part]:
     """What will be written, in that order."""
-    trained = self._trained
+    trained = self.trained
     made = [self._language_model(), *self._adapter(), self._mapper(), *self._probe(), *self._encoder()]
     texts = {
       'encoder.json': ('which f_v the features are of', self._encoder_facts()),
@@ -144,7 +144,9 @@ class Export:
   # --- L
 
   def _language_model(self) -> Part:
-    tokenizer = [path for path in sorted((self._trained.workdir / 'tokenizer').iterdir()) if path.name != GENERATION]
+    tokenizer = [path for path in sorted((self.trained.workdir / 'tokenizer').iterdir()) if path.name != GENERATION]
+    # Where this L is none of theirs, that is said before anything is written.
+    described = {'config.json': as_json(self._config()), GENERATION: as_json(self._generation())}
     sources = llama_family.sources(self._decoder)
     shapes = convert.flat(self._shapes['decoder'])
     sizes = sum(int(np.prod(shapes[path].shape)) for path in sources) * np.dtype(jnp.dtype(self._dtype)).itemsize
@@ -153,8 +155,8 @@ class Export:
       folder.mkdir()
       for path in tokenizer:
         shutil.copy(path, folder / path.name)
-      for name, facts in ('config.json', self._config()), (GENERATION, self._generation()):
-        (folder / name).write_text(as_json(facts), encoding='utf-8')
+      for name, text in described.items():
+        (folder / name).write_text(text, encoding='utf-8')
       count = sum(len(source.names(self._decoder.num_layers)) for source in sources.values())
       decoder = self.model[1]['decoder']
       progress = Progress('writing L', count, unit='tensor')
@@ -173,7 +175,7 @@ class Export:
       progress.update()
 
   def _config(self) -> dict[str, Any]:
-    trained, text = self._trained, self._trained.text
+    trained, text = self.trained, self.trained.text
     if trained.base is None:
       fields = llama_family.hugging_face_config(self._decoder)
       fields |= {'bos_token_id': text.words.bos_token_id, 'eos_token_id': text.words.eos_token_id}
@@ -185,7 +187,7 @@ class Export:
 
   def _generation(self) -> dict[str, Any]:
     """How this model writes: greedily, without what is no word, to the end of the answer."""
-    text = self._trained.text
+    text = self.trained.text
     fields = {'do_sample': False, 'eos_token_id': list(text.ends), 'pad_token_id': text.pad_id}
     if text.words.bos_token_id is not None:
       fields['bos_token_id'] = text.words.bos_token_id
@@ -195,7 +197,7 @@ class Export:
 
   def _adapter(self) -> list[Part]:
     """The adapter, where it and weights that stayed as they were are the whole of L."""
-    trained, base = self._trained, self._trained.base
+    trained, base = self.trained, self.trained.base
     if base is None or self._decoder.lora is None:
       return []
     if nnx.split_state(self._trains('decoder'), nnx.LoRAParam, ...)[1]:
@@ -229,7 +231,7 @@ class Export:
     return Part('mapper.safetensors', f'f_m, from features to tokens of L: {steps}', size, write)
 
   def _probe(self) -> list[Part]:
-    probe = self._trained.probe
+    probe = self.trained.probe
     if probe is None:
       return []
     tensors = {'weight': np.asarray(probe.kernel).T, 'bias': np.asarray(probe.bias)}
@@ -239,7 +241,7 @@ class Export:
 
   def _encoder(self) -> list[Part]:
     """f_v, where nobody else has it: it trained too, or comes from this project."""
-    trained, eyes = self._trained, self._trained.config.encoder
+    trained, eyes = self.trained, self.trained.config.encoder
     what = 'f_v, for `crosstrainer_jax`'
     if self._trains('encoder'):
       size = 4 * sum(int(np.prod(leaf.shape)) for leaf in convert.flat(self._shapes['encoder']).values())
@@ -256,11 +258,11 @@ class Export:
 
   def _trains(self, part: str) -> nnx.State:
     """The parameters of a part that training has changed."""
-    trained = stages.divide(self._shapes, self._trained.config.training.frozen)[0]
+    trained = stages.divide(self._shapes, self.trained.config.training.frozen)[0]
     return nnx.State({part: trained[part]} if part in trained else {})
 
   def _encoder_facts(self) -> dict[str, Any]:
-    encoder, eyes = self._trained.encoder, self._trained.config.encoder
+    encoder, eyes = self.trained.encoder, self.trained.config.encoder
     held = [part.name for part in self._encoder()]
     return {
       'name': encoder.name,
@@ -280,22 +282,22 @@ class Export:
   # --- To check a deployment with
 
   def _reference_clips(self, source: ClipSource) -> list[Part]:
-    card, count = self._trained.card, len(self._clips)
+    card, count = self.trained.card, len(self._clips)
     tokens = count * card.views * card.seconds
-    limits = self._trained.config.eval
+    limits = self.trained.config.eval
 
     @functools.cache
     def seen() -> reference_clips.Seen:
-      return reference_clips.look(self._trained, self.model[1], source, self._clips)
+      return reference_clips.look(self.trained, self.model[1], source, self._clips)
 
     def answers(path: Path) -> None:
-      reference_clips.write_answers(path, self._trained, *self.model, seen())
+      reference_clips.write_answers(path, self.trained, *self.model, seen())
 
     return [
       Part(
         reference_clips.CLIPS,
         f'features of {count} test clips',
-        tokens * (2 * self._trained.encoder.config.feature_dim + 1),
+        tokens * (2 * self.trained.encoder.config.feature_dim + 1),
         lambda path: seen().write(path),
       ),
       Part(

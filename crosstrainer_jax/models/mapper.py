@@ -84,7 +84,7 @@ class Mapper(nnx.Module):
 
 def sources(whitened: bool) -> dict[str, Source]:
   """The name of each parameter of a `Mapper` in a file of PyTorch's layout."""
-  found = {}
+  found: dict[str, Source] = {}
   for name in ('fc1', 'fc2'):
     found |= {f'{name}/kernel': Source(f'{name}.weight', LINEAR), f'{name}/bias': Source(f'{name}.bias')}
   if whitened:

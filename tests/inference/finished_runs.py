@@ -1,10 +1,6 @@
 """Finished runs without training: weights are random and wide, so that texts differ from clip to clip."""
 
-import importlib.util
-import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -14,38 +10,19 @@ from flax import nnx
 
 from crosstrainer_jax import settings
 from crosstrainer_jax.inference.trained import Card
-from crosstrainer_jax.input.tokenizer import load_tokenizer
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
-from crosstrainer_jax.models.llama_family import hugging_face_config, sources
 from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training import checkpoints
-from crosstrainer_jax.weights import convert
-from crosstrainer_jax.weights.files import write_shards
-
-SIZES = {
-  'hidden_size': 32, 'intermediate_size': 48, 'num_layers': 2, 'num_heads': 4, 'num_kv_heads': 2, 'head_dim': 8,
-  'max_position': 640, 'tie_embeddings': False,
-}  # fmt: skip
-
-
-def _tokenizers() -> ModuleType:
-  path = Path(__file__).parents[1] / 'input' / 'hub_tokenizers.py'
-  spec = importlib.util.spec_from_file_location('hub_tokenizers', path)
-  assert spec is not None
-  assert spec.loader is not None
-  module = importlib.util.module_from_spec(spec)
-  sys.modules.setdefault(spec.name, module)
-  spec.loader.exec_module(module)
-  return module
+from tests.input import hub_tokenizers
+from tests.models import hub_directories
 
 
 def wide(state: nnx.State, seed: int) -> nnx.State:
-  """The state with matrices drawn anew, of standard deviation 0.2, and norms around 1."""
+  """The state with matrices drawn anew, of standard deviation 0.2, and norms around 1; whitening stays."""
   random = np.random.default_rng(seed)
 
   def draw(path: Any, leaf: jax.Array) -> jax.Array:
     name = jax.tree_util.keystr(path)
-    if 'whitening' in name or not leaf.ndim:
+    if 'whitening' in name:
       return leaf
     drawn = random.normal(1.0 if 'scale' in name else 0.0, 0.2, leaf.shape).astype(np.float32)
     return jax.device_put(drawn.astype(leaf.dtype), leaf.sharding)
@@ -53,16 +30,11 @@ def wide(state: nnx.State, seed: int) -> nnx.State:
   return jax.tree_util.tree_map_with_path(draw, state)
 
 
-def write_base(directory: Path, kind: str, **changes: Any) -> Path:
-  """A decoder in the hub's form, with the tokenizer `kind` of hub_tokenizers.py; `changes` are of its config."""
-  _tokenizers().write(directory, kind)
-  rows = -(-len(load_tokenizer(directory)) // 64) * 64
-  config = DecoderConfig(vocab_size=rows, **{**SIZES, **changes})
-  fields = hugging_face_config(config) | {'torch_dtype': config.param_dtype, 'eos_token_id': None, 'bos_token_id': None}
-  (directory / 'config.json').write_text(json.dumps(fields))
-  state = wide(nnx.state(nnx.jit(lambda: Decoder(config, nnx.Rngs(0)))(), nnx.Param), 1)
-  write_shards(directory, convert.tensors(state, sources(config)), 20_000)
-  return directory
+def write_base(directory: Path, kind: str, dtype: Any = np.float32, **fields: Any) -> Path:
+  """A decoder in the hub's form, with the tokenizer `kind` of hub_tokenizers; `fields` of its config.json."""
+  hub_tokenizers.write(directory, kind)
+  named = {'max_position_embeddings': 640, 'torch_dtype': np.dtype(dtype).name}
+  return hub_directories.write_llama(directory, dtype, **{**named, **fields})
 
 
 def config_on(base: Path, *overrides: str) -> ml_collections.ConfigDict:
@@ -90,8 +62,7 @@ def config_on(base: Path, *overrides: str) -> ml_collections.ConfigDict:
 def finish(config: ml_collections.ConfigDict, workdir: Path, dataset: Path) -> Path:
   """A workdir as training leaves it, but that nothing was learned."""
   run = open_run(config, workdir, dataset)
-  trained, _ = run.blueprint.split(run.initial)
-  checkpoints.save_params(workdir / 'stage2' / 'params', wide(trained, 2))
+  checkpoints.save_params(workdir / 'stage2' / 'params', wide(run.blueprint.split(run.initial)[0], 2))
   (workdir / 'stage2' / 'done.json').write_text('{"updates": 0}')
   Card(
     'skillsim', sorted({run.clips[i].sport for i in run.split.train}), simulated=True, views=run.views,

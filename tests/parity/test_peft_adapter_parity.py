@@ -16,7 +16,11 @@ from crosstrainer_jax.models.llama_family import ignored, read_config, sources
 from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.tensors import Tensors
 
-pytestmark = pytest.mark.parity
+# peft asks transformers for `is_gradient_checkpointing` by its old name.
+pytestmark = [
+  pytest.mark.parity,
+  pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing` is deprecated:FutureWarning'),
+]
 torch = pytest.importorskip('torch')
 transformers = pytest.importorskip('transformers')
 peft = pytest.importorskip('peft')

@@ -1,0 +1,270 @@
+"""What is in the folder of an export: all that another program needs, whole, and equal to what the run holds."""
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+
+import ml_collections
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file
+
+from crosstrainer_jax.inference import export
+from crosstrainer_jax.inference.export import Export
+from crosstrainer_jax.inference.trained import read_trained
+from crosstrainer_jax.input import examples, prompts
+from crosstrainer_jax.input.tokenizer import load_tokenizer
+from crosstrainer_jax.models import encoders, peft_adapter
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.llama_family import ignored, read_config, sources
+from crosstrainer_jax.models.mapper import Mapper
+from crosstrainer_jax.weights import convert
+from crosstrainer_jax.weights.tensors import Tensors
+from tests.inference import finished_runs
+
+
+@pytest.fixture(scope='module')
+def made(small_run):
+  return Export(read_trained(small_run), clips=2)
+
+
+@pytest.fixture(scope='module')
+def folder(made, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('exported') / 'deep' / 'model'
+  made.write(folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def adapted(small_data, tmp_path_factory):
+  """(run, export) with LoRA on a pretrained decoder in bfloat16."""
+  root = tmp_path_factory.mktemp('adapted')
+  base = finished_runs.write_base(root / 'base', 'llama3', 'bfloat16')
+  (base / 'README.md').write_text('---\nlicense: llama3.1\n---\n')
+  finished_runs.finish(finished_runs.config_on(base), root / 'run', small_data)
+  made = Export(read_trained(root / 'run'))
+  made.write(root / 'model')
+  return made, root
+
+
+def read(path):
+  return json.loads(path.read_text())
+
+
+def decoder_of(directory, dtype='float32'):
+  config = read_config(directory, dtype='float32', param_dtype=dtype)
+  abstract = nnx.state(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))), nnx.Param)
+  return config, convert.load(Tensors(directory), sources(config), abstract, ignored(config))
+
+
+def test_everything_is_there(made, folder):
+  assert {path.name for path in folder.iterdir()} == {
+    'README.md', 'clips.safetensors', 'encoder.json', 'encoder.safetensors', 'expected.json', 'language_model',
+    'licences.md', 'mapper.safetensors', 'preprocessing.json', 'probe.safetensors', 'prompts.json',
+  }  # fmt: skip
+  assert {part.name.rstrip('/') for part in made.parts()} == {path.name for path in folder.iterdir()}
+  readable = {path.stat().st_mode & 0o777 for path in folder.rglob('*') if path.is_file()}
+  assert len(readable) == 1
+
+
+def test_sizes_are_told_beforehand(made, folder):
+  for part in made.parts():
+    path = folder / part.name
+    size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
+    assert 0.4 * size <= part.size + 1000 <= 2.5 * size + 3000, part.name
+
+
+def test_the_language_model_comes_back(made, folder):
+  """Written from a config of our own, and read as any directory of the hub is."""
+  trained, directory = made.trained, folder / 'language_model'
+  config, loaded = decoder_of(directory)
+  same = ('vocab_size', 'hidden_size', 'num_layers', 'head_dim', 'rope_theta', 'rms_norm_eps', 'tie_embeddings')
+  assert all(getattr(config, name) == getattr(trained.decoder, name) for name in same)
+  ours = convert.flat(made.model[1]['decoder'])
+  for path, leaf in convert.flat(loaded).items():
+    np.testing.assert_array_equal(leaf[...], ours[path][...], path)
+  words = load_tokenizer(directory)
+  text = 'Give feedback, </s> or not.'
+  assert words.encode(text, add_special_tokens=False) == trained.text.words.encode(text, add_special_tokens=False)
+  generation = read(directory / 'generation_config.json')
+  assert generation['do_sample'] is False
+  assert generation['eos_token_id'] == list(trained.text.ends)
+  assert generation['suppress_tokens'] == list(trained.text.banned)
+  assert len(words) in generation['suppress_tokens']
+
+
+def test_the_mapper_in_the_layout_of_torch(made, folder):
+  """fc2(gelu(fc1((x − mean) @ matrix))) with weights [outputs, inputs]."""
+  tensors, params = load_file(folder / 'mapper.safetensors'), made.model[1]['mapper']
+  hidden, features = tensors['fc1.weight'].shape
+  mapper = nnx.eval_shape(lambda: Mapper(features, hidden, rngs=nnx.Rngs(0), whitened=True))
+  nnx.update(mapper, params)
+  x = np.random.default_rng(0).normal(size=(5, features)).astype(np.float32)
+  y = (x - tensors['whitening.mean']) @ tensors['whitening.matrix']
+  y = y @ tensors['fc1.weight'].T + tensors['fc1.bias']
+  erf = np.vectorize(math.erf)
+  y = y * 0.5 * (1 + erf(y / np.sqrt(2)))
+  y = y @ tensors['fc2.weight'].T + tensors['fc2.bias']
+  np.testing.assert_allclose(mapper(x), y, rtol=1e-4, atol=1e-4)
+  assert tensors['whitening.mean'].any()
+
+
+def test_the_probe_in_the_layout_of_torch(made, folder):
+  tensors, probe = load_file(folder / 'probe.safetensors'), made.trained.probe
+  v = np.random.default_rng(0).normal(size=(3, tensors['weight'].shape[1])).astype(np.float32)
+  np.testing.assert_allclose(v @ tensors['weight'].T + tensors['bias'], probe.logits(v), rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_that_is_shipped_comes_along(made, folder):
+  facts = read(folder / 'encoder.json')
+  encoder = encoders.load(folder / facts['file'])
+  assert encoder.fingerprint == facts['fingerprint'] == made.trained.card.encoder
+  assert (facts['frames_per_second'], facts['feature_dim'], facts['image_size']) == (4, 256, 64)
+  assert not facts['trained_with_the_rest']
+  assert facts['config']['keypoints'] == encoder.config.keypoints
+  preprocessing = read(folder / 'preprocessing.json')
+  assert (preprocessing['frames'], preprocessing['window_seconds'], preprocessing['fit']) == (16, 4.0, 'letterbox')
+
+
+@pytest.mark.parametrize('which', ['compact', 'adapted'])
+def test_prompts_can_be_made_from_the_facts(which, made, folder, adapted):
+  """As examples/assess_with_torch.py does: ids around, texts before and after the video."""
+  made, folder = (made, folder) if which == 'compact' else (adapted[0], adapted[1] / 'model')
+  text, facts = made.trained.text, read(folder / 'prompts.json')
+  video = [facts['placeholder_id']] * (facts['views'] * facts['seconds'])
+  filled = {'sport': 'golf', 'k': facts['k'], 'attributes': 'balance, timing'}
+  for task in (examples.ATTRIBUTES, examples.FEEDBACK):
+    before, after = (
+      text.words.encode(part, add_special_tokens=False, split_special_tokens=True)
+      for part in facts['prompts'][task].format(**filled).split(facts['video'])
+    )
+    ids = [*facts['before_ids'], *before, *video, *after, *facts['after_ids']]
+    assert ids == text.prompt(task, 'golf', ['balance', 'timing'])
+  assert facts['end_ids'] == list(text.ends)
+  assert facts['max_attribute_tokens'] == made.trained.config.eval.max_attribute_tokens
+  assert facts['confidence']['threshold'] == made.trained.card.threshold
+
+
+def test_lists_are_read_by_the_rules_that_are_written():
+  """What the example does with `lists` is what `parse_attributes` does, and one join makes text of it again."""
+  rules, random = prompts.list_rules(), np.random.default_rng(0)
+  pieces = [
+    'Balance', ' knee bend', ',', ', ', ';', '\n', '1. ', ' 2) ', '(3) ', '- ', '* ', 'and ', 'None', 'no faults', '.',
+    '"', '<video>', '</s>', '，', ' nil', 'n/a', '!', ' ', '\t', 'İ', "'", '::', '- 1. ', 'and and ',
+  ]  # fmt: skip
+
+  def parse(text):
+    names = []
+    for name in re.split(rules['separators'], re.sub(r'[<>]', ' ', text).lower()):
+      name, before = ' '.join(name.split()), None
+      while name != before:
+        before, name = name, re.sub(rules['bullets'], '', name).strip(rules['edges']).removeprefix('and ')
+      names += [name] if name and name not in rules['nothing'] else []
+    return list(dict.fromkeys(names))
+
+  for _ in range(3000):
+    text = ''.join(random.choice(pieces, random.integers(0, 12)))
+    named = prompts.parse_attributes(text)
+    assert parse(text) == named, text
+    assert (', '.join(named) or rules['empty']) == prompts.serialize_attributes(named), text
+
+
+def test_an_adapter_is_merged_and_comes_along(adapted):
+  made, root = adapted
+  directory = root / 'model' / 'language_model'
+  fields, before = read(directory / 'config.json'), read(root / 'base' / 'config.json')
+  assert fields == before
+  assert fields['torch_dtype'] == 'bfloat16'
+  assert {tensor.dtype.name for tensor in Tensors(directory).values()} == {'bfloat16'}
+  config, params = made.trained.decoder, made.model[1]['decoder']
+  _, loaded = decoder_of(directory, 'bfloat16')
+  ours, there = convert.flat(params), convert.flat(loaded)
+  for path, leaf in there.items():
+    value, place = np.asarray(ours[path][...], np.float32), path.removesuffix('/kernel')
+    if f'{place}/lora_a' in ours:
+      a, b = (np.asarray(ours[f'{place}/{name}'][...]) for name in ('lora_a', 'lora_b'))
+      value = value + config.lora.scale * a @ b
+      assert np.abs(np.asarray(ours[path][...], np.float32) - value).max() > 0.1
+    np.testing.assert_allclose(np.asarray(leaf[...], np.float32), value, rtol=2**-8, atol=1e-5)
+  lora = peft_adapter.read_config(root / 'model' / 'adapter')
+  assert (lora.rank, lora.scale) == (4, config.lora.scale)
+  like = nnx.split_state(params, nnx.LoRAParam, ...)[0]
+  for path, leaf in convert.flat(peft_adapter.load(root / 'model' / 'adapter', config, like)).items():
+    np.testing.assert_array_equal(leaf[...], ours[path][...])
+
+
+def test_what_is_said_of_a_pretrained_base(adapted):
+  _, root = adapted
+  assert '| L: base | llama3.1 |' in (root / 'model' / 'licences.md').read_text()
+  card = (root / 'model' / 'README.md').read_text()
+  assert 'license: unknown' in card
+  assert 'from `base`, with LoRA of rank 4' in card
+  assert str(root) not in card
+  assert not (root / 'model' / 'probe.safetensors').exists()
+  assert read(root / 'model' / 'prompts.json')['levels'] is None
+
+
+def test_an_adapter_of_a_base_that_trained_too_is_only_merged(adapted):
+  made, root = adapted
+  config = ml_collections.ConfigDict(read(root / 'run' / 'config.json'))
+  for frozen, expected in ((('^decoder/(?!.*lora_)',), True), ((), False), (('^decoder/layers/mlp',), False)):
+    config.training.frozen = frozen
+    names = {part.name for part in Export(read_trained(root / 'run', config)).parts()}
+    assert ('adapter/' in names) == expected
+    assert 'language_model/' in names
+
+
+def test_another_type_is_written_and_said(adapted, tmp_path):
+  made, root = adapted
+  wide = Export(read_trained(root / 'run'), dtype='float32')
+  wide.write(tmp_path / 'wide')
+  directory = tmp_path / 'wide' / 'language_model'
+  assert {tensor.dtype.name for tensor in Tensors(directory).values()} == {'float32'}
+  assert read(directory / 'config.json')['torch_dtype'] == 'float32'
+  with pytest.raises(ValueError, match='--dtype int8: one of float32, bfloat16, float16'):
+    Export(read_trained(root / 'run'), dtype='int8')
+
+
+def test_an_encoder_that_trained_is_written_as_it_became(small_run, small_data, tmp_path):
+  config = ml_collections.ConfigDict(read(small_run / 'config.json'))
+  config.encoder.source = 'frames'
+  config.encoder.batch_size = 8
+  config.training.frozen = ()
+  workdir = finished_runs.finish(config, tmp_path / 'run', small_data)
+  made = Export(read_trained(workdir), clips=1)
+  made.write(tmp_path / 'model')
+  facts = read(tmp_path / 'model' / 'encoder.json')
+  assert facts['trained_with_the_rest']
+  encoder, ours = encoders.load(tmp_path / 'model' / facts['file']), convert.flat(made.model[1]['encoder'])
+  assert encoder.fingerprint != facts['fingerprint']
+  for path, leaf in convert.flat(encoder.params).items():
+    np.testing.assert_array_equal(leaf[...], ours[path][...], path)
+  assert (tmp_path / 'model' / 'expected.json').is_file()
+
+
+def test_clips_need_the_dataset(small_run, tmp_path):
+  copy = tmp_path / 'run'
+  shutil.copytree(small_run, copy, ignore=shutil.ignore_patterns('rows', 'folds', 'tensorboard', 'checkpoints'))
+  path = copy / 'environment.json'
+  path.write_text(json.dumps(read(path) | {'dataset': '/nowhere'}))
+  with pytest.raises(ValueError, match='--clips 3: the dataset .* is no longer at /nowhere'):
+    Export(read_trained(copy), clips=3)
+  parts = Export(read_trained(copy)).parts()
+  assert 'clips.safetensors' not in {part.name for part in parts}
+
+
+def test_too_little_room_is_said_first(made, tmp_path, monkeypatch):
+  monkeypatch.setattr(export.shutil, 'disk_usage', lambda _: type('Usage', (), {'free': 10}))
+  with pytest.raises(OSError, match='are to be written, but only 0.0 GB are free'):
+    made.write(tmp_path / 'model')
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_family_that_nobody_has_is_refused_before_anything_is_written(made, tmp_path, monkeypatch):
+  odd = dataclasses.replace(made._decoder, o_bias=True)
+  monkeypatch.setitem(made.__dict__, '_decoder', odd)
+  with pytest.raises(ValueError, match='no family of llama, mistral, qwen2, qwen3 has'):
+    made.parts()
