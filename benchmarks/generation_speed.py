@@ -152,8 +152,22 @@ def rows(batch: int, dtype: str, speeds: dict[str, list[Speed]], agreement: dict
       one, other = ([getattr(speed, field) for speed in speeds[side]] for side in ('ours', name))
       cells += [f'{statistics.median(one):.0f}', f'{statistics.median(other):.0f}']
       cells.append(spread([a / b for a, b in zip(one, other, strict=True)], 2))
-    lines.append(f'| {" | ".join(cells)} | {100 * agreement[name]:.0f} % |')
+    lines.append(f'| {" | ".join(cells)} | {os.getloadavg()[0]:.1f} | {100 * agreement[name]:.0f} % |')
   return lines
+
+
+def title(options: argparse.Namespace, count: int, device: str) -> str:
+  """What stands over the rows of the table."""
+  return f"""
+{count / 1e6:.1f} M parameters, prompts of {options.prompt} tokens, {options.new} written, greedy; \
+n = {options.alternations} alternations, seed {options.seed}.
+{os.cpu_count()} CPU cores ({platform.machine()}), load {os.getloadavg()[0]:.1f} at the start; \
+ours: jax {jax.__version__} on {jax.devices()[0].device_kind}; theirs: {device}\
+{', static cache compiled' if options.compile else ''}.
+Tokens per second, medians; ratios are ours / theirs, median [least, most].
+
+| batch | dtype | their cache | prefill, ours | theirs | ratio | decode, ours | theirs | ratio | load | same tokens |
+|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def main() -> None:
@@ -161,7 +175,7 @@ def main() -> None:
   parser.add_argument('--batch', type=int, nargs='+', default=[1, 16], help='prompts at once')
   parser.add_argument('--dtype', nargs='+', default=['float32'], choices=['float32', 'bfloat16'])
   parser.add_argument('--prompt', type=int, default=64, help='tokens of a prompt')
-  parser.add_argument('--new', type=int, default=17, help='tokens that are written, at least 2')
+  parser.add_argument('--new', type=int, default=13, help='tokens that are written, at least 2')
   parser.add_argument('--alternations', type=int, default=3)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--compile', action='store_true', help='lets PyTorch compile the static cache (minutes)')
@@ -173,28 +187,20 @@ def main() -> None:
     options.prompt, options.new, options.alternations, options.batch, options.dtype = 16, 64, 2, [3], ['float32']
   sizes = SIZES | SMALL if options.small else SIZES
   prompts = np.random.default_rng(options.seed).integers(0, sizes['vocab_size'], (max(options.batch), options.prompt))
-  lines, differ, device = [], False, ''
+  differ, titled = False, False
   with tempfile.TemporaryDirectory() as directory:
     count = write_model(Path(directory), sizes, options.seed)
     for dtype in options.dtype:
       references, device = theirs(Path(directory), dtype, options.compile)
       runs = {'ours': ours(Path(directory), dtype), **references}
+      if not titled:
+        print(title(options, count, device))
+        titled = True
       for batch in options.batch:
         speeds, texts = measure(runs, prompts[:batch], options.new, options.alternations)
         agreement = {name: float((text == texts['ours']).mean()) for name, text in texts.items()}
         differ |= dtype == 'float32' and min(agreement.values()) < 1
-        lines += rows(batch, dtype, speeds, agreement)
-  load = ', '.join(f'{value:.1f}' for value in os.getloadavg())
-  print(f"""
-{count / 1e6:.1f} M parameters, prompts of {options.prompt} tokens, {options.new} written, greedy; \
-n = {options.alternations} alternations, seed {options.seed}.
-{os.cpu_count()} CPU cores ({platform.machine()}), load {load}; ours: jax {jax.__version__} on \
-{jax.devices()[0].device_kind}; theirs: {device}{', static cache compiled' if options.compile else ''}.
-Tokens per second, medians; ratios are ours / theirs, median [least, most].
-
-| batch | dtype | their cache | prefill, ours | theirs | ratio | decode, ours | theirs | ratio | same tokens |
-|---|---|---|---|---|---|---|---|---|---|
-""" + '\n'.join(lines))  # fmt: skip
+        print('\n'.join(rows(batch, dtype, speeds, agreement)), flush=True)
   if differ:
     sys.exit('the texts differ in float32')
 

@@ -33,7 +33,7 @@ from crosstrainer_jax.training import sharding, stages
 
 SPORTS = ('soccer', 'basketball', 'rock climbing', 'fitness')
 SIZES = {
-  'hidden_size': 640, 'intermediate_size': 1792, 'num_layers': 10, 'num_heads': 10, 'num_kv_heads': 5, 'head_dim': 64,
+  'hidden_size': 512, 'intermediate_size': 1536, 'num_layers': 10, 'num_heads': 8, 'num_kv_heads': 4, 'head_dim': 64,
   'max_position': 1024, 'tie_embeddings': False, 'unroll': False,
 }  # fmt: skip
 SMALL = {'hidden_size': 32, 'intermediate_size': 48, 'num_layers': 2, 'num_heads': 2, 'num_kv_heads': 1, 'head_dim': 16}
@@ -129,6 +129,19 @@ def measure(clips: Clips, lengths: tuple[int, int], alternations: int) -> tuple[
   return apart, together, expected
 
 
+def title(options: argparse.Namespace, parameters: int) -> str:
+  """What stands over the rows of the table."""
+  return f"""
+{parameters / 1e6:.1f} M parameters, {options.batch} clips of {options.views} x {options.seconds} video tokens; \
+n = {options.alternations} alternations, seed {options.seed}.
+{os.cpu_count()} CPU cores ({platform.machine()}), load {os.getloadavg()[0]:.1f} at the start; \
+jax {jax.__version__} on {jax.devices()[0].device_kind}.
+Seconds are medians of a batch; ratio is apart / together, median [least, most]; both ways wrote the same texts.
+
+| tokens written | seconds, apart | together | ratio | load | prefill GFLOPs, apart | together | saved |
+|---|---|---|---|---|---|---|---|"""
+
+
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--batch', type=int, default=8, help='clips, all in one batch')
@@ -136,7 +149,7 @@ def main() -> None:
   parser.add_argument('--seconds', type=int, default=10, help='of a clip: video tokens of each view')
   parser.add_argument('--attribute_tokens', type=int, default=24, help='written by F_a')
   parser.add_argument('--feedback_tokens', type=int, default=64, help='written by F_t')
-  parser.add_argument('--alternations', type=int, default=5)
+  parser.add_argument('--alternations', type=int, default=3)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--small', action='store_true', help='a tiny model: a test, not a measurement')
   options = parser.parse_args()
@@ -144,28 +157,19 @@ def main() -> None:
     options.batch, options.seconds, options.attribute_tokens, options.feedback_tokens = 2, 2, 4, 6
     options.alternations = 2
   sizes = SIZES | SMALL if options.small else SIZES
-  lines = []
   with tempfile.TemporaryDirectory() as directory:
     clips = Clips(options.batch, options.views, options.seconds, sizes, options.seed, Path(directory))
-    for lengths in ((options.attribute_tokens, options.feedback_tokens), (1, 1)):
+    print(title(options, clips.parameters), flush=True)
+    for lengths in ((1, 1), (options.attribute_tokens, options.feedback_tokens)):
       apart, together, (listed, _) = measure(clips, lengths, options.alternations)
       flops = clips.prefill_flops(listed)
       ratios = [one / other for one, other in zip(apart, together, strict=True)]
-      lines.append(
+      print(
         f'| {lengths[0]} + {lengths[1]} | {statistics.median(apart):.3f} | {statistics.median(together):.3f} '
-        f'| {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] '
-        f'| {flops[0] / 1e9:.1f} | {flops[1] / 1e9:.1f} | {100 * (1 - flops[1] / flops[0]):.0f} % |'
+        f'| {statistics.median(ratios):.2f} [{min(ratios):.2f}, {max(ratios):.2f}] | {os.getloadavg()[0]:.1f} '
+        f'| {flops[0] / 1e9:.1f} | {flops[1] / 1e9:.1f} | {100 * (1 - flops[1] / flops[0]):.0f} % |',
+        flush=True,
       )
-  load = ', '.join(f'{value:.1f}' for value in os.getloadavg())
-  print(f"""
-{clips.parameters / 1e6:.1f} M parameters, {options.batch} clips of {options.views} x {options.seconds} video tokens; \
-n = {options.alternations} alternations, seed {options.seed}.
-{os.cpu_count()} CPU cores ({platform.machine()}), load {load}; jax {jax.__version__} on {jax.devices()[0].device_kind}.
-Seconds are medians of a batch; ratio is apart / together, median [least, most]; both ways wrote the same texts.
-
-| tokens written | seconds, apart | together | ratio | prefill GFLOPs, apart | together | saved |
-|---|---|---|---|---|---|---|
-""" + '\n'.join(lines))  # fmt: skip
 
 
 if __name__ == '__main__':
