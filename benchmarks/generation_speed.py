@@ -15,6 +15,7 @@ rounding differs, the share of tokens that agree is printed. Exits with 1 when f
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -38,13 +39,13 @@ from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.files import write_shards
 from crosstrainer_jax.weights.tensors import Tensors
 
-SIZES = {
+SIZES: dict[str, Any] = {
   'model_type': 'llama', 'architectures': ['LlamaForCausalLM'], 'vocab_size': 16_384, 'hidden_size': 768,
   'intermediate_size': 2048, 'num_hidden_layers': 12, 'num_attention_heads': 12, 'num_key_value_heads': 4,
   'max_position_embeddings': 2048, 'rms_norm_eps': 1e-5, 'rope_theta': 10000.0, 'tie_word_embeddings': False,
   'bos_token_id': None, 'eos_token_id': None, 'pad_token_id': None,
 }  # fmt: skip
-SMALL = {
+SMALL: dict[str, Any] = {
   'vocab_size': 256, 'hidden_size': 64, 'intermediate_size': 128, 'num_hidden_layers': 2, 'num_attention_heads': 4,
   'num_key_value_heads': 2,
 }  # fmt: skip
@@ -63,7 +64,7 @@ class Speed(NamedTuple):
 def write_model(directory: Path, sizes: dict[str, Any], seed: int) -> int:
   """Writes a random model; returns the number of its parameters."""
   config = llama_family.decoder_config(sizes)
-  state = nnx.state(Decoder(config, nnx.Rngs(seed)), nnx.Param)
+  state: Any = nnx.state(Decoder(config, nnx.Rngs(seed)), nnx.Param)
   # Fresh weights give all tokens about the same probability, so that rounding would choose among them.
   state['lm_head']['kernel'] = state['lm_head']['kernel'].replace(state['lm_head']['kernel'].get_value() * 4.0)
   write_shards(directory, convert.tensors(state, llama_family.sources(config)))
@@ -94,7 +95,8 @@ def theirs(directory: Path, dtype: str, compiled: bool) -> tuple[dict[str, Gener
   transformers.logging.set_verbosity_error()
   transformers.logging.disable_progress_bar()
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
-  model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype)).to(device).eval()
+  model: Any = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype))
+  model = model.to(device).eval()
 
   def run(cache: str, prompts: np.ndarray, new: int) -> np.ndarray:
     tokens = torch.tensor(prompts, device=device)
@@ -106,9 +108,8 @@ def theirs(directory: Path, dtype: str, compiled: bool) -> tuple[dict[str, Gener
     return texts[:, tokens.shape[1] :].cpu().numpy()
 
   name = torch.cuda.get_device_name() if device == 'cuda' else 'cpu'
-  return {
-    cache: lambda prompts, new, cache=cache: run(cache, prompts, new) for cache in ('dynamic', 'static')
-  }, f'torch {torch.__version__}, {torch.get_num_threads()} threads, {name}'
+  runs: dict[str, Generate] = {cache: functools.partial(run, cache) for cache in ('dynamic', 'static')}
+  return runs, f'torch {torch.__version__}, {torch.get_num_threads()} threads, {name}'
 
 
 def timed(run: Generate, prompts: np.ndarray, new: int) -> tuple[float, np.ndarray]:
