@@ -126,7 +126,7 @@ class QuantizedLinear(nnx.Linear):
     axes = kwargs.get('kernel_metadata', {}).get('logical_axes', (None, None))
     self.kernel = QuantizedKernel(self.kernel[...], kind, tile, axes)
 
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, out_sharding: Any = None) -> jax.Array:
     x = x if self.dtype is None else x.astype(self.dtype)
     y = self.kernel(x)
     return y if self.bias is None else y + self.bias[...].astype(y.dtype)
@@ -156,9 +156,9 @@ def load(
   found = convert.flat(convert.load(tensors, {path: sources[path] for path in found}, others, ['.']))
   for path in kernels:
     names = (f'{path}/qvalue', f'{path}/scale')
-    variables = [wanted[name] for name in names]
-    values = _load_kernel(tensors, sources[path], *(variable.get_value() for variable in variables), kind)
-    found |= {name: old.replace(value) for name, old, value in zip(names, variables, values, strict=True)}
+    qvalue, scale = (wanted[name].get_value() for name in names)
+    values = _load_kernel(tensors, sources[path], qvalue, scale, kind)
+    found |= {name: wanted[name].replace(value) for name, value in zip(names, values, strict=True)}
   return nnx.from_flat_state([(path, found['/'.join(map(str, path))]) for path, _ in nnx.to_flat_state(like)])
 
 
@@ -166,18 +166,19 @@ def _load_kernel(
   tensors: Tensors, source: Source, qvalue: jax.ShapeDtypeStruct, scale: jax.ShapeDtypeStruct, kind: str
 ) -> tuple[jax.Array, jax.Array]:
   """A stack of kernels: the abstract `qvalue` and `scale`, each with `layers` as its first axis, filled in turn."""
-  places = tuple(_place(array) for array in (qvalue, scale))
+  places = (_place(qvalue), _place(scale))
   layers, *shape = _whole(qvalue).shape
   kernel = jax.ShapeDtypeStruct(tuple(shape), jnp.float32, sharding=_of_one_layer(places[0]))
   write = _writer(kind, places)
-  stacks = tuple(
-    jnp.zeros(array.shape, array.dtype, device=place) for array, place in zip((qvalue, scale), places, strict=True)
+  stacks = (
+    jnp.zeros(qvalue.shape, qvalue.dtype, device=places[0]),
+    jnp.zeros(scale.shape, scale.dtype, device=places[1]),
   )
   for layer in range(layers):
     one = {'kernel': Source(source.name.format(layer), source.axes)}
     read = convert.load(tensors, one, nnx.State({'kernel': nnx.Param(kernel)}), ['.'])
     # JAX would run ahead, and hold many layers at once.
-    stacks = jax.block_until_ready(write(stacks, read['kernel'].get_value(), jnp.int32(layer)))
+    stacks = jax.block_until_ready(write(stacks, convert.flat(read)['kernel'].get_value(), jnp.int32(layer)))
   return stacks
 
 

@@ -32,7 +32,7 @@ qwix = pytest.importorskip('qwix')
 
 KINDS = ('nf4', 'int4')
 LORA = LoRAConfig(rank=4, alpha=8.0, dropout=0.0)
-SMALL = DecoderConfig(vocab_size=40, hidden_size=64, intermediate_size=128, num_layers=3, num_heads=4, num_kv_heads=2,
+SMALL = DecoderConfig(vocab_size=40, hidden_size=64, intermediate_size=128, num_layers=2, num_heads=4, num_kv_heads=2,
                       head_dim=16, lora=LORA)  # fmt: skip
 LLAMA_8B = DecoderConfig(
   vocab_size=128_256, hidden_size=4096, intermediate_size=14_336, num_layers=32, num_heads=32, num_kv_heads=8,
@@ -79,11 +79,16 @@ def reference(kernel, kind, tile):
   return packed, qwix.dequantize(packed)
 
 
+@nnx.jit
+def whole_kernel(kernel):
+  return kernel.dequantized()
+
+
 def dequantised(decoder):
   """The decoder of `make()`, with the kernels that those of `decoder` stand for."""
   whole = nnx.clone(make())
   for (part, name), (other, _) in zip(places(decoder), places(whole), strict=True):
-    getattr(other, name).kernel[...] = nnx.jit(lambda kernel: kernel.dequantized())(getattr(part, name).kernel)
+    getattr(other, name).kernel[...] = whole_kernel(getattr(part, name).kernel)
   return whole
 
 
@@ -159,17 +164,18 @@ def test_it_is_the_decoder_with_the_dequantised_kernels(kind):
 
 
 def test_it_is_near_the_whole_decoder():
-  """Error of the hidden states, relative: nf4 0.11, int4 0.13; random kernels, which are the hardest."""
+  """Error of the hidden states, relative: nf4 0.092, int4 0.100; random kernels in tiles of 32."""
   errors = {}
   for kind in KINDS:
     found, expected = run(make(kind), *inputs()), run(make(), *inputs())
     errors[kind] = float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))
-  assert errors['nf4'] < errors['int4'] < 0.2
+  assert errors['nf4'] < errors['int4'] < 0.12
 
 
 def test_bfloat16_stays_near_float32():
   half = make('nf4', dtype='bfloat16')
   hidden = run(half, *inputs())
+  # 0.030 was measured
   assert hidden.dtype == jnp.bfloat16
   close(hidden, run(make('nf4'), *inputs()), 0.1)
 
