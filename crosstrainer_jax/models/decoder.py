@@ -89,8 +89,9 @@ class DecoderConfig:
     if self.quantize not in ('', *KINDS):
       raise ValueError(f'decoder: quantize must be empty or one of {", ".join(KINDS)}, not {self.quantize!r}')
     widths = (self.hidden_size, self.num_heads * self.head_dim, self.intermediate_size)
-    if self.quantize and (self.quantize_tile < 1 or any(width % self.quantize_tile for width in widths)):
-      raise ValueError(f'decoder: quantize_tile = {self.quantize_tile} does not divide the widths {widths}')
+    tile = self.quantize_tile
+    if self.quantize and (tile < 2 or tile % 2 or any(width % tile for width in widths)):
+      raise ValueError(f'decoder: quantize_tile = {tile} is not even, or does not divide the widths {widths}')
     if self.remat not in REMAT_POLICIES:
       raise ValueError(f'decoder: remat must be one of {", ".join(REMAT_POLICIES)}, not {self.remat!r}')
 

@@ -1,12 +1,13 @@
 """A frozen kernel in 4 bits, under LoRA's adapters (QLoRA, Dettmers et al. 2023); qwix quantises it.
 
-A kernel [inputs, outputs] becomes two parameters of its shape:
+A kernel [inputs, outputs] becomes two parameters:
 
-    kernel/qvalue    uint4 (nf4) or int4 [inputs, outputs], two numbers in a byte
-    kernel/scale     param_dtype[inputs / tile, outputs], the largest of each `tile` inputs of an output
+    kernel/qvalue    uint8[inputs / 2, outputs], two numbers of an output in a byte
+    kernel/scale     param_dtype[inputs / tile, outputs], one for each `tile` inputs of an output
 
 With tiles of 64, as in the paper, and scales in bfloat16 a number of the kernel takes 4.25 bits. Scales are not
-quantised a second time. JAX holds 4 bits in 4 bits, on CPUs as well, but its `nbytes` counts a whole byte for each.
+quantised a second time. JAX's own types of 4 bits do not serve: XLA (jaxlib 0.10, CPU) takes the stack of all layers to
+8 bits before a scan over them begins, and keeps that beside it.
 
 A kernel is whole only while it is multiplied. Backward it is made again rather than kept; by JAX's own rule for `@` a
 scan over layers would keep every layer's.
@@ -52,10 +53,24 @@ def quantize(kernel: jax.Array, kind: str, tile: int, scale_dtype: Any = jnp.flo
   )
 
 
+def pack(qvalue: jax.Array) -> jax.Array:
+  """uint8[inputs / 2, outputs] of numbers of 4 bits [inputs, outputs]: of two neighbours the first in the low bits."""
+  low, high = jnp.moveaxis(qvalue.astype(jnp.uint8).reshape(-1, 2, qvalue.shape[1]), 1, 0)
+  return low & 15 | high << 4
+
+
+def unpack(pairs: jax.Array, kind: str) -> jax.Array:
+  """What was packed, a byte for each; int4 with its sign."""
+  both = jnp.stack([pairs << 4, pairs], axis=1).reshape(-1, pairs.shape[1])
+  # The shift fills in the sign where there is one.
+  return jax.lax.bitcast_convert_type(both, jnp.int8 if kind == 'int4' else jnp.uint8) >> 4
+
+
 def dequantize(qvalue: jax.Array, scale: jax.Array, kind: str, dtype: Any = jnp.float32) -> jax.Array:
-  """The kernel dtype[inputs, outputs], computed in float32 and rounded once."""
+  """The kernel dtype[inputs, outputs] of the two parameters, computed in float32 and rounded once."""
   qwix = _qwix()
-  return qwix.dequantize(qwix.QArray(qvalue, scale.astype(jnp.float32), qtype=KINDS[kind])).astype(dtype)
+  packed = qwix.QArray(unpack(qvalue, kind), scale.astype(jnp.float32), qtype=KINDS[kind])
+  return qwix.dequantize(packed).astype(dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -87,7 +102,7 @@ class QuantizedKernel(nnx.Module):
   def __init__(self, kernel: jax.Array, kind: str, tile: int, axes: tuple[str | None, ...]) -> None:
     self.kind = kind
     packed = quantize(kernel, kind, tile, kernel.dtype)
-    self.qvalue = nnx.Param(packed.qvalue, logical_axes=axes)
+    self.qvalue = nnx.Param(pack(packed.qvalue), logical_axes=axes)
     self.scale = nnx.Param(packed.scale, logical_axes=axes)
 
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -111,7 +126,7 @@ class QuantizedLinear(nnx.Linear):
     axes = kwargs.get('kernel_metadata', {}).get('logical_axes', (None, None))
     self.kernel = QuantizedKernel(self.kernel[...], kind, tile, axes)
 
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, out_sharding: Any = None) -> jax.Array:
     x = x if self.dtype is None else x.astype(self.dtype)
     y = self.kernel(x)
     return y if self.bias is None else y + self.bias[...].astype(y.dtype)
@@ -135,33 +150,35 @@ def load(
   wanted = convert.flat(like)
   kernels = [path.removesuffix('/qvalue') for path in wanted if path.endswith('/qvalue')]
   found = {path: wanted[path] for path in sources if path not in kernels}
-  convert.check(tensors, sources, found | {path: wanted[f'{path}/qvalue'] for path in kernels}, ignored)
+  whole = {path: _whole(wanted[f'{path}/qvalue'].get_value()) for path in kernels}
+  convert.check(tensors, sources, found | whole, ignored)
   others = nnx.from_flat_state([(tuple(path.split('/')), variable) for path, variable in found.items()])
   found = convert.flat(convert.load(tensors, {path: sources[path] for path in found}, others, ['.']))
   for path in kernels:
     names = (f'{path}/qvalue', f'{path}/scale')
-    variables = [wanted[name] for name in names]
-    values = _load_kernel(tensors, sources[path], *(variable.get_value() for variable in variables), kind)
-    found |= {name: old.replace(value) for name, old, value in zip(names, variables, values, strict=True)}
+    qvalue, scale = (wanted[name].get_value() for name in names)
+    values = _load_kernel(tensors, sources[path], qvalue, scale, kind)
+    found |= {name: wanted[name].replace(value) for name, value in zip(names, values, strict=True)}
   return nnx.from_flat_state([(path, found['/'.join(map(str, path))]) for path, _ in nnx.to_flat_state(like)])
 
 
 def _load_kernel(
   tensors: Tensors, source: Source, qvalue: jax.ShapeDtypeStruct, scale: jax.ShapeDtypeStruct, kind: str
 ) -> tuple[jax.Array, jax.Array]:
-  """A stack of kernels: the abstract `qvalue` [layers, inputs, outputs] and `scale`, filled layer by layer."""
-  layers, *shape = qvalue.shape
-  places = tuple(_place(array) for array in (qvalue, scale))
-  whole = jax.ShapeDtypeStruct(tuple(shape), jnp.float32, sharding=_of_one_layer(places[0]))
+  """A stack of kernels: the abstract `qvalue` and `scale`, each with `layers` as its first axis, filled in turn."""
+  places = (_place(qvalue), _place(scale))
+  layers, *shape = _whole(qvalue).shape
+  kernel = jax.ShapeDtypeStruct(tuple(shape), jnp.float32, sharding=_of_one_layer(places[0]))
   write = _writer(kind, places)
-  stacks = tuple(
-    jnp.zeros(array.shape, array.dtype, device=place) for array, place in zip((qvalue, scale), places, strict=True)
+  stacks = (
+    jnp.zeros(qvalue.shape, qvalue.dtype, device=places[0]),
+    jnp.zeros(scale.shape, scale.dtype, device=places[1]),
   )
   for layer in range(layers):
     one = {'kernel': Source(source.name.format(layer), source.axes)}
-    read = convert.load(tensors, one, nnx.State({'kernel': nnx.Param(whole)}), ['.'])
+    read = convert.load(tensors, one, nnx.State({'kernel': nnx.Param(kernel)}), ['.'])
     # JAX would run ahead, and hold many layers at once.
-    stacks = jax.block_until_ready(write(stacks, read['kernel'].get_value(), jnp.int32(layer)))
+    stacks = jax.block_until_ready(write(stacks, convert.flat(read)['kernel'].get_value(), jnp.int32(layer)))
   return stacks
 
 
@@ -172,11 +189,17 @@ def _writer(kind: str, places: tuple[Any, Any]) -> Any:
   @functools.partial(jax.jit, donate_argnums=0, out_shardings=places)
   def write(stacks: tuple[jax.Array, jax.Array], kernel: jax.Array, layer: jax.Array) -> tuple[jax.Array, jax.Array]:
     qvalue, scale = stacks
-    packed = quantize(kernel, kind, qvalue.shape[1] // scale.shape[1], scale.dtype)
+    packed = quantize(kernel, kind, kernel.shape[0] // scale.shape[1], scale.dtype)
     update = jax.lax.dynamic_update_index_in_dim
-    return update(qvalue, packed.qvalue, layer, 0), update(scale, packed.scale, layer, 0)
+    return update(qvalue, pack(packed.qvalue), layer, 0), update(scale, packed.scale, layer, 0)
 
   return write
+
+
+def _whole(qvalue: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+  """The shape of the kernels that `qvalue` [layers, inputs / 2, outputs] holds."""
+  layers, pairs, outputs = qvalue.shape
+  return jax.ShapeDtypeStruct((layers, 2 * pairs, outputs), jnp.float32)
 
 
 def _place(array: jax.ShapeDtypeStruct) -> Any:

@@ -32,7 +32,7 @@ qwix = pytest.importorskip('qwix')
 
 KINDS = ('nf4', 'int4')
 LORA = LoRAConfig(rank=4, alpha=8.0, dropout=0.0)
-SMALL = DecoderConfig(vocab_size=40, hidden_size=64, intermediate_size=128, num_layers=3, num_heads=4, num_kv_heads=2,
+SMALL = DecoderConfig(vocab_size=40, hidden_size=64, intermediate_size=128, num_layers=2, num_heads=4, num_kv_heads=2,
                       head_dim=16, lora=LORA)  # fmt: skip
 LLAMA_8B = DecoderConfig(
   vocab_size=128_256, hidden_size=4096, intermediate_size=14_336, num_layers=32, num_heads=32, num_kv_heads=8,
@@ -79,11 +79,16 @@ def reference(kernel, kind, tile):
   return packed, qwix.dequantize(packed)
 
 
+@nnx.jit
+def whole_kernel(kernel):
+  return kernel.dequantized()
+
+
 def dequantised(decoder):
   """The decoder of `make()`, with the kernels that those of `decoder` stand for."""
   whole = nnx.clone(make())
   for (part, name), (other, _) in zip(places(decoder), places(whole), strict=True):
-    getattr(other, name).kernel[...] = nnx.jit(lambda kernel: kernel.dequantized())(getattr(part, name).kernel)
+    getattr(other, name).kernel[...] = whole_kernel(getattr(part, name).kernel)
   return whole
 
 
@@ -96,13 +101,13 @@ def run(decoder, x, positions, segments):
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize(('kind', 'held'), [('nf4', jnp.uint4), ('int4', jnp.int4)])
-def test_numbers_are_those_of_qwix(kind, held, dtype):
+@pytest.mark.parametrize('kind', KINDS)
+def test_numbers_are_those_of_qwix(kind, dtype):
   kernel = jax.random.normal(jax.random.key(0), (128, 24)).astype(dtype)
   layer = nnx.jit(lambda kernel: quantized.QuantizedKernel(kernel, kind, 64, ('embed', 'mlp')))(kernel)
   packed, _ = reference(kernel, kind, 64)
-  assert layer.qvalue.dtype == held
-  np.testing.assert_array_equal(layer.qvalue[...].astype(int), packed.qvalue.astype(int))
+  assert (layer.qvalue.dtype, layer.qvalue.shape) == (jnp.uint8, (64, 24))
+  np.testing.assert_array_equal(quantized.unpack(layer.qvalue[...], kind), packed.qvalue.astype(int))
   np.testing.assert_array_equal(layer.scale[...], packed.scale.astype(dtype))
   assert layer.scale.shape == (2, 24)
   rounded = dataclasses.replace(packed, scale=packed.scale.astype(dtype).astype(jnp.float32))
@@ -159,17 +164,18 @@ def test_it_is_the_decoder_with_the_dequantised_kernels(kind):
 
 
 def test_it_is_near_the_whole_decoder():
-  """Error of the hidden states, relative: nf4 0.11, int4 0.13; random kernels, which are the hardest."""
+  """Error of the hidden states, relative: nf4 0.092, int4 0.100; random kernels in tiles of 32."""
   errors = {}
   for kind in KINDS:
     found, expected = run(make(kind), *inputs()), run(make(), *inputs())
     errors[kind] = float(jnp.linalg.norm(found - expected) / jnp.linalg.norm(expected))
-  assert errors['nf4'] < errors['int4'] < 0.2
+  assert errors['nf4'] < errors['int4'] < 0.12
 
 
 def test_bfloat16_stays_near_float32():
   half = make('nf4', dtype='bfloat16')
   hidden = run(half, *inputs())
+  # 0.030 was measured
   assert hidden.dtype == jnp.bfloat16
   close(hidden, run(make('nf4'), *inputs()), 0.1)
 
@@ -196,15 +202,19 @@ def test_adapters_get_the_gradient_and_the_base_none(remat):
 def test_the_base_cannot_be_trained():
   """What is not a float has no gradient, by JAX; that of the scales is zero."""
   x, kernel = jnp.ones((3, 64)), reference(jnp.eye(64), 'nf4', 32)[0]
-  gradient = jax.grad(lambda *base: quantized.matmul(x, *base, 'nf4').sum(), argnums=1)
-  assert not gradient(kernel.qvalue, kernel.scale).any()
-  with pytest.raises(TypeError, match='uint4'):
-    jax.grad(lambda *base: quantized.matmul(x, *base, 'nf4').sum())(kernel.qvalue, kernel.scale)
+  qvalue = quantized.pack(kernel.qvalue)
+
+  def loss(*base):
+    return quantized.matmul(x, *base, 'nf4').sum()
+
+  assert not jax.grad(loss, argnums=1)(qvalue, kernel.scale).any()
+  with pytest.raises(TypeError, match='uint8'):
+    jax.grad(loss)(qvalue, kernel.scale)
 
 
 @pytest.mark.parametrize('remat', ['none', 'full'])
 def test_no_more_than_one_layer_is_whole(remat):
-  """Memory of a gradient beside its arguments, as compiled: 8 more layers cost less than one whole kernel of each."""
+  """Memory of a gradient beside its arguments, as compiled: the base costs nothing for each layer more."""
 
   def temporary(layers):
     config = dataclasses.replace(
@@ -219,8 +229,9 @@ def test_no_more_than_one_layer_is_whole(remat):
     compiled = jax.jit(jax.grad(loss)).lower(adapters, rest).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
-  whole = 4 * (2 * 256 * 64 + 2 * 256 * 32 + 3 * 256 * 512)
-  assert temporary(10) - temporary(2) < 2 * whole
+  kernels = 2 * 256 * 64 + 2 * 256 * 32 + 3 * 256 * 512
+  # bytes: activations and gradients, but no second copy of the numbers, not even in 4 bits
+  assert temporary(10) - temporary(2) < 8 * kernels // 4
 
 
 # --- settings
@@ -245,8 +256,8 @@ def test_layers_without_an_adapter_are_quantised_too():
   ('changes', 'message'),
   [
     ({'quantize': 'int8'}, "quantize must be empty or one of nf4, int4, not 'int8'"),
-    ({'quantize': 'nf4', 'quantize_tile': 48}, 'quantize_tile = 48 does not divide'),
-    ({'quantize': 'nf4', 'quantize_tile': 0}, 'quantize_tile = 0 does not divide'),
+    ({'quantize': 'nf4', 'quantize_tile': 48}, 'quantize_tile = 48 is not even, or does not divide'),
+    ({'quantize': 'nf4', 'quantize_tile': 0}, 'quantize_tile = 0 is not even'),
   ],
 )
 def test_impossible_settings_are_refused_by_name(changes, message):
@@ -327,11 +338,11 @@ def test_a_directory_is_quantised_layer_by_layer(directory):
   tensors, params = Tensors(directory), loaded(directory)
   for path, name in llama_family.linears().items():
     kernel = functools.reduce(lambda state, key: state[key], path.split('/'), params['layers'])['kernel']
-    assert kernel['qvalue'].dtype == jnp.uint4
+    assert kernel['qvalue'].dtype == jnp.uint8
     for layer in range(LLAMA['num_hidden_layers']):
       weight = jnp.asarray(tensors[f'model.layers.{layer}.{name}.weight'].read().T)
       packed, _ = reference(weight, 'nf4', 16)
-      np.testing.assert_array_equal(kernel['qvalue'].get_value()[layer].astype(int), packed.qvalue.astype(int))
+      np.testing.assert_array_equal(kernel['qvalue'].get_value()[layer], quantized.pack(packed.qvalue))
       np.testing.assert_allclose(kernel['scale'].get_value()[layer], packed.scale, rtol=1e-6)
   embedding = params['embedding']['embedding'].get_value()
   np.testing.assert_array_equal(embedding, tensors['model.embed_tokens.weight'].read())
@@ -413,26 +424,24 @@ def test_kernels_cannot_be_written_as_tensors_of_a_checkpoint():
     list(convert.tensors(state, llama_family.sources(make().config)))
 
 
-def test_four_bits_are_held_in_four_bits():
-  """As compiled; `nbytes` counts a whole byte."""
-  array = jnp.zeros((256, 256), jnp.uint4)
-  compiled = jax.jit(lambda x: x.astype(jnp.float32)).lower(array).compile()
-  assert compiled.memory_analysis().argument_size_in_bytes == 256 * 256 // 2
-  assert array.nbytes == 256 * 256
+def test_bytes_as_they_are_held():
+  """With tiles of 32 and scales in float32: 5 bits a number."""
+  kernels = [getattr(part, name).kernel for part, name in places(make('nf4'))]
+  numbers = sum(kernel.dequantized().size for kernel in kernels)
+  assert sum(kernel.qvalue[...].nbytes + kernel.scale[...].nbytes for kernel in kernels) == numbers * 5 / 8
 
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_bytes_of_the_paper_from_shapes_alone(kind):
-  """Llama-3.1-8B in tiles of 64, scales in bfloat16: 4.25 bits a number of the kernels, 5.7 GB in all; 16.1 GB whole."""
+  """Llama-3.1-8B in tiles of 64, scales in bfloat16: 4.25 bits a number of the kernels, 5.81 GB in all, not 16.06."""
   config = dataclasses.replace(LLAMA_8B, quantize=kind)
   state = nnx.state(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))), nnx.Param)
   base = convert.flat(nnx.split_state(state, nnx.LoRAParam, ...)[1])
-  bits = {path: math.prod(variable.shape) * jax.dtypes.itemsize_bits(variable.dtype) for path, variable in base.items()}
-  kernels = sum(math.prod(variable.shape) for path, variable in base.items() if path.endswith('/qvalue'))
-  held = sum(number for path, number in bits.items() if 'layers/' in path and '/kernel/' in path)
+  held = {path: math.prod(variable.shape) * variable.dtype.itemsize for path, variable in base.items()}
+  kernels = sum(2 * math.prod(variable.shape) for path, variable in base.items() if path.endswith('/qvalue'))
   assert kernels == 6_979_321_856
-  assert held / kernels == 4.25
-  assert sum(bits.values()) / 8 == pytest.approx(5.81e9, rel=1e-3)
+  assert sum(size for path, size in held.items() if '/kernel/' in path) * 8 / kernels == 4.25
+  assert sum(held.values()) == pytest.approx(5.81e9, rel=1e-3)
 
 
 def test_the_version_is_the_one_that_was_tested():
