@@ -28,7 +28,7 @@ def params() -> nnx.State:
     made = nnx.to_flat_state(nnx.state(Decoder(CONFIG, nnx.Rngs(0)), nnx.Param))
     return nnx.from_flat_state(
       [
-        (path, leaf.replace((leaf.get_value() * SHARPER.get('/'.join(path), 1.0)).astype(jnp.bfloat16)))
+        (path, leaf.replace((leaf.get_value() * SHARPER.get('/'.join(map(str, path)), 1.0)).astype(jnp.bfloat16)))
         for path, leaf in made
       ]
     )
