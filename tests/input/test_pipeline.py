@@ -161,7 +161,7 @@ def test_a_batch_has_the_shapes_that_its_clips_need(stage):
       assert batch[name].shape == (BATCH, size.targets)
     assert batch['features'].shape == (BATCH, VIEWS, SECONDS, 3)
     np.testing.assert_array_equal(batch['weight'], np.ones(BATCH, np.float32))
-    used = (batch['tokens'] != made.pad_id).sum(1).max()
+    used = (batch['tokens'] != made.encoder.pad_id).sum(1).max()
     assert used <= size.tokens < used + 16
     assert size.tokens % 16 == 0
     answers = int(batch['target_weights'].sum(1).max())
