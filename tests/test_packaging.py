@@ -176,6 +176,8 @@ RUNS = {
   'assess': ['new_video.mp4', '--json'],
   'discover': ['--dataset', 'skillsim'],
   'prepare': ['manifest.jsonl', '--name', 'mine'],
+  'features': ['mine'],
+  'export': ['runs/cross_sport-smoke', '--output', 'exported'],
   'sweep': ['transfer', '--dry-run'],
   'pretrain': [
     f'--config.{setting}' for setting in ('steps=2', 'batch_size=2', 'test_clips=4', 'encoder.model.layers=1')

@@ -116,16 +116,16 @@ def test_another_seed_is_another_order(train, tmp_path):
 def test_stages_share_compilations(train, world, model, tmp_path):
   update = model[2]
   first = train(tmp_path / 'stage1')
-  compiled = update._cache_size()
+  compiled = update.func._cache_size()
   # other clips, other parameters and another length, but the same shapes
   train(tmp_path / 'fold', stage=world.stage(train=range(5, 24)), updates=3)
   second = train(tmp_path / 'more', first, world.stage(train=range(12)), updates=2)
   train(tmp_path / 'read', stages.checkpoints.load_params(tmp_path / 'more' / 'params', first), updates=2)
-  assert update._cache_size() == compiled
+  assert update.func._cache_size() == compiled
   # a task with longer examples is compiled once more, also between batches of the other
   mixed = world.stage(FEEDBACK, pipeline.Task(examples.ATTRIBUTES, 1))
   train(tmp_path / 'stage2', second, mixed, updates=6)
-  assert update._cache_size() == compiled + 1
+  assert update.func._cache_size() == compiled + 1
 
 
 def test_the_loss_falls_on_what_is_learnt_by_heart(config, train, world, model, tmp_path):
