@@ -162,7 +162,11 @@ def adapters(values: Values) -> Iterator[str]:
     return
   frozen = values.get('training.frozen', ())
   kernel = 'decoder/layers/attention/q_proj/kernel' + ('/qvalue' if quantize else '')
-  if not any(re.search(pattern, kernel) for pattern in frozen):
+  try:
+    holds = any(re.search(pattern, kernel) for pattern in frozen)
+  except re.error:  # `patterns` says so
+    return
+  if not holds:
     yield "lora.rank is above 0, but L trains as well: freeze it, training.frozen=('^decoder/(?!.*lora_)',)"
 
 

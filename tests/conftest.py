@@ -23,6 +23,7 @@ _cache = pathlib.Path(tempfile.gettempdir()) / f'crosstrainer_jax-compile-cache-
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_cache)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
 
+import filelock  # noqa: E402
 import pytest  # noqa: E402
 
 if TYPE_CHECKING:
@@ -139,13 +140,18 @@ SMALL = (
 
 
 @pytest.fixture(scope='session')
-def small_run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-  """The workdir of the main job on a handful of clips; `../datasets` holds its data. Tests must not change it."""
+def small_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> pathlib.Path:
+  """The workdir of the main job on a handful of clips; `../datasets` holds its data. Tests must not change it.
+
+  Where tests run in several processes they share it: the first one that needs it makes it.
+  """
   from crosstrainer_jax import settings, train
 
-  home = tmp_path_factory.mktemp('main_job')
-  config = settings.load_config('configs/cross_sport.py:smoke', SMALL)
-  train.run(config, home / 'run', home / 'datasets', './launch_tpu.sh configs/cross_sport.py:smoke')
+  base = tmp_path_factory.getbasetemp()
+  home = (base if worker_id == 'master' else base.parent) / 'main_job'
+  with filelock.FileLock(f'{home}.lock'):
+    config = settings.load_config('configs/cross_sport.py:smoke', SMALL)
+    train.run(config, home / 'run', home / 'datasets', './launch_tpu.sh configs/cross_sport.py:smoke')
   return home / 'run'
 
 

@@ -79,7 +79,8 @@ def make_plan(source: ClipSource, clips: Sequence[ClipInfo], encoder: Encoder) -
     rows: list[list[Second | None]] = []
     for view, starts in enumerate(times):
       if videos is None:
-        recording, name = f'{clip.participant}/{clip.take}', str(view)
+        # Times of records need not run through the take: clips of one take may all begin at 0.
+        recording, name = clip.clip_id, str(view)
       else:
         known = videos[clip.clip_id]
         recording, name = (known[view] if view < len(known) else ''), ''

@@ -15,7 +15,7 @@ from crosstrainer_jax.weights.files import write_shards
 
 LLAMA = {
   'model_type': 'llama', 'vocab_size': 384, 'hidden_size': 32, 'intermediate_size': 48, 'num_hidden_layers': 2,
-  'num_attention_heads': 4, 'num_key_value_heads': 2, 'max_position_embeddings': 512, 'rms_norm_eps': 1e-5,
+  'num_attention_heads': 4, 'num_key_value_heads': 2, 'max_position_embeddings': 2048, 'rms_norm_eps': 1e-5,
   'rope_theta': 10000.0,
 }  # fmt: skip
 CLIP = {

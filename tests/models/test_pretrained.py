@@ -38,7 +38,7 @@ def test_a_directory_says_its_sizes(directory):
   assert found.directory == directory
   assert (found.config.vocab_size, found.config.hidden_size) == (384, 32)
   assert (found.config.max_position, found.config.dtype, found.config.lora) == (128, 'bfloat16', None)
-  assert pretrained.find(config(directory)).config.max_position == 512
+  assert pretrained.find(config(directory)).config.max_position == 2048
 
 
 def test_adapters_are_those_of_the_settings(directory):

@@ -176,4 +176,4 @@ def test_no_gradient_of_frozen_weights_is_computed(
   expected = expected_flops(model, first_batch, LAYERS if unroll else 1)
   ratio = compiled_flops(model, first_batch, one_device) / expected
   record_property('compiled_by_analytic', f'{ratio:.3f}')
-  assert 1.0 <= ratio < 1.06
+  assert 1.0 <= ratio < 1.07

@@ -71,9 +71,9 @@ def test_the_loss_falls_on_clips_learnt_by_heart(pretrainer, one_device):
 def test_each_update_draws_one_of_the_lengths(pretrainer):
   graph, params = pretrainer
   batch = motion()
-  alone = [float(jax.jit(make_loss(graph, [n]))(params, batch, jax.random.key(0))[0]) for n in (1, 2)]
+  alone = [float(jax.jit(make_loss(graph, [n]))(params, (), batch, jax.random.key(0))[0]) for n in (1, 2)]
   loss = jax.jit(make_loss(graph))
-  drawn = [float(loss(params, batch, jax.random.key(seed))[0]) for seed in range(12)]
+  drawn = [float(loss(params, (), batch, jax.random.key(seed))[0]) for seed in range(12)]
   nearest = np.abs(np.subtract.outer(drawn, alone)).argmin(1)
   np.testing.assert_allclose(drawn, np.array(alone)[nearest], rtol=1e-4)
   assert set(nearest) == {0, 1}
@@ -84,7 +84,7 @@ def test_predicting_the_mean_leaves_all_variance_unexplained(pretrainer):
   params = jax.tree.map(jnp.copy, params)
   params['head']['linear'] = jax.tree.map(jnp.zeros_like, params['head']['linear'])
   batch = motion(64)
-  _, weight, metrics = jax.jit(make_loss(graph, [2]))(params, batch, jax.random.key(0))
+  _, weight, metrics = jax.jit(make_loss(graph, [2]))(params, (), batch, jax.random.key(0))
   value, count = metrics['unexplained_variance']
   # one of the six targets is constant
   assert float(value / count) == pytest.approx(5 / 6, rel=1e-3)
@@ -120,7 +120,7 @@ def test_targets_count_by_their_weight(pretrainer):
   def loss(weights, wanted):
     changed = batch | {'targets': batch['targets'].at[..., 0].set(wanted)}
     call = pretraining.make_loss(graph, *statistics, weights, PIXELS, [2], CONFIG.fps, 0.1)
-    return float(jax.jit(call)(params, changed, jax.random.key(0))[0])
+    return float(jax.jit(call)(params, (), changed, jax.random.key(0))[0])
 
   without = np.array([0, 1, 1, 1, 1, 1], np.float32)
   assert loss(without, 3.0) == loss(without, 90.0)
