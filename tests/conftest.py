@@ -134,6 +134,7 @@ SMALL = (
   'training.batch_size=8',
   'stage1.epochs=1.0',
   'stage2.epochs=1.0',
+  'decoder.num_layers=1',
   'assess.validation_clips=8',
   'assess.samples=2',
 )
