@@ -71,6 +71,8 @@ class Export:
   def __init__(self, trained: Trained, dtype: str = '', clips: int = 0):
     if dtype not in ('', *DTYPES):
       raise ValueError(f'--dtype {dtype}: one of {", ".join(DTYPES)}')
+    if clips < 0:
+      raise ValueError(f'--clips {clips}: a number of clips, 0 for none')
     self.trained = trained
     self._dtype = dtype or _dtype_of(trained)
     self._source: ClipSource | None = None
@@ -144,7 +146,10 @@ class Export:
   # --- L
 
   def _language_model(self) -> Part:
-    tokenizer = [path for path in sorted((self.trained.workdir / 'tokenizer').iterdir()) if path.name != GENERATION]
+    kept = [path for path in sorted((self.trained.workdir / 'tokenizer').iterdir()) if path.name != GENERATION]
+    if self.trained.base is not None:
+      # Who passes weights on must often pass on what they stand under.
+      kept += sorted(path for name in ('LICENSE*', 'NOTICE*') for path in self.trained.base.directory.glob(name))
     # Where this L is none of theirs, that is said before anything is written.
     described = {'config.json': as_json(self._config()), GENERATION: as_json(self._generation())}
     sources = llama_family.sources(self._decoder)
@@ -153,7 +158,7 @@ class Export:
 
     def write(folder: Path) -> None:
       folder.mkdir()
-      for path in tokenizer:
+      for path in kept:
         shutil.copy(path, folder / path.name)
       for name, text in described.items():
         (folder / name).write_text(text, encoding='utf-8')
@@ -167,7 +172,7 @@ class Export:
 
     merged = ', adapter merged' if self._decoder.lora else ''
     what = f'L for `transformers` and vLLM ({self._dtype}{merged}), with its tokenizer; alone it sees no video'
-    return Part(f'{LANGUAGE_MODEL}/', what, sizes + sum(path.stat().st_size for path in tokenizer), write)
+    return Part(f'{LANGUAGE_MODEL}/', what, sizes + sum(path.stat().st_size for path in kept), write)
 
   def _tensors(self, decoder: nnx.State, progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
     for name, tensor in peft_adapter.merged_tensors(decoder, self._decoder):
@@ -251,6 +256,7 @@ class Export:
         encoders.save(path, trained.encoder.name, trained.encoder.config, params, {}, dtype='float32')
 
       return [Part(ENCODER, f'{what}, as it was trained with the rest', size, write)]
+    # Those of the hub are had from there.
     if trained.encoder.name not in encoders.ENCODERS:
       return []
     weights = encoders.shipped_path() if eyes.weights == 'shipped' else hub.locate(eyes.weights, eyes.revision)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import re
 import shutil
 
 import ml_collections
@@ -15,7 +14,7 @@ from safetensors.numpy import load_file
 from crosstrainer_jax.inference import export
 from crosstrainer_jax.inference.export import Export
 from crosstrainer_jax.inference.trained import read_trained
-from crosstrainer_jax.input import examples, prompts
+from crosstrainer_jax.input import examples
 from crosstrainer_jax.input.tokenizer import load_tokenizer
 from crosstrainer_jax.models import encoders, peft_adapter
 from crosstrainer_jax.models.decoder import Decoder
@@ -24,6 +23,7 @@ from crosstrainer_jax.models.mapper import Mapper
 from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.tensors import Tensors
 from tests.inference import finished_runs
+from tests.models import hub_directories
 
 
 @pytest.fixture(scope='module')
@@ -44,6 +44,7 @@ def adapted(small_data, tmp_path_factory):
   root = tmp_path_factory.mktemp('adapted')
   base = finished_runs.write_base(root / 'base', 'llama3', 'bfloat16')
   (base / 'README.md').write_text('---\nlicense: llama3.1\n---\n')
+  (base / 'LICENSE.txt').write_text('Terms')
   finished_runs.finish(finished_runs.config_on(base), root / 'run', small_data)
   made = Export(read_trained(root / 'run'))
   made.write(root / 'model')
@@ -148,30 +149,6 @@ def test_prompts_can_be_made_from_the_facts(which, made, folder, adapted):
   assert facts['confidence']['threshold'] == made.trained.card.threshold
 
 
-def test_lists_are_read_by_the_rules_that_are_written():
-  """What the example does with `lists` is what `parse_attributes` does, and one join makes text of it again."""
-  rules, random = prompts.list_rules(), np.random.default_rng(0)
-  pieces = [
-    'Balance', ' knee bend', ',', ', ', ';', '\n', '1. ', ' 2) ', '(3) ', '- ', '* ', 'and ', 'None', 'no faults', '.',
-    '"', '<video>', '</s>', '，', ' nil', 'n/a', '!', ' ', '\t', 'İ', "'", '::', '- 1. ', 'and and ',
-  ]  # fmt: skip
-
-  def parse(text):
-    names = []
-    for name in re.split(rules['separators'], re.sub(r'[<>]', ' ', text).lower()):
-      name, before = ' '.join(name.split()), None
-      while name != before:
-        before, name = name, re.sub(rules['bullets'], '', name).strip(rules['edges']).removeprefix('and ')
-      names += [name] if name and name not in rules['nothing'] else []
-    return list(dict.fromkeys(names))
-
-  for _ in range(3000):
-    text = ''.join(random.choice(pieces, random.integers(0, 12)))
-    named = prompts.parse_attributes(text)
-    assert parse(text) == named, text
-    assert (', '.join(named) or rules['empty']) == prompts.serialize_attributes(named), text
-
-
 def test_an_adapter_is_merged_and_comes_along(adapted):
   made, root = adapted
   directory = root / 'model' / 'language_model'
@@ -198,6 +175,7 @@ def test_an_adapter_is_merged_and_comes_along(adapted):
 
 def test_what_is_said_of_a_pretrained_base(adapted):
   _, root = adapted
+  assert (root / 'model' / 'language_model' / 'LICENSE.txt').read_text() == 'Terms'
   assert '| L: base | llama3.1 |' in (root / 'model' / 'licences.md').read_text()
   card = (root / 'model' / 'README.md').read_text()
   assert 'license: unknown' in card
@@ -224,6 +202,8 @@ def test_another_type_is_written_and_said(adapted, tmp_path):
   directory = tmp_path / 'wide' / 'language_model'
   assert {tensor.dtype.name for tensor in Tensors(directory).values()} == {'float32'}
   assert read(directory / 'config.json')['torch_dtype'] == 'float32'
+  with pytest.raises(ValueError, match='--clips -1: a number'):
+    Export(read_trained(root / 'run'), clips=-1)
   with pytest.raises(ValueError, match='--dtype int8: one of float32, bfloat16, float16'):
     Export(read_trained(root / 'run'), dtype='int8')
 
@@ -243,6 +223,19 @@ def test_an_encoder_that_trained_is_written_as_it_became(small_run, small_data, 
   for path, leaf in convert.flat(encoder.params).items():
     np.testing.assert_array_equal(leaf[...], ours[path][...], path)
   assert (tmp_path / 'model' / 'expected.json').is_file()
+
+
+def test_an_encoder_of_the_hub_that_trained_is_written_too(small_data, tmp_path):
+  base = finished_runs.write_base(tmp_path / 'base', 'plain')
+  clip = hub_directories.write_clip(tmp_path / 'clip')
+  config = finished_runs.config_on(base, f'encoder.weights={clip}', 'encoder.fps=4', 'encoder.source=frames')
+  made = Export(read_trained(finished_runs.finish(config, tmp_path / 'run', small_data)))
+  made.write(tmp_path / 'model')
+  assert read(tmp_path / 'model' / 'encoder.json')['file'] == 'encoder.safetensors'
+  tensors, ours = Tensors(tmp_path / 'model' / 'encoder.safetensors'), convert.flat(made.model[1]['encoder'])
+  assert set(tensors) == set(ours)
+  for path, leaf in ours.items():
+    np.testing.assert_array_equal(tensors[path].read(), leaf[...], path)
 
 
 def test_clips_need_the_dataset(small_run, tmp_path):
