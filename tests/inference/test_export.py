@@ -14,9 +14,8 @@ from safetensors.numpy import load_file
 from crosstrainer_jax.inference import export
 from crosstrainer_jax.inference.export import Export
 from crosstrainer_jax.inference.trained import read_trained
-from crosstrainer_jax.input import examples
 from crosstrainer_jax.input.tokenizer import load_tokenizer
-from crosstrainer_jax.models import encoders, peft_adapter
+from crosstrainer_jax.models import encoders, lora, peft_adapter
 from crosstrainer_jax.models.decoder import Decoder
 from crosstrainer_jax.models.llama_family import ignored, read_config, sources
 from crosstrainer_jax.models.mapper import Mapper
@@ -90,11 +89,7 @@ def test_the_language_model_comes_back(made, folder):
   words = load_tokenizer(directory)
   text = 'Give feedback, </s> or not.'
   assert words.encode(text, add_special_tokens=False) == trained.text.words.encode(text, add_special_tokens=False)
-  generation = read(directory / 'generation_config.json')
-  assert generation['do_sample'] is False
-  assert generation['eos_token_id'] == list(trained.text.ends)
-  assert generation['suppress_tokens'] == list(trained.text.banned)
-  assert len(words) in generation['suppress_tokens']
+  assert read(directory / 'generation_config.json')['eos_token_id'] == list(trained.text.ends)
 
 
 def test_the_mapper_in_the_layout_of_torch(made, folder):
@@ -123,30 +118,7 @@ def test_the_encoder_that_is_shipped_comes_along(made, folder):
   facts = read(folder / 'encoder.json')
   encoder = encoders.load(folder / facts['file'])
   assert encoder.fingerprint == facts['fingerprint'] == made.trained.card.encoder
-  assert (facts['frames_per_second'], facts['feature_dim'], facts['image_size']) == (4, 256, 64)
   assert not facts['trained_with_the_rest']
-  assert facts['config']['keypoints'] == encoder.config.keypoints
-  preprocessing = read(folder / 'preprocessing.json')
-  assert (preprocessing['frames'], preprocessing['window_seconds'], preprocessing['fit']) == (16, 4.0, 'letterbox')
-
-
-@pytest.mark.parametrize('which', ['compact', 'adapted'])
-def test_prompts_can_be_made_from_the_facts(which, made, folder, adapted):
-  """As examples/assess_with_torch.py does: ids around, texts before and after the video."""
-  made, folder = (made, folder) if which == 'compact' else (adapted[0], adapted[1] / 'model')
-  text, facts = made.trained.text, read(folder / 'prompts.json')
-  video = [facts['placeholder_id']] * (facts['views'] * facts['seconds'])
-  filled = {'sport': 'golf', 'k': facts['k'], 'attributes': 'balance, timing'}
-  for task in (examples.ATTRIBUTES, examples.FEEDBACK):
-    before, after = (
-      text.words.encode(part, add_special_tokens=False, split_special_tokens=True)
-      for part in facts['prompts'][task].format(**filled).split(facts['video'])
-    )
-    ids = [*facts['before_ids'], *before, *video, *after, *facts['after_ids']]
-    assert ids == text.prompt(task, 'golf', ['balance', 'timing'])
-  assert facts['end_ids'] == list(text.ends)
-  assert facts['max_attribute_tokens'] == made.trained.config.eval.max_attribute_tokens
-  assert facts['confidence']['threshold'] == made.trained.card.threshold
 
 
 def test_an_adapter_is_merged_and_comes_along(adapted):
@@ -166,11 +138,25 @@ def test_an_adapter_is_merged_and_comes_along(adapted):
       value = value + config.lora.scale * a @ b
       assert np.abs(np.asarray(ours[path][...], np.float32) - value).max() > 0.1
     np.testing.assert_allclose(np.asarray(leaf[...], np.float32), value, rtol=2**-8, atol=1e-5)
-  lora = peft_adapter.read_config(root / 'model' / 'adapter')
-  assert (lora.rank, lora.scale) == (4, config.lora.scale)
+  adapter = peft_adapter.read_config(root / 'model' / 'adapter')
+  assert (adapter.rank, adapter.scale) == (4, config.lora.scale)
   like = nnx.split_state(params, nnx.LoRAParam, ...)[0]
   for path, leaf in convert.flat(peft_adapter.load(root / 'model' / 'adapter', config, like)).items():
     np.testing.assert_array_equal(leaf[...], ours[path][...])
+
+
+def test_a_base_in_4_bits_is_merged_as_it_was(small_data, tmp_path):
+  base = finished_runs.write_base(tmp_path / 'base', 'plain')
+  config = finished_runs.config_on(base, 'decoder.quantize=nf4', 'decoder.quantize_tile=16')
+  made = Export(read_trained(finished_runs.finish(config, tmp_path / 'run', small_data)))
+  made.write(tmp_path / 'model')
+  _, loaded = decoder_of(tmp_path / 'model' / 'language_model')
+  linear = made.model[0].merge(made.model[1]).decoder.layers.mlp.up_proj
+  whole = lora.merged(linear.kernel.dequantized(), linear.lora_a[...], linear.lora_b[...], linear.scale)
+  np.testing.assert_allclose(loaded['layers']['mlp']['up_proj']['kernel'][...], whole, atol=1e-5)
+  first = Tensors(base)['model.layers.0.mlp.up_proj.weight'].read().T
+  assert 0.005 < np.abs(linear.kernel.dequantized()[0] - first).max() < 0.2
+  assert 'trained beside kernels in nf4' in (tmp_path / 'model' / 'README.md').read_text()
 
 
 def test_what_is_said_of_a_pretrained_base(adapted):
