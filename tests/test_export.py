@@ -1,11 +1,15 @@
 """The export verb."""
 
+import ast
 import json
+import pathlib
 import shutil
 
 import pytest
 
 from crosstrainer_jax import export as verb
+
+EXAMPLE = pathlib.Path(__file__).parents[1] / 'examples' / 'assess_with_torch.py'
 
 
 @pytest.fixture(scope='module')
@@ -71,3 +75,13 @@ def test_a_failure_leaves_nothing(small_run, tmp_path, monkeypatch):
   with pytest.raises(SystemExit, match='error: no space left'):
     verb.main([str(small_run), '--output', str(tmp_path / 'out')])
   assert not list(tmp_path.iterdir())
+
+
+def test_the_example_is_short_and_needs_little():
+  text = EXAMPLE.read_text()
+  assert len(text.splitlines()) <= 100
+  tree = ast.parse(text)
+  names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+  names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+  packages = {name.partition('.')[0] for name in names}
+  assert packages == {'argparse', 'json', 'pathlib', 're', 'numpy', 'safetensors', 'torch', 'transformers'}

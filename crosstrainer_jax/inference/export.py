@@ -8,8 +8,9 @@ that a dry run and an export list the same.
 import dataclasses
 import functools
 import json
+import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,19 @@ import numpy as np
 from flax import nnx
 
 from crosstrainer_jax.inference import model_card, reference_clips
+from crosstrainer_jax.inference.deployment_facts import (
+  as_json,
+  encoder_facts,
+  generation_facts,
+  preprocessing_facts,
+  prompt_facts,
+)
 from crosstrainer_jax.inference.trained import Trained
-from crosstrainer_jax.input import examples, prompts
 from crosstrainer_jax.input.files import replacing
-from crosstrainer_jax.input.record import LEVELS
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.input.tokenizer import GENERATION
 from crosstrainer_jax.models import encoders, llama_family, mapper, peft_adapter
-from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
 from crosstrainer_jax.training import stages
 from crosstrainer_jax.training.telemetry import Progress
 from crosstrainer_jax.weights import convert, hub
@@ -71,6 +77,8 @@ class Export:
   def __init__(self, trained: Trained, dtype: str = '', clips: int = 0):
     if dtype not in ('', *DTYPES):
       raise ValueError(f'--dtype {dtype}: one of {", ".join(DTYPES)}')
+    if clips < 0:
+      raise ValueError(f'--clips {clips}: a number of clips, 0 for none')
     self.trained = trained
     self._dtype = dtype or _dtype_of(trained)
     self._source: ClipSource | None = None
@@ -99,10 +107,11 @@ class Export:
 
   def parts(self) -> list[Part]:
     """What will be written, in that order."""
-    trained = self.trained
-    made = [self._language_model(), *self._adapter(), self._mapper(), *self._probe(), *self._encoder()]
+    trained, encoder = self.trained, self._encoder()
+    made = [self._language_model(), *self._adapter(), self._mapper(), *self._probe(), *encoder]
+    eyes = encoder[0].name if encoder else None
     texts = {
-      'encoder.json': ('which f_v the features are of', self._encoder_facts()),
+      'encoder.json': ('which f_v the features are of', encoder_facts(trained, eyes, bool(self._trains('encoder')))),
       PROMPTS: ('prompts, token ids around them, limits', prompt_facts(trained)),
       'preprocessing.json': ('what f_v is given of a video', preprocessing_facts(trained)),
     }
@@ -144,16 +153,22 @@ class Export:
   # --- L
 
   def _language_model(self) -> Part:
-    tokenizer = [path for path in sorted((self.trained.workdir / 'tokenizer').iterdir()) if path.name != GENERATION]
+    kept = [path for path in sorted((self.trained.workdir / 'tokenizer').iterdir()) if path.name != GENERATION]
+    if self.trained.base is not None:
+      # Who passes weights on must often pass on what they stand under.
+      kept += sorted(
+        path for name in ('LICENSE*', 'NOTICE*') for path in self.trained.base.directory.glob(name) if path.is_file()
+      )
     # Where this L is none of theirs, that is said before anything is written.
-    described = {'config.json': as_json(self._config()), GENERATION: as_json(self._generation())}
+    described = {'config.json': as_json(self._config()), GENERATION: as_json(generation_facts(self.trained))}
     sources = llama_family.sources(self._decoder)
-    shapes = convert.flat(self._shapes['decoder'])
-    sizes = sum(int(np.prod(shapes[path].shape)) for path in sources) * np.dtype(jnp.dtype(self._dtype)).itemsize
+    plain = dataclasses.replace(self._decoder, lora=None, quantize='')
+    shapes = nnx.state(nnx.eval_shape(lambda: Decoder(plain, nnx.Rngs(0))), nnx.Param)
+    size = _count(shapes) * jnp.dtype(self._dtype).itemsize
 
     def write(folder: Path) -> None:
       folder.mkdir()
-      for path in tokenizer:
+      for path in kept:
         shutil.copy(path, folder / path.name)
       for name, text in described.items():
         (folder / name).write_text(text, encoding='utf-8')
@@ -167,7 +182,7 @@ class Export:
 
     merged = ', adapter merged' if self._decoder.lora else ''
     what = f'L for `transformers` and vLLM ({self._dtype}{merged}), with its tokenizer; alone it sees no video'
-    return Part(f'{LANGUAGE_MODEL}/', what, sizes + sum(path.stat().st_size for path in tokenizer), write)
+    return Part(f'{LANGUAGE_MODEL}/', what, size + sum(path.stat().st_size for path in kept), write)
 
   def _tensors(self, decoder: nnx.State, progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
     for name, tensor in peft_adapter.merged_tensors(decoder, self._decoder):
@@ -185,16 +200,6 @@ class Export:
     fields['dtype' if 'dtype' in fields else 'torch_dtype'] = self._dtype
     return fields
 
-  def _generation(self) -> dict[str, Any]:
-    """How this model writes: greedily, without what is no word, to the end of the answer."""
-    text = self.trained.text
-    fields = {'do_sample': False, 'eos_token_id': list(text.ends), 'pad_token_id': text.pad_id}
-    if text.words.bos_token_id is not None:
-      fields['bos_token_id'] = text.words.bos_token_id
-    if text.banned:
-      fields['suppress_tokens'] = list(text.banned)
-    return fields
-
   def _adapter(self) -> list[Part]:
     """The adapter, where it and weights that stayed as they were are the whole of L."""
     trained, base = self.trained, self.trained.base
@@ -203,24 +208,23 @@ class Export:
     if nnx.split_state(self._trains('decoder'), nnx.LoRAParam, ...)[1]:
       return []
     low = nnx.split_state(self._shapes['decoder'], nnx.LoRAParam, ...)[0]
-    size = 4 * sum(int(np.prod(leaf.shape)) for leaf in convert.flat(low).values())
+    size = 4 * _count(low)
 
     def write(folder: Path) -> None:
       adapters = nnx.split_state(self.model[1]['decoder'], nnx.LoRAParam, ...)[0]
       peft_adapter.save(folder, self._decoder, adapters, trained.config.decoder.weights)
 
-    return [
-      Part(
-        f'{ADAPTER}/', f'what LoRA added to `{model_card.shown(trained.config.decoder.weights)}`, for PEFT', size, write
-      )
-    ]
+    what = f'what LoRA added to `{model_card.shown(trained.config.decoder.weights)}`, for PEFT'
+    if self._decoder.quantize:
+      what += f'; it was trained beside kernels in {self._decoder.quantize}, which are not those of the base'
+    return [Part(f'{ADAPTER}/', what, size, write)]
 
   # --- f_m, f_p, f_v
 
   def _mapper(self) -> Part:
     shapes = convert.flat(self._shapes['mapper'])
     sources = mapper.sources('whitening/mean' in shapes)
-    size = 4 * sum(int(np.prod(leaf.shape)) for leaf in shapes.values())
+    size = 4 * _count(self._shapes['mapper'])
 
     def write(path: Path) -> None:
       write_tensors(path, dict(convert.tensors(self.model[1]['mapper'], sources)), {'format': 'pt'})
@@ -244,13 +248,14 @@ class Export:
     trained, eyes = self.trained, self.trained.config.encoder
     what = 'f_v, for `crosstrainer_jax`'
     if self._trains('encoder'):
-      size = 4 * sum(int(np.prod(leaf.shape)) for leaf in convert.flat(self._shapes['encoder']).values())
+      size = 4 * _count(self._shapes['encoder'])
 
       def write(path: Path) -> None:
         params = self.model[1]['encoder']
         encoders.save(path, trained.encoder.name, trained.encoder.config, params, {}, dtype='float32')
 
       return [Part(ENCODER, f'{what}, as it was trained with the rest', size, write)]
+    # Those of the hub are had from there.
     if trained.encoder.name not in encoders.ENCODERS:
       return []
     weights = encoders.shipped_path() if eyes.weights == 'shipped' else hub.locate(eyes.weights, eyes.revision)
@@ -260,24 +265,6 @@ class Export:
     """The parameters of a part that training has changed."""
     trained = stages.divide(self._shapes, self.trained.config.training.frozen)[0]
     return nnx.State({part: trained[part]} if part in trained else {})
-
-  def _encoder_facts(self) -> dict[str, Any]:
-    encoder, eyes = self.trained.encoder, self.trained.config.encoder
-    held = [part.name for part in self._encoder()]
-    return {
-      'name': encoder.name,
-      'weights': eyes.weights,
-      'revision': eyes.revision,
-      'file': held[0] if held else None,
-      'trained_with_the_rest': bool(self._trains('encoder')),
-      'fingerprint': encoder.fingerprint,
-      'frames_per_second': encoder.config.fps,
-      'frames_per_token': encoder.config.frames_per_token,
-      'image_size': encoder.config.image_size,
-      'resizes': encoder.resizes,
-      'feature_dim': encoder.config.feature_dim,
-      'config': dataclasses.asdict(encoder.config),
-    }
 
   # --- To check a deployment with
 
@@ -309,62 +296,6 @@ class Export:
     ]
 
 
-def prompt_facts(trained: Trained) -> dict[str, Any]:
-  """prompts.json: what stands around video tokens, and how answers are read."""
-  text, config, card = trained.text, trained.config, trained.card
-  layout = dataclasses.asdict(text.layout)
-  return {
-    'prompts': {task: prompts.templates()[task] for task in (examples.ATTRIBUTES, examples.FEEDBACK)},
-    'video': prompts.VIDEO,
-    'k': config.prompt.k,
-    'views': card.views,
-    'seconds': card.seconds,
-    'before_ids': layout['before'],
-    'after_ids': layout['after'],
-    'close_ids': layout['close'],
-    'end_ids': layout['ends'],
-    'answers_begin_with': layout['space'],
-    'placeholder_id': text.video_id,
-    'pad_id': text.pad_id,
-    'banned_ids': text.banned,
-    'max_attribute_tokens': config.eval.max_attribute_tokens,
-    'max_feedback_tokens': config.eval.max_feedback_tokens,
-    'max_positions': trained.decoder.max_position,
-    'dtype': config.decoder.dtype,
-    'lists': prompts.list_rules(),
-    'levels': LEVELS if trained.probe else None,
-    'sports': card.sports,
-    'confidence': {
-      'threshold': card.threshold,
-      'precision': card.precision,
-      'validation_clips': card.validation_clips,
-      'samples': config.assess.samples,
-      'temperature': config.assess.temperature,
-    },
-  }
-
-
-def preprocessing_facts(trained: Trained) -> dict[str, Any]:
-  """preprocessing.json: from a video file to what f_v is given, and what f_v does first."""
-  card, encoder = trained.card, trained.encoder
-  inside = getattr(encoder.config, 'preprocessing', None)
-  return {
-    'frames_per_second': encoder.config.fps,
-    'frames': card.frames,
-    'window_seconds': card.frames / encoder.config.fps,
-    'size': encoder.config.image_size,
-    'fit': card.fit,
-    'pixels': 'uint8, RGB',
-    'normalisation': 'inside f_v' if inside is None else dataclasses.asdict(inside),
-  }
-
-
-def as_json(facts: Mapping[str, Any]) -> str:
-  """JSON with a line for each of the outer names."""
-  lines = (f' {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}' for name, value in facts.items())
-  return '{\n' + ',\n'.join(lines) + '\n}\n'
-
-
 def refuse(output: Path, overwrite: bool) -> None:
   """Raises FileExistsError where `output` must not be replaced."""
   if not output.exists() or (output.is_dir() and not any(output.iterdir())):
@@ -380,6 +311,11 @@ def _dtype_of(trained: Trained) -> str:
     return str(trained.config.decoder.param_dtype)
   stored = Tensors(trained.base.directory)['model.embed_tokens.weight'].dtype.name
   return stored if stored in DTYPES else 'float32'
+
+
+def _count(shapes: nnx.State) -> int:
+  """Numbers of a state."""
+  return sum(math.prod(leaf.shape) for leaf in convert.flat(shapes).values())
 
 
 def _size(path: Path) -> int:

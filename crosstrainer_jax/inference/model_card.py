@@ -89,7 +89,7 @@ def stated_licence(weights: Path) -> str:
     return ', '.join(said[name].strip() for name in ('license_name', 'license_link') if name in said)
   if 'license' in said:
     return said['license'].strip().strip('\'"')
-  for path in sorted(directory.glob('LICENSE*')):
+  for path in filter(Path.is_file, sorted(directory.glob('LICENSE*'))):
     for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
       if line.strip():
         return f'{path.name}: {line.strip()}'

@@ -20,6 +20,9 @@ IGNORED = (r'model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$',)
 # Of a checkpoint with tied embeddings: the same matrix a second time.
 TIED = (r'lm_head\.weight$',)
 
+# Settings of a decoder that no directory knows.
+OURS = {'dropout', 'dtype', 'param_dtype', 'lora', 'quantize', 'quantize_tile', 'remat', 'unroll'}
+
 # What a directory says that changes nothing about logits.
 HARMLESS = {
   'architectures', 'auto_map', 'bos_token_id', 'chunk_size_feed_forward', 'dtype', 'eos_token_id', 'id2label',
@@ -161,7 +164,7 @@ def hugging_face_config(config: DecoderConfig) -> dict[str, Any]:
     fields['max_window_layers'] = 0 if config.sliding_window else config.num_layers
   if kind != 'llama':
     fields['sliding_window'] = config.sliding_window or None
-  ours = {name: getattr(config, name) for name in ('dropout', 'dtype', 'param_dtype', 'lora', 'remat', 'unroll')}
+  ours = {field.name: getattr(config, field.name) for field in dataclasses.fields(config) if field.name in OURS}
   read = dataclasses.asdict(decoder_config(fields, **ours))
   if wrong := [name for name, value in dataclasses.asdict(config).items() if read[name] != value]:
     listed = ', '.join(f'{name} = {getattr(config, name)!r}' for name in wrong)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from crosstrainer_jax.models import quantized
 from crosstrainer_jax.models.decoder import DecoderConfig
 from crosstrainer_jax.models.llama_family import linears
 from crosstrainer_jax.models.llama_family import sources as decoder_sources
@@ -103,23 +104,32 @@ def load(directory: str | Path, config: DecoderConfig, like: nnx.State) -> nnx.S
 
 
 def merged_tensors(decoder: nnx.State, config: DecoderConfig) -> Iterator[tuple[str, np.ndarray]]:
-  """The tensors of a decoder as a checkpoint without adapters has them; where there are adapters, W + α/r · A·B.
+  """The tensors of a decoder as a plain checkpoint has them: W + α/r · A·B where there are adapters.
 
-  One at a time, so that no second copy of L is ever held. What was merged is float32, the rest as it is.
+  One at a time, so that no second copy of L is ever held. What was merged, or held in 4 bits, is float32; the rest is
+  as it is.
 
   Args:
     decoder: its parameters, adapters included.
   """
-  adapters = {path: value for path, value in convert.flat(decoder).items() if path.endswith(NAMES)}
+  variables = convert.flat(decoder)
 
-  def change(path: str, value: jax.Array, layer: int | None) -> jax.Array:
-    place = path.rpartition('/')[0]
-    if config.lora is None or not path.endswith('/kernel') or f'{place}/lora_a' not in adapters:
+  def read(path: str, layer: int | None) -> jax.Array:
+    def part(name: str) -> jax.Array:
+      value: jax.Array = variables[name][...]
+      return value if layer is None else value[layer]
+
+    if f'{path}/qvalue' in variables:
+      value = quantized.dequantize(part(f'{path}/qvalue'), part(f'{path}/scale'), config.quantize)
+    else:
+      value = part(path)
+    place, _, leaf = path.rpartition('/')
+    if config.lora is None or leaf != 'kernel' or f'{place}/lora_a' not in variables:
       return value
-    a, b = (adapters[f'{place}/{name}'][...][layer] for name in NAMES)
+    a, b = (part(f'{place}/{name}') for name in NAMES)
     return merged(value.astype(jnp.float32), a, b, config.lora.scale)
 
-  return convert.tensors(decoder, decoder_sources(config), change)
+  return convert.tensors(decoder, decoder_sources(config), read)
 
 
 def save(directory: str | Path, config: DecoderConfig, adapters: nnx.State, base: str) -> None:

@@ -75,27 +75,30 @@ def load(
 
 
 def tensors(
-  state: nnx.State,
-  sources: Mapping[str, Source],
-  change: Callable[[str, jax.Array, int | None], jax.Array] = lambda path, value, layer: value,
+  state: nnx.State, sources: Mapping[str, Source], read: Callable[[str, int | None], jax.Array] | None = None
 ) -> Iterator[tuple[str, np.ndarray]]:
   """The way back: every tensor as the file has it, one at a time, in the order of the layers.
 
   Only for parameters whose axes are all their tensors' axes, as those of decoders and adapters are.
 
   Args:
-    change: what is written in the place of a parameter, from its path, its value and, of a stack, the layer.
+    read: the value of a parameter by its path and, of a stack, the layer; by default what is in the state.
   """
   variables = flat(state)
+
+  def plain(path: str, layer: int | None) -> jax.Array:
+    value: jax.Array = variables[path][...]
+    return value if layer is None else value[layer]
+
+  read = read or plain
   alone = [path for path in sources if '{}' not in sources[path].name]
   stacked = [path for path in sources if '{}' in sources[path].name]
   for path in alone:
-    yield sources[path].name, _arranged(change(path, variables[path][...], None), sources[path])
-  layers = variables[stacked[0]].shape[0] if stacked else 0
+    yield sources[path].name, _arranged(read(path, None), sources[path])
+  layers = next((variables[path].shape[0] for path in stacked if path in variables), 0)
   for layer in range(layers):
     for path in stacked:
-      value = change(path, variables[path][...][layer], layer)
-      yield sources[path].name.format(layer), _arranged(value, sources[path])
+      yield sources[path].name.format(layer), _arranged(read(path, layer), sources[path])
 
 
 def _arranged(value: jax.Array, source: Source) -> np.ndarray:

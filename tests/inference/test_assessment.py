@@ -82,6 +82,19 @@ def test_attributes_are_parsed_lists_that_do_not_depend_on_the_batch(assessor):
     assert assessor.attributes(*part([i]), NEW) == [listed[i]]
 
 
+def test_ids_end_with_the_end_token_unless_they_are_cut(assessor, words):
+  encoder = assessor._encoder
+  rows = [encoder.prompt(examples.DIRECT, sport) for sport in SPORTS]
+  before = assessor.cut
+  written = assessor.write(rows, video(), whole(), NEW)
+  cut = [ids[-1] not in encoder.ends for ids in written]
+  assert assessor.cut - before == sum(cut)
+  for ids, is_cut in zip(written, cut, strict=True):
+    assert not set(ids[:-1]) & set(encoder.ends)
+    assert len(ids) == NEW or not is_cut
+  assert [assessor.text(ids).strip() for ids in written] == assessor.feedback(SPORTS, None, video(), whole(), NEW)
+
+
 def test_feedback_reads_the_attributes_that_it_is_given(assessor):
   given = [['balance'], ['timing'], [], ['balance', 'timing'], ['knee bend']]
   texts = assessor.feedback(SPORTS, given, video(), whole(), NEW)

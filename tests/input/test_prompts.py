@@ -1,5 +1,7 @@
 import random
+import re
 
+import numpy as np
 import pytest
 
 from crosstrainer_jax.input import prompts
@@ -97,3 +99,27 @@ def test_round_trip_over_random_lists():
     assert parsed == [] if text == 'none' else ', '.join(parsed) == text
     assert len(parsed) <= len(attributes)
     assert len(set(parsed)) == len(parsed)
+
+
+def test_lists_are_read_by_the_rules_that_are_written():
+  """What the example does with `lists` is what `parse_attributes` does, and one join makes text of it again."""
+  rules, draw = prompts.list_rules(), np.random.default_rng(0)
+  pieces = [
+    'Balance', ' knee bend', ',', ', ', ';', '\n', '1. ', ' 2) ', '(3) ', '- ', '* ', 'and ', 'None', 'no faults', '.',
+    '"', '<video>', '</s>', '，', ' nil', 'n/a', '!', ' ', '\t', 'İ', "'", '::', '- 1. ', 'and and ',
+  ]  # fmt: skip
+
+  def parse(text):
+    names = []
+    for name in re.split(rules['separators'], re.sub(r'[<>]', ' ', text).lower()):
+      name, before = ' '.join(name.split()), None
+      while name != before:
+        before, name = name, re.sub(rules['bullets'], '', name).strip(rules['edges']).removeprefix('and ')
+      names += [name] if name and name not in rules['nothing'] else []
+    return list(dict.fromkeys(names))
+
+  for _ in range(3000):
+    text = ''.join(draw.choice(pieces, draw.integers(0, 12)))
+    named = prompts.parse_attributes(text)
+    assert parse(text) == named, text
+    assert (', '.join(named) or rules['empty']) == prompts.serialize_attributes(named), text

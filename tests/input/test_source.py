@@ -57,6 +57,13 @@ def test_infos_equal_the_full_records(directory):
       np.testing.assert_array_equal(a, b, err_msg=field.name)
 
 
+def test_licences_are_counted(write_dataset, tmp_path):
+  clips = [dataclasses.replace(clip(i), licence=name) for i, name in enumerate(['', 'MIT', 'CC-BY-4.0', 'CC-BY-4.0'])]
+  source = ClipSource(write_dataset(tmp_path, {'train': clips[:2], 'test': clips[2:]}))
+  assert source.licences() == {'CC-BY-4.0': 2, '': 1, 'MIT': 1}
+  assert next(iter(source.licences())) == 'CC-BY-4.0'
+
+
 def test_a_missing_dataset_says_how_to_make_one(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'nowhere: no prepared dataset.*crosstrainer_jax\.prepare'):
     ClipSource(tmp_path / 'nowhere')

@@ -1,5 +1,6 @@
 import json
 
+import jax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -67,6 +68,14 @@ def test_weights_come_back_in_half_precision(built, saved):
   features = encoder.apply(encoder.params, FRAMES)
   np.testing.assert_allclose(features, nnx.merge(built[1], params)(FRAMES), atol=2e-2)
   assert digest.startswith(encoder.fingerprint)
+
+
+def test_weights_that_are_still_training_keep_all_their_digits(built, tmp_path):
+  config, _, params = built
+  encoders.save(tmp_path / 'a.safetensors', 'video_transformer', config, params, NOTES, dtype='float32')
+  loaded = encoders.load(tmp_path / 'a.safetensors')
+  for one, other in zip(jax.tree.leaves(params), jax.tree.leaves(loaded.params), strict=True):
+    np.testing.assert_array_equal(one, other)
 
 
 def test_the_header_says_how_it_was_made(saved):

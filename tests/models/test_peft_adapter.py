@@ -3,13 +3,16 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from crosstrainer_jax.models import peft_adapter
 from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.llama_family import sources
 from crosstrainer_jax.models.lora import LoRAConfig
+from crosstrainer_jax.weights.convert import flat, tensors
 from crosstrainer_jax.weights.tensors import Tensors
 
 CONFIG = DecoderConfig(
@@ -48,10 +51,37 @@ def test_names_are_those_of_peft(saved):
   assert fields['target_modules'] == ['down_proj', 'q_proj']
   assert (fields['peft_type'], fields['r'], fields['lora_alpha']) == ('LORA', 3, 6.0)
   assert fields['base_model_name_or_path'] == 'owner/base'
-  tensors = Tensors(saved[0] / 'adapter_model.safetensors')
+  written = Tensors(saved[0] / 'adapter_model.safetensors')
   name = 'base_model.model.model.layers.1.mlp.down_proj.lora_{}.weight'
-  assert tensors[name.format('A')].shape == (3, 24)
-  assert tensors[name.format('B')].shape == (16, 3)
+  assert written[name.format('A')].shape == (3, 24)
+  assert written[name.format('B')].shape == (16, 3)
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
+def test_merged_tensors_do_what_adapter_and_base_did(dtype):
+  config = dataclasses.replace(CONFIG, param_dtype=dtype)
+  state = nnx.state(nnx.jit(lambda: Decoder(config, nnx.Rngs(0)))(), nnx.Param)
+  random = np.random.default_rng(0)
+  for path, leaf in flat(state).items():
+    if 'lora_' in path:
+      leaf.set_value(jnp.asarray(random.normal(size=leaf.shape), jnp.float32))
+  merged, plain = dict(peft_adapter.merged_tensors(state, config)), dict(tensors(state, sources(config)))
+  assert list(merged) == list(plain)
+  values = flat(state)
+  for name, value in plain.items():
+    adapted = any(part in name for part in ('q_proj', 'down_proj'))
+    assert merged[name].dtype == (np.float32 if adapted else value.dtype), name
+    if not adapted:
+      np.testing.assert_array_equal(merged[name], value)
+  for layer in range(2):
+    a, b = (np.asarray(values[f'layers/mlp/down_proj/{part}'][...][layer]) for part in ('lora_a', 'lora_b'))
+    name = f'model.layers.{layer}.mlp.down_proj.weight'
+    np.testing.assert_allclose(merged[name], plain[name].astype(np.float32) + 2.0 * (a @ b).T, rtol=1e-5, atol=1e-5)
+  bare = dataclasses.replace(config, lora=None)
+  alone = nnx.split_state(state, nnx.LoRAParam, ...)[1]
+  assert {name: value.dtype for name, value in peft_adapter.merged_tensors(alone, bare)} == {
+    name: value.dtype for name, value in plain.items()
+  }
 
 
 @pytest.mark.parametrize(

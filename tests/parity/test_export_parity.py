@@ -212,6 +212,12 @@ def test_a_base_in_bfloat16(adapted_run: Callable, export: Callable) -> None:
     assert np.abs(tensor.float().numpy() - exact[name]).max() <= 2**-8 * np.abs(exact[name]).max(), name
 
 
+def test_a_base_in_4_bits(adapted_run: Callable, export: Callable) -> None:
+  """W is what it was in training, rounded to nf4."""
+  _, _, folder = export(adapted_run('plain', 'decoder.quantize=nf4', 'decoder.quantize_tile=16'))
+  assert_same_answers(folder)
+
+
 def merged(params: nnx.State, config: DecoderConfig) -> dict[str, np.ndarray]:
   """W + α/r · A·B of every layer, computed here in numpy."""
   found, lora = {}, config.lora
