@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import crosstrainer_jax
-from crosstrainer_jax.inference.coach import Card
+from crosstrainer_jax.inference.trained import Card
 
 
 def write_video(path, seconds, size=(96, 64), fps=10):
