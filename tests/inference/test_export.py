@@ -147,7 +147,7 @@ def test_an_adapter_is_merged_and_comes_along(adapted):
 
 def test_a_base_in_4_bits_is_merged_as_it_was(small_data, tmp_path):
   base = finished_runs.write_base(tmp_path / 'base', 'plain')
-  config = finished_runs.config_on(base, 'decoder.quantize=nf4', 'decoder.quantize_tile=16')
+  config = finished_runs.config_on(base, 'decoder.quantize=nf4', 'decoder.quantize_tile=4')
   made = Export(read_trained(finished_runs.finish(config, tmp_path / 'run', small_data)))
   made.write(tmp_path / 'model')
   _, loaded = decoder_of(tmp_path / 'model' / 'language_model')
