@@ -2,8 +2,9 @@
 
     python benchmarks/generation_speed.py
 
-A random model of the Llama family of more than 10⁸ parameters is written as a directory of the Hugging Face hub, and
-read by both. Ours is `inference.generate`, prefill and decoding in one compiled call; theirs is `generate` with its
+A random model of the Llama family, of 10⁸ parameters or (`--size 8b`, for a GPU of 80 GB) in the shape of
+Llama-3.1-8B, is written as a directory of the Hugging Face hub, and read by both; how long ours takes to load it is
+printed. Ours is `inference.generate`, prefill and decoding in one compiled call; theirs is `generate` with its
 dynamic cache, and with its static one, which PyTorch does not compile here unless --compile is given. Prefill is
 counted by asking for one token, decoding by what further tokens take beyond that. Runs alternate, after a warm-up that
 compiles; what is compared is the median over the alternations, and every ratio is ours / theirs of the tokens per
@@ -39,15 +40,24 @@ from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.files import write_shards
 from crosstrainer_jax.weights.tensors import Tensors
 
-SIZES: dict[str, Any] = {
-  'model_type': 'llama', 'architectures': ['LlamaForCausalLM'], 'vocab_size': 16_384, 'hidden_size': 768,
-  'intermediate_size': 2048, 'num_hidden_layers': 12, 'num_attention_heads': 12, 'num_key_value_heads': 4,
-  'max_position_embeddings': 2048, 'rms_norm_eps': 1e-5, 'rope_theta': 10000.0, 'tie_word_embeddings': False,
-  'bos_token_id': None, 'eos_token_id': None, 'pad_token_id': None,
+COMMON: dict[str, Any] = {
+  'model_type': 'llama', 'architectures': ['LlamaForCausalLM'], 'max_position_embeddings': 2048, 'rms_norm_eps': 1e-5,
+  'rope_theta': 10000.0, 'tie_word_embeddings': False, 'bos_token_id': None, 'eos_token_id': None, 'pad_token_id': None,
 }  # fmt: skip
-SMALL: dict[str, Any] = {
-  'vocab_size': 256, 'hidden_size': 64, 'intermediate_size': 128, 'num_hidden_layers': 2, 'num_attention_heads': 4,
-  'num_key_value_heads': 2,
+SIZES: dict[str, dict[str, Any]] = {
+  # a test, not a measurement
+  'tiny': {
+    'vocab_size': 256, 'hidden_size': 64, 'intermediate_size': 128, 'num_hidden_layers': 2, 'num_attention_heads': 4,
+    'num_key_value_heads': 2,
+  },
+  '100m': {
+    'vocab_size': 16_384, 'hidden_size': 768, 'intermediate_size': 2048, 'num_hidden_layers': 12,
+    'num_attention_heads': 12, 'num_key_value_heads': 4,
+  },
+  '8b': {
+    'vocab_size': 128_256, 'hidden_size': 4096, 'intermediate_size': 14_336, 'num_hidden_layers': 32,
+    'num_attention_heads': 32, 'num_key_value_heads': 8,
+  },
 }  # fmt: skip
 
 # Prompts int[B, L] and the number of new tokens -> the new tokens, int[B, N].
@@ -61,10 +71,15 @@ class Speed(NamedTuple):
   decode: float
 
 
-def write_model(directory: Path, sizes: dict[str, Any], seed: int) -> int:
-  """Writes a random model; returns the number of its parameters."""
-  config = llama_family.decoder_config(sizes)
-  state: Any = nnx.state(Decoder(config, nnx.Rngs(seed)), nnx.Param)
+def write_model(directory: Path, sizes: dict[str, Any], dtype: str, seed: int) -> int:
+  """Writes a random model, its weights in `dtype`; returns the number of its parameters."""
+  config = llama_family.decoder_config(sizes, dtype=dtype, param_dtype=dtype)
+
+  @jax.jit
+  def make() -> nnx.State:
+    return nnx.state(Decoder(config, nnx.Rngs(seed)), nnx.Param)
+
+  state: Any = make()
   # Fresh weights give all tokens about the same probability, so that rounding would choose among them.
   state['lm_head']['kernel'] = state['lm_head']['kernel'].replace(state['lm_head']['kernel'].get_value() * 4.0)
   write_shards(directory, convert.tensors(state, llama_family.sources(config)))
@@ -72,10 +87,14 @@ def write_model(directory: Path, sizes: dict[str, Any], seed: int) -> int:
   return sum(leaf.size for leaf in jax.tree.leaves(state))
 
 
-def ours(directory: Path, dtype: str) -> Generate:
-  config = llama_family.read_config(directory, dtype=dtype, param_dtype=dtype)
+def ours(directory: Path, dtype: str, unroll: bool) -> tuple[Generate, float]:
+  """Our generation, and the seconds that its model took to load."""
+  config = llama_family.read_config(directory, dtype=dtype, param_dtype=dtype, unroll=unroll)
   graph, abstract = nnx.split(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))), nnx.Param)
+  start = time.perf_counter()
   weights = convert.load(Tensors(directory), llama_family.sources(config), abstract, llama_family.ignored(config))
+  jax.block_until_ready(weights)
+  taken = time.perf_counter() - start
   decoder = nnx.merge(graph, weights)
 
   def run(prompts: np.ndarray, new: int) -> np.ndarray:
@@ -84,19 +103,21 @@ def ours(directory: Path, dtype: str) -> Generate:
     tokens, _ = generate(decoder, embeddings, jnp.ones(prompts.shape, bool), new, eos_id=config.vocab_size, pad_id=0)
     return np.asarray(tokens)
 
-  return run
+  return run, taken
 
 
-def theirs(directory: Path, dtype: str, compiled: bool) -> tuple[dict[str, Generate], str]:
-  """Their generation by the name of its cache, and the device that it runs on."""
+def theirs(directory: Path, dtype: str, compiled: bool) -> tuple[dict[str, Generate], float, str]:
+  """Their generation by the name of its cache, the seconds that its model took to load, and what it runs on."""
   import torch
   import transformers
 
   transformers.logging.set_verbosity_error()
   transformers.logging.disable_progress_bar()
   device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  start = time.perf_counter()
   model: Any = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, dtype))
   model = model.to(device).eval()
+  taken = time.perf_counter() - start
 
   def run(cache: str, prompts: np.ndarray, new: int) -> np.ndarray:
     tokens = torch.tensor(prompts, device=device)
@@ -109,7 +130,7 @@ def theirs(directory: Path, dtype: str, compiled: bool) -> tuple[dict[str, Gener
 
   name = torch.cuda.get_device_name() if device == 'cuda' else 'cpu'
   runs: dict[str, Generate] = {cache: functools.partial(run, cache) for cache in ('dynamic', 'static')}
-  return runs, f'torch {torch.__version__}, {torch.get_num_threads()} threads, {name}'
+  return runs, taken, f'torch {torch.__version__}, {torch.get_num_threads()} threads, {name}'
 
 
 def timed(run: Generate, prompts: np.ndarray, new: int) -> tuple[float, np.ndarray]:
@@ -124,6 +145,7 @@ def measure(
   """Speeds of each run in every alternation, and the texts; one warm-up goes before."""
   speeds: dict[str, list[Speed]] = {name: [] for name in runs}
   texts = {}
+  changed = 0
   for name, run in runs.items():
     run(prompts, 1)
     texts[name] = run(prompts, new)
@@ -132,10 +154,13 @@ def measure(
     for name in sorted(runs, reverse=number % 2 == 1):
       first, _ = timed(runs[name], prompts, 1)
       whole, again = timed(runs[name], prompts, new)
-      np.testing.assert_array_equal(again, texts[name], err_msg=f'{name} is not the same twice')
+      changed += not np.array_equal(again, texts[name])
       # Where a busy machine makes the short run the longer one, nothing is known of decoding.
       decoded = len(prompts) * (new - 1) / (whole - first) if whole > first else float('nan')
       speeds[name].append(Speed(prompts.size / first, decoded))
+  if changed:
+    # Libraries on GPUs add in any order: in half precision that can choose another token.
+    print(f'In {changed} of the runs the text was not the one of the warm-up.')
   return speeds, texts
 
 
@@ -157,14 +182,16 @@ def rows(batch: int, dtype: str, speeds: dict[str, list[Speed]], agreement: dict
   return lines
 
 
-def title(options: argparse.Namespace, count: int, device: str) -> str:
-  """What stands over the rows of the table."""
+def title(options: argparse.Namespace, count: int, device: str, loaded: tuple[float, float]) -> str:
+  """What stands over the rows of the table; `loaded` are seconds, ours and theirs."""
   return f"""
 {count / 1e6:.1f} M parameters, prompts of {options.prompt} tokens, {options.new} written, greedy; \
 n = {options.alternations} alternations, seed {options.seed}.
 {os.cpu_count()} CPU cores ({platform.machine()}), load {os.getloadavg()[0]:.1f} at the start; \
 ours: jax {jax.__version__} on {jax.devices()[0].device_kind}; theirs: {device}\
 {', static cache compiled' if options.compile else ''}.
+{'Our layers are written out. ' if options.unroll else ''}Loaded from files just written: \
+ours in {loaded[0]:.1f} s, theirs in {loaded[1]:.1f} s.
 Tokens per second, medians; ratios are ours / theirs, median [least, most].
 
 | batch | dtype | their cache | prefill, ours | theirs | ratio | decode, ours | theirs | ratio | load | same tokens |
@@ -180,22 +207,22 @@ def main() -> None:
   parser.add_argument('--alternations', type=int, default=3)
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--compile', action='store_true', help='lets PyTorch compile the static cache (minutes)')
-  parser.add_argument('--small', action='store_true', help='a tiny model and few tokens: a test, not a measurement')
+  parser.add_argument('--size', choices=list(SIZES), default='100m', help='of the model; tiny is for tests')
+  parser.add_argument('--unroll', action='store_true', help='writes our layers out instead of scanning them')
   options = parser.parse_args()
   if options.new < 2:
     parser.error('--new must be at least 2, so that something is decoded after the prefill')
-  if options.small:
-    options.prompt, options.new, options.alternations, options.batch, options.dtype = 16, 64, 2, [3], ['float32']
-  sizes = SIZES | SMALL if options.small else SIZES
+  sizes = COMMON | SIZES[options.size]
   prompts = np.random.default_rng(options.seed).integers(0, sizes['vocab_size'], (max(options.batch), options.prompt))
   differ, titled = False, False
   with tempfile.TemporaryDirectory() as directory:
-    count = write_model(Path(directory), sizes, options.seed)
+    count = write_model(Path(directory), sizes, options.dtype[0], options.seed)
     for dtype in options.dtype:
-      references, device = theirs(Path(directory), dtype, options.compile)
-      runs = {'ours': ours(Path(directory), dtype), **references}
+      run, loaded = ours(Path(directory), dtype, options.unroll)
+      references, their_loaded, device = theirs(Path(directory), dtype, options.compile)
+      runs = {'ours': run, **references}
       if not titled:
-        print(title(options, count, device))
+        print(title(options, count, device, (loaded, their_loaded)), flush=True)
         titled = True
       for batch in options.batch:
         speeds, texts = measure(runs, prompts[:batch], options.new, options.alternations)

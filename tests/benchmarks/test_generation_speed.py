@@ -8,6 +8,7 @@ pytestmark = pytest.mark.parity
 pytest.importorskip('torch')
 
 FILE = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'generation_speed.py'
+SMALL = '--size tiny --prompt 16 --new 64 --alternations 2 --batch 3'.split()
 
 
 @pytest.fixture(scope='module')
@@ -26,7 +27,7 @@ def test_help(generation_speed, monkeypatch, capsys):
 
 
 def test_a_small_run_ends_in_a_table(generation_speed, monkeypatch, capsys):
-  monkeypatch.setattr(sys, 'argv', ['generation_speed.py', '--small'])
+  monkeypatch.setattr(sys, 'argv', ['generation_speed.py', *SMALL])
   generation_speed.main()
   *_, head, _, dynamic, static = capsys.readouterr().out.splitlines()
   assert head.startswith('| batch |')

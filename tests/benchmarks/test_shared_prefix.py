@@ -5,6 +5,7 @@ import sys
 import pytest
 
 FILE = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'shared_prefix.py'
+SMALL = '--size tiny --batch 2 --seconds 2 --alternations 2 --prefill_only'.split()
 
 
 @pytest.fixture(scope='module')
@@ -23,7 +24,7 @@ def test_help(shared_prefix, monkeypatch, capsys):
 
 
 def test_a_small_run_ends_in_a_table(shared_prefix, monkeypatch, capsys):
-  monkeypatch.setattr(sys, 'argv', ['shared_prefix.py', '--small'])
+  monkeypatch.setattr(sys, 'argv', ['shared_prefix.py', *SMALL])
   shared_prefix.main()
   *_, head, _, prefill = capsys.readouterr().out.splitlines()
   assert head.startswith('| tokens written |')
