@@ -109,7 +109,7 @@ def test_only_what_trains_is_kept_and_the_base_stays(opened, tmp_path):
 
 def test_features_give_the_loss_of_frames(config, opened, data, tmp_path):
   """f_v is frozen in both: what is cached is what would be computed."""
-  changed = settings.ml_collections.ConfigDict(config).unlock()
+  changed = config.copy_and_resolve_references().unlock()
   changed.encoder.source = 'frames'
   changed.training.frozen = (*config.training.frozen, '^encoder/')
   frames = open_run(changed, tmp_path, data)
