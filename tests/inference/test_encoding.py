@@ -69,7 +69,7 @@ def expected(encoder, mesh):
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-  monkeypatch.setattr(features, 'PART', 8)
+  monkeypatch.setattr(features, 'MOST_CLIPS', 8)
 
 
 def test_a_dataset_becomes_a_cache(source, encoder, mesh, expected, tmp_path, capsys):
