@@ -174,7 +174,12 @@ def _encode_all(
         frames, times = following.result()
         if number + 1 < len(chunks):
           following = pool.submit(_read, source, encoder, chunks[number + 1], batch_size, shape)
-        yield encode(frames, times)[: len(chunk)]
+        try:
+          encoded = encode(frames, times)
+        except ValueError as error:
+          ends = source[chunk[0]].clip_id, source[chunk[-1]].clip_id
+          raise ValueError(f'{source.directory}, a clip from {ends[0]!r} to {ends[1]!r}: {error}') from error
+        yield encoded[: len(chunk)]
         progress.update(len(chunk))
 
   features.write(directory, len(source), encoder.fingerprint, encode_from)
