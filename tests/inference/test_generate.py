@@ -77,6 +77,12 @@ def test_greedy_equals_the_argmax_of_full_passes(side: str) -> None:
   assert len(np.unique(tokens)) > 3
 
 
+def test_layers_one_by_one_write_what_the_stack_writes() -> None:
+  tokens, log_probs = generate(decoder(), *prompts(), NEW, eos_id=EOS, pad_id=PAD, split_layers=True)
+  np.testing.assert_array_equal(tokens, reference()[0])
+  np.testing.assert_allclose(log_probs, reference()[1], atol=1e-4)
+
+
 def test_a_batch_equals_its_members_alone() -> None:
   x, mask = prompts()
   together = greedy(x, mask)
