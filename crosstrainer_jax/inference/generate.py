@@ -128,7 +128,8 @@ def generate(
     )
   graphdef, state = nnx.split(decoder)
   if split_layers is None:
-    split_layers = _should_split_layers(decoder.config, state['layers'])
+    # The copy costs about as much as it saves in one step.
+    split_layers = max_new_tokens > 2 and _should_split_layers(decoder.config, state['layers'])
   tokens, log_probs = _generate(
     graphdef,
     state,
