@@ -69,7 +69,7 @@ class Card:
       else:
         remedy = 'Train one: ./launch_tpu.sh configs/cross_sport.py'
       raise FileNotFoundError(f'{workdir}: no trained model here ({MODEL_FILE} is missing). {remedy}')
-    # Before it was written down, training and `assess` saw frames of the encoder's size.
+    # Earlier versions did not write it down.
     values = {'frame_size': 0, **json.loads(path.read_text())}
     if values.keys() != {field.name for field in dataclasses.fields(cls)}:
       raise ValueError(f'{path} was written by another version of this package: start the training command again')
@@ -159,9 +159,12 @@ class Trained:
     blueprint, initial = stages.build(self.config, *sizes, self.config.seed, self.mesh, self.joint)
     return blueprint, stages.load_params(self.workdir / folder, blueprint, initial)
 
-  def trained_encoder(self, params: nnx.State) -> encoders.Encoder:
+  def trained_encoder(self, params: nnx.State | None) -> encoders.Encoder:
     """f_v as the model of `params` sees with it."""
-    return self.encoder if self.joint is None else dataclasses.replace(self.encoder, params=params['encoder'])
+    if self.joint is None:
+      return self.encoder
+    assert params is not None, 'f_v is a part of the model'
+    return dataclasses.replace(self.encoder, params=params['encoder'])
 
 
 def read_trained(
