@@ -18,13 +18,16 @@ if TYPE_CHECKING:
   from crosstrainer_jax.inference.coach import Coach
 
 
-def load(workdir: str | Path) -> 'Coach':
+def load(workdir: str | Path, encoder_weights: str = '', decoder_weights: str = '') -> 'Coach':
   """The coach of a finished run: `load(dir).assess(path)`.
 
+  Args:
+    encoder_weights, decoder_weights: where the weights lie now that the run was trained from, if they were moved.
+
   Raises:
-    FileNotFoundError: no trained model in `workdir`.
+    FileNotFoundError: no trained model in `workdir`, or its weights are not where its config says.
   """
   # Imported here so that `import crosstrainer_jax` costs nothing.
   from crosstrainer_jax.inference import coach
 
-  return coach.load(workdir)
+  return coach.load(workdir, encoder_weights, decoder_weights)

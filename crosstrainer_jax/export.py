@@ -16,7 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
   output = Path(options.output)
   try:
     export.refuse(output, options.overwrite)
-    made = export.Export(read_trained(options.workdir), options.dtype, options.clips)
+    for line in export.left_behind(output):
+      print(line, flush=True)
+    run = read_trained(options.workdir, None, options.encoder_weights, options.decoder_weights)
+    made = export.Export(run, options.dtype, options.clips)
     if options.dry_run:
       print(f'Would write {output}:', *(_line(p.name, p.size, p.what) for p in made.parts()), sep='\n')
       return
@@ -56,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     choices=('', 'float32', 'bfloat16', 'float16'),
     help='of the weights of L; default: of those that it started from',
   )
+  add('--encoder_weights', default='', help='where the weights of f_v lie now, if they were moved')
+  add('--decoder_weights', default='', help='where the pretrained L lies now, if it was moved')
   add('--overwrite', action='store_true', help='replace an export that is there')
   add('--dry-run', action='store_true', help='print what would be written, and how large it is; write nothing')
   return parser

@@ -15,6 +15,7 @@ import jax
 import ml_collections
 
 from crosstrainer_jax.input.files import write_atomically
+from crosstrainer_jax.input.recorded_config import recorded_config
 from crosstrainer_jax.settings import DURING_A_RUN, SettingsError, flatten
 
 PACKAGE = pathlib.Path(__file__).resolve().parent
@@ -80,18 +81,6 @@ def recorded_environment(workdir: Path) -> dict[str, Any]:
   return result
 
 
-def recorded_config(workdir: Path) -> ml_collections.ConfigDict:
-  """The locked config that `record_environment` wrote; lists come back as tuples.
-
-  Raises:
-    SettingsError: there is none.
-  """
-  path = pathlib.Path(workdir) / 'config.json'
-  if not path.is_file():
-    raise SettingsError(f'{workdir} is not the folder of a run: it has no config.json')
-  return ml_collections.ConfigDict(_with_tuples(json.loads(path.read_text()))).lock()
-
-
 def _start() -> dict[str, Any]:
   """This start of a program: command, code, packages and devices."""
   devices = jax.devices()
@@ -105,12 +94,6 @@ def _start() -> dict[str, Any]:
     'processes': jax.process_count(),
     'packages': _package_versions(),
   }
-
-
-def _with_tuples(value: Any) -> Any:
-  if isinstance(value, dict):
-    return {k: _with_tuples(v) for k, v in value.items()}
-  return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:

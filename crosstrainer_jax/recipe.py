@@ -194,6 +194,7 @@ def _write_card(run: Run, params: nnx.State) -> None:
     precision=precision,
     encoder=run.video_encoder.fingerprint,
     validation_clips=len(indices),
+    frame_size=run.source.frame_size,
   ).write(run.workdir)
   if not indices:
     say('  nobody is left to validate: never sure')

@@ -150,6 +150,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
 
   with timed('video features'):
     check_rate((clip.frame_times for clip in clips), video_encoder)
+    _warn_of_small_frames(source, video_encoder)
     views, frames = to_common_shape(clips, video_encoder)
     cache = None
     if config.encoder.source == 'features':
@@ -211,6 +212,16 @@ def cached_features(
     second_encoding.encode(plan, encoder, batch_size)
     return plan.clip_features()
   return encode_dataset(source, source.directory / f'features-{encoder.fingerprint}', encoder, mesh, batch_size, shape)
+
+
+def _warn_of_small_frames(source: ClipSource, encoder: encoders.Encoder) -> None:
+  """An encoder that takes any size makes its own of small frames too, but finds no more in them than they hold."""
+  size = encoder.config.image_size
+  if encoder.resizes and 0 < source.frame_size < size:
+    say(
+      f'  warning: the frames of {source.directory} have {source.frame_size} x {source.frame_size} pixels and are '
+      f'enlarged for {encoder.name}, which looks at {size} x {size}: prepare own videos with --size {size}'
+    )
 
 
 def _spoken(clips: Sequence[ClipInfo], split: splits.Split) -> splits.Split:

@@ -28,12 +28,28 @@ def test_text_or_json(monkeypatch, capsys, tmp_path):
 
   class Stub:
     def assess(self, *arguments):
+      print('said on the way')
       return result
 
-  monkeypatch.setattr(coach, 'load', lambda workdir: Stub())
+  monkeypatch.setattr(coach, 'load', lambda *_: Stub())
   assess.main(['a.mp4', '--checkpoint', str(tmp_path), '--json'])
   assert json.loads(capsys.readouterr().out)['segments'][0]['feedback'] == 'Stay tall.'
   assess.main(['a.mp4', '--checkpoint', str(tmp_path)])
   text = capsys.readouterr().out
   assert 'balance (80%)' in text
   assert 'a warning' in text
+
+
+def test_an_interruption_is_one_line(monkeypatch, capsys, tmp_path):
+  class Stub:
+    def assess(self, *arguments):
+      arguments[-1](1, 3)
+      raise KeyboardInterrupt
+
+  monkeypatch.setattr(coach, 'load', lambda *_: Stub())
+  with pytest.raises(SystemExit) as stop:
+    assess.main(['a.mp4', '--checkpoint', str(tmp_path)])
+  assert stop.value.code == 130
+  shown = capsys.readouterr()
+  assert not shown.out
+  assert shown.err == '\ninterrupted; nothing was assessed\n'

@@ -25,7 +25,7 @@ def test_help_needs_no_model(capsys):
     verb.main(['--help'])
   assert stop.value.code == 0
   shown = capsys.readouterr().out
-  for option in ('--output', '--clips', '--dtype', '--overwrite', '--dry-run', 'docs/export.md'):
+  for option in ('--output', '--clips', '--dtype', '--overwrite', '--dry-run', '--encoder_weights', 'docs/export.md'):
     assert option in shown
 
 
@@ -54,6 +54,15 @@ def test_what_is_there_stays_unless_it_may_be_replaced(folder, small_run, tmp_pa
   assert 'model card' in capsys.readouterr().out
   assert not (copy / 'expected.json').exists()
   assert json.loads((copy / 'prompts.json').read_text()) == json.loads((folder / 'prompts.json').read_text())
+
+
+def test_a_link_is_refused_and_what_a_kill_left_is_named(folder, small_run, tmp_path, capsys):
+  (tmp_path / 'link').symlink_to(folder)
+  with pytest.raises(SystemExit, match='error: .*link is a symbolic link: give the folder itself'):
+    verb.main([str(small_run), '--output', str(tmp_path / 'link'), '--overwrite'])
+  (tmp_path / '.new.0a1b2c3d').mkdir()
+  verb.main([str(small_run), '--output', str(tmp_path / 'new'), '--dry-run'])
+  assert '.new.0a1b2c3d (0.0 GB) was left by an export that was killed' in capsys.readouterr().out
 
 
 def test_an_unfinished_run_says_how_to_go_on(small_run, tmp_path):

@@ -102,7 +102,7 @@ def test_only_what_trains_is_kept_and_the_base_stays(opened, tmp_path):
   video, valid = opened.videos([index])
   answers = [
     assessor.attributes([opened.clips[index].sport], video, valid, 6)
-    for assessor in (coach._assessor, opened.assessor(trained))
+    for assessor in (coach.assessor(8), opened.assessor(trained))
   ]
   assert answers[0] == answers[1]
 

@@ -75,8 +75,3 @@ def test_a_commit_of_another_checkout_is_not_ours(tmp_path, monkeypatch):
   package.mkdir(parents=True)
   monkeypatch.setattr(provenance, 'PACKAGE', package)
   assert provenance._commit() == {'commit': 'not a checkout', 'dirty': None}
-
-
-def test_a_folder_without_a_run_is_refused(tmp_path):
-  with pytest.raises(settings.SettingsError, match='is not the folder of a run'):
-    provenance.recorded_config(tmp_path)

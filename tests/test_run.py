@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from crosstrainer_jax.input.source import ClipSource
-from crosstrainer_jax.run import _spoken, training_texts
+from crosstrainer_jax.run import _spoken, _warn_of_small_frames, training_texts
 
 
 def test_the_tokenizer_never_reads_the_held_out_sport(run):
@@ -43,6 +43,16 @@ def test_clips_without_commentary_are_left_out_and_said(run, capsys):
   kept = _spoken(clips, run.split)
   assert kept.train == run.split.train[3:]
   assert '3 training clips without commentary' in capsys.readouterr().out
+
+
+def test_small_frames_are_said_once_where_an_encoder_takes_any_size(run, capsys):
+  _warn_of_small_frames(run.source, run.video_encoder)
+  assert not capsys.readouterr().out
+  for size, warned in ((64, False), (96, True)):
+    config = dataclasses.replace(run.video_encoder.config, image_size=size)
+    _warn_of_small_frames(run.source, dataclasses.replace(run.video_encoder, resizes=True, config=config))
+    shown = capsys.readouterr().out
+    assert ('have 64 x 64 pixels and are enlarged' in shown and '--size 96' in shown) == warned, shown
 
 
 def test_nothing_to_learn_from_is_an_error(run):

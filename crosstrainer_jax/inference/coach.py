@@ -1,20 +1,21 @@
 """A trained model as a coach of real videos: `crosstrainer_jax.load(workdir).assess('my_jump.mp4')`."""
 
 import dataclasses
+import functools
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
 from crosstrainer_jax.inference.assessment import Assessor
-from crosstrainer_jax.inference.encoding import encode_in_batches, make_encode
 from crosstrainer_jax.inference.trained import FOLDER, read_trained
-from crosstrainer_jax.input import examples, prompts, splits, video
+from crosstrainer_jax.inference.window_features import SeenWindow, WindowEncoder
+from crosstrainer_jax.input import prompts, splits, video
 from crosstrainer_jax.input.record import LEVELS
 
 
@@ -86,40 +87,52 @@ class Coach:
 
   Args:
     workdir: of a finished run.
+    config: another config than the one recorded there.
+    folder: which stage's parameters.
+    encoder_weights, decoder_weights: where the weights lie now that the run was trained from, if elsewhere.
 
   Raises:
     FileNotFoundError, ValueError: something is missing there or does not fit; the message says what.
   """
 
-  def __init__(self, workdir: str | Path, config: ml_collections.ConfigDict | None = None, folder: str = FOLDER):
-    model = read_trained(workdir, config)
+  def __init__(
+    self,
+    workdir: str | Path,
+    config: ml_collections.ConfigDict | None = None,
+    folder: str = FOLDER,
+    encoder_weights: str = '',
+    decoder_weights: str = '',
+  ):
+    self._model = model = read_trained(workdir, config, encoder_weights, decoder_weights)
     self.card, self.config = model.card, model.config
-    blueprint, params = model.load(folder)
-    self._encoder = model.trained_encoder(params)
-    self._encode: Callable[[np.ndarray, np.ndarray], np.ndarray] = make_encode(self._encoder, model.mesh)
-    self._batch = 8
-    self._assessor = Assessor(blueprint, params, model.text, model.mesh, self._batch)
+    self._blueprint, self._params = model.load(folder)
+    self._windows = WindowEncoder(model, model.trained_encoder(self._params))
+    # Each size is compiled once.
+    self.assessor = functools.cache(self._make_assessor)
     self._probe = model.probe
+
+  def _make_assessor(self, batch_size: int) -> Assessor:
+    return Assessor(self._blueprint, self._params, self._model.text, self._model.mesh, batch_size)
 
   @property
   def window(self) -> float:
     """Seconds of one window."""
-    return self.card.frames / self._encoder.config.fps
+    return self.card.frames / float(self._model.encoder.config.fps)
 
   def assess(
     self,
     path: str | Path | Sequence[str | Path],
     sport: str = '',
     stride: float = 0.0,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
   ) -> Assessment:
-    """Slides the window over a video and answers for each segment.
+    """Slides the window over a video and answers for each segment, a few at a time: its length costs time alone.
 
     Args:
       path: a video file, or one per view of the same take.
       sport: as the prompt should name it; "" for "a sport".
       stride: seconds from window to window; 0 sets them end to end.
-      progress: told what is being done.
+      progress: told how many segments more are done, and how many there are.
 
     Raises:
       ValueError: a file that is no video, or more views than the model knows.
@@ -127,76 +140,53 @@ class Coach:
     paths = [Path(p) for p in ([path] if isinstance(path, str | Path) else path)]
     if len(paths) > self.card.views:
       raise ValueError(f'{len(paths)} views were given, but this model was trained with {self.card.views}')
-    tell = progress or (lambda _: None)
     sport = sport or 'a sport'
-    timing: dict[str, float] = {}
-
-    start = time.monotonic()
-    tell('decoding')
     spans = self._spans(paths, stride)
-    frames, times, gaps = self._read(paths, spans)
+    timing = {'decode': 0.0, 'encode': 0.0, 'generate': 0.0}
+    batch_size = self._model.batch_size(len(spans))
+    assessor = self.assessor(batch_size)
+    assessor.cut = 0
+    windows = self._windows.read(paths, spans, timing)
+    segments: list[Segment] = []
+    missing, shown = [], []
+    for number in range(0, len(spans), batch_size):
+      some = list(itertools.islice(windows, batch_size))
+      missing += [window.missing for window in some]
+      shown += [bool(window.valid.any()) for window in some]
+      seen = [pair for pair in zip(spans[number:], some, strict=False) if pair[1].valid.any()]
+      begin = time.monotonic()
+      if seen:
+        segments += self._answer(assessor, sport, seen, self.config.seed + number)
+      timing['generate'] += time.monotonic() - begin
+      if progress is not None:
+        progress(len(some), len(spans))
     warnings = self._warnings(sport)
-    if gaps.any():
-      seen = np.isfinite(times).any((1, 2))
-      warnings.insert(0, _broken(spans, gaps, seen))
-      spans, frames, times = [span for span, shown in zip(spans, seen, strict=True) if shown], frames[seen], times[seen]
-    timing['decode'] = time.monotonic() - start
-
-    start = time.monotonic()
-    tell('encoding')
-    features, valid = self._features(frames, times)
-    timing['encode'] = time.monotonic() - start
-
-    start = time.monotonic()
-    tell('generating')
-    self._assessor.cut = 0
-    segments = self._answer(sport, spans, features, valid)
-    timing['generate'] = time.monotonic() - start
-    if self._assessor.cut:
-      warnings.append(f'{self._assessor.cut} of {len(segments)} texts were cut: raise config.eval.max_feedback_tokens')
+    if any(missing):
+      warnings.insert(0, _broken(spans, np.array(missing), np.array(shown)))
+    if assessor.cut:
+      warnings.append(f'{assessor.cut} of {len(segments)} texts were cut: raise config.eval.max_feedback_tokens')
     return Assessment([str(p) for p in paths], sport, segments, warnings, timing)
 
   def _spans(self, paths: Sequence[Path], stride: float) -> list[tuple[float, float]]:
     duration = min(video.probe(path).duration for path in paths)
     return video.sliding_windows(duration, self.window, stride or self.window)
 
-  def _read(
-    self, paths: Sequence[Path], spans: Sequence[tuple[float, float]]
-  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """uint8[N, V, T, H, W, 3], float32[N, V, T] and bool[N], where a file promises frames that it does not hold.
-
-    Views that were not given are padding.
-    """
-    size, fps, count = self._encoder.config.image_size, self._encoder.config.fps, self.card.frames
-    frames = np.zeros((len(spans), self.card.views, count, size, size, 3), np.uint8)
-    times = np.full((len(spans), self.card.views, count), np.nan, np.float32)
-    gaps = np.zeros(len(spans), bool)
-    wanted = [[begin + i / fps for i in range(count) if i == 0 or begin + i / fps < end] for begin, end in spans]
-    for view, path in enumerate(paths):
-      for number, window in enumerate(video.read_windows(path, wanted, size, self.card.fit)):
-        shown = len(window.frames)
-        frames[number, view, :shown], times[number, view, :shown] = window.frames, window.times
-        gaps[number] |= window.missing > 0
-    return frames, times, gaps
-
-  def _features(self, frames: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    valid = np.stack([examples.valid_tokens(row, self.card.seconds) for row in times])
-    return encode_in_batches(self._encode, frames, times, self._batch), valid
-
   def _answer(
-    self, sport: str, spans: Sequence[tuple[float, float]], features: np.ndarray, valid: np.ndarray
+    self, assessor: Assessor, sport: str, windows: Sequence[tuple[tuple[float, float], SeenWindow]], seed: int
   ) -> list[Segment]:
-    options, seen, sports = self.config.assess, {'features': features}, [sport] * len(spans)
-    limits, looks = self.config.eval, self._assessor.look(sports, seen, valid)
-    chances = self._assessor.probabilities(
-      sports, seen, valid, limits.max_attribute_tokens, options.samples, options.temperature, self.config.seed, looks
+    options, limits, sports = self.config.assess, self.config.eval, [sport] * len(windows)
+    seen = {'features': np.stack([window.features for _, window in windows])}
+    valid = np.stack([window.valid for _, window in windows])
+    looks = assessor.look(sports, seen, valid)
+    chances = assessor.probabilities(
+      sports, seen, valid, limits.max_attribute_tokens, options.samples, options.temperature, seed, looks
     )
     nothing = [row.pop(prompts.EMPTY, 0.0) for row in chances]
     sure = [{name: p for name, p in row.items() if p >= self.card.threshold} for row in chances]
-    texts = self._assessor.feedback(sports, [list(row) for row in sure], seen, valid, limits.max_feedback_tokens, looks)
-    levels: list[tuple[str, float] | None] = [None] * len(spans)
+    texts = assessor.feedback(sports, [list(row) for row in sure], seen, valid, limits.max_feedback_tokens, looks)
+    levels: list[tuple[str, float] | None] = [None] * len(windows)
     if self._probe is not None:
-      odds = np.asarray(jax.nn.softmax(self._probe.logits(self._assessor.pooled(seen, valid)), -1))
+      odds = np.asarray(jax.nn.softmax(self._probe.logits(assessor.pooled(seen, valid)), -1))
       levels = [(LEVELS[int(row.argmax())], float(row.max())) for row in odds]
     return [
       Segment(
@@ -208,8 +198,8 @@ class Coach:
         text if named or clean >= self.card.threshold else None,
         level,
       )
-      for (begin, end), named, chance, clean, text, level in zip(
-        spans, sure, chances, nothing, texts, levels, strict=True
+      for ((begin, end), _), named, chance, clean, text, level in zip(
+        windows, sure, chances, nothing, texts, levels, strict=True
       )
     ]
 
@@ -242,12 +232,6 @@ def _broken(spans: Sequence[tuple[float, float]], gaps: np.ndarray, seen: np.nda
   )
 
 
-def load(workdir: str | Path, config: Any = None, folder: str = FOLDER) -> Coach:
-  """The coach of a finished run.
-
-  Args:
-    workdir: of the run.
-    config: another config than the one recorded there.
-    folder: which stage's parameters.
-  """
-  return Coach(workdir, config, folder)
+def load(workdir: str | Path, encoder_weights: str = '', decoder_weights: str = '') -> Coach:
+  """The coach of a finished run; arguments as `Coach` has them."""
+  return Coach(workdir, encoder_weights=encoder_weights, decoder_weights=decoder_weights)

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from crosstrainer_jax.inference.model_card import shown
 from crosstrainer_jax.inference.trained import Trained
 from crosstrainer_jax.input import examples, prompts
 from crosstrainer_jax.input.record import LEVELS
@@ -53,7 +54,7 @@ def preprocessing_facts(trained: Trained) -> dict[str, Any]:
     'frames_per_second': encoder.config.fps,
     'frames': card.frames,
     'window_seconds': card.frames / encoder.config.fps,
-    'size': encoder.config.image_size,
+    'size': trained.frame_size,
     'fit': card.fit,
     'pixels': 'uint8, RGB',
     'normalisation': 'inside f_v' if inside is None else dataclasses.asdict(inside),
@@ -87,7 +88,7 @@ def encoder_facts(trained: Trained, file: str | None, trains: bool) -> dict[str,
   encoder, eyes = trained.encoder, trained.config.encoder
   return {
     'name': encoder.name,
-    'weights': eyes.weights,
+    'weights': shown(eyes.weights),
     'revision': eyes.revision,
     'file': file,
     'trained_with_the_rest': trains,

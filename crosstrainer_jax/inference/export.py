@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +28,7 @@ from crosstrainer_jax.inference.deployment_facts import (
   prompt_facts,
 )
 from crosstrainer_jax.inference.trained import Trained
-from crosstrainer_jax.input.files import replacing
+from crosstrainer_jax.input.files import leftovers, replacing
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.input.tokenizer import GENERATION
 from crosstrainer_jax.models import encoders, llama_family, mapper, peft_adapter
@@ -117,7 +118,7 @@ class Export:
     }
     made += [_text(name, what, as_json(facts)) for name, (what, facts) in texts.items()]
     if self._source is not None:
-      made += self._reference_clips(self._source)
+      made += self._reference_clips()
     licences = model_card.find_licences(trained)
     made.append(_text('licences.md', 'licences of the data and of the weights behind it', licences.describe()))
     contents = {part.name: part.what for part in made}
@@ -140,7 +141,13 @@ class Export:
       folder.mkdir()
       needed, free = sum(part.size for part in parts), shutil.disk_usage(folder).free
       if needed > free:
-        raise OSError(f'{output}: {needed / 1e9:.1f} GB are to be written, but only {free / 1e9:.1f} GB are free')
+        lying = ''.join(f'. {line}' for line in left_behind(output, folder.parent))
+        raise OSError(
+          f'{output}: {needed / 1e9:.1f} GB are to be written, but only {free / 1e9:.1f} GB are free{lying}'
+        )
+      if self._source is not None:
+        # Videos of these clips may be gone; that should show before L is written.
+        _ = self._seen
       for part in parts:
         part.write(folder / part.name)
       # Tensors are written for their owner alone; who may read one file here may read all.
@@ -212,7 +219,7 @@ class Export:
 
     def write(folder: Path) -> None:
       adapters = nnx.split_state(self.model[1]['decoder'], nnx.LoRAParam, ...)[0]
-      peft_adapter.save(folder, self._decoder, adapters, trained.config.decoder.weights)
+      peft_adapter.save(folder, self._decoder, adapters, model_card.shown(trained.config.decoder.weights))
 
     what = f'what LoRA added to `{model_card.shown(trained.config.decoder.weights)}`, for PEFT'
     if self._decoder.quantize:
@@ -255,10 +262,10 @@ class Export:
         encoders.save(path, trained.encoder.name, trained.encoder.config, params, {}, dtype='float32')
 
       return [Part(ENCODER, f'{what}, as it was trained with the rest', size, write)]
-    # Those of the hub are had from there.
-    if trained.encoder.name not in encoders.ENCODERS:
-      return []
     weights = encoders.shipped_path() if eyes.weights == 'shipped' else hub.locate(eyes.weights, eyes.revision)
+    # Those of the hub are had from there.
+    if not encoders.is_saved(weights):
+      return []
     return [Part(ENCODER, what, weights.stat().st_size, lambda path: shutil.copyfile(weights, path))]
 
   def _trains(self, part: str) -> nnx.State:
@@ -268,24 +275,27 @@ class Export:
 
   # --- To check a deployment with
 
-  def _reference_clips(self, source: ClipSource) -> list[Part]:
+  @functools.cached_property
+  def _seen(self) -> reference_clips.Seen:
+    """The clips that come along, looked at."""
+    assert self._source is not None
+    params = None if self.trained.joint is None else self.model[1]
+    return reference_clips.look(self.trained, params, self._source, self._clips)
+
+  def _reference_clips(self) -> list[Part]:
     card, count = self.trained.card, len(self._clips)
     tokens = count * card.views * card.seconds
     limits = self.trained.config.eval
 
-    @functools.cache
-    def seen() -> reference_clips.Seen:
-      return reference_clips.look(self.trained, self.model[1], source, self._clips)
-
     def answers(path: Path) -> None:
-      reference_clips.write_answers(path, self.trained, *self.model, seen())
+      reference_clips.write_answers(path, self.trained, *self.model, self._seen)
 
     return [
       Part(
         reference_clips.CLIPS,
         f'features of {count} test clips',
         tokens * (2 * self.trained.encoder.config.feature_dim + 1),
-        lambda path: seen().write(path),
+        lambda path: self._seen.write(path),
       ),
       Part(
         reference_clips.EXPECTED,
@@ -298,12 +308,24 @@ class Export:
 
 def refuse(output: Path, overwrite: bool) -> None:
   """Raises FileExistsError where `output` must not be replaced."""
+  if output.is_symlink():
+    raise FileExistsError(f'{output} is a symbolic link: give the folder itself, {os.path.realpath(output)}')
   if not output.exists() or (output.is_dir() and not any(output.iterdir())):
     return
   if not (output / PROMPTS).is_file():
     raise FileExistsError(f'{output} exists, and is no export: choose another --output')
   if not overwrite:
     raise FileExistsError(f'{output} holds an export: choose another --output, or replace it with --overwrite')
+
+
+def left_behind(output: Path, but: Path | None = None) -> list[str]:
+  """What to say of the folders that killed exports to `output` have left; none of `but`, which is being written."""
+  return [
+    f'{path} ({_size(path) / 1e9:.1f} GB) was left by an export that was killed, or is of one that still runs: '
+    'where none runs, delete it'
+    for path in leftovers(output)
+    if path != but
+  ]
 
 
 def _dtype_of(trained: Trained) -> str:

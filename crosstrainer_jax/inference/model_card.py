@@ -14,6 +14,8 @@ PAPER = 'https://arxiv.org/abs/2511.13993'
 # This package's, which is also that of the encoder that comes with it.
 OURS = 'Apache-2.0'
 NOT_STATED = 'not stated'
+# What stands before the last part of an absolute path; it begins where no word, address or relative path goes on.
+_ABSOLUTE = re.compile(r'(?<![\w.:/~<-])/(?:[^\s/\'"`|=,<>]+/)*(?=[^\s/\'"`|=,<>])')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,16 @@ def find_licences(trained: Trained) -> Licences:
 
 def shown(weights: str) -> str:
   """The name of weights as others know it: of what lies on this machine, the last part of its path."""
-  return Path(weights).name if Path(weights).exists() else weights
+  path = Path(weights)
+  return path.name if path.is_absolute() or path.exists() else weights
+
+
+def without_places(text: str, trained: Trained) -> str:
+  """A text without the places of files on this machine: of each absolute path the last part is left."""
+  for part in ('encoder', 'decoder'):
+    if weights := trained.config[part].get('weights'):
+      text = text.replace(weights, shown(weights))
+  return _ABSOLUTE.sub('', text)
 
 
 def stated_licence(weights: Path) -> str:
@@ -118,7 +129,7 @@ def model_card(trained: Trained, licences: Licences, contents: Mapping[str, str]
     '## What it was trained on',
     _training(trained),
     '## Evaluation',
-    _evaluation(trained.workdir),
+    _evaluation(trained),
     '## Limits',
     _limits(trained),
     '## Licence',
@@ -183,11 +194,11 @@ def _training(trained: Trained) -> str:
   return '\n'.join(['| | |', '|---|---|', *(f'| {name} | {_cell(fact)} |' for name, fact in facts.items())])
 
 
-def _evaluation(workdir: Path) -> str:
-  path = workdir / 'report.md'
+def _evaluation(trained: Trained) -> str:
+  path = trained.workdir / 'report.md'
   if not path.is_file():
     return 'Not evaluated: the run has no report.md. `python -m crosstrainer_jax.eval` makes it.'
-  return path.read_text(encoding='utf-8').partition('\n')[2].strip()
+  return without_places(path.read_text(encoding='utf-8').partition('\n')[2].strip(), trained)
 
 
 def _limits(trained: Trained) -> str:

@@ -25,7 +25,6 @@ from crosstrainer_jax.training.stages import Blueprint
 from crosstrainer_jax.weights.files import write_tensors
 
 CLIPS, EXPECTED = 'clips.safetensors', 'expected.json'
-BATCH = 8
 
 
 def choose(trained: Trained, source: ClipSource, count: int) -> list[int]:
@@ -49,8 +48,12 @@ class Seen:
     write_tensors(path, {'features': self.features, 'valid': self.valid}, names)
 
 
-def look(trained: Trained, params: nnx.State, source: ClipSource, indices: Sequence[int]) -> Seen:
-  """Reads the clips `indices` of `source`, and encodes what is not encoded already."""
+def look(trained: Trained, params: nnx.State | None, source: ClipSource, indices: Sequence[int]) -> Seen:
+  """Reads the clips `indices` of `source`, and encodes what is not encoded already.
+
+  Args:
+    params: of the model; None will do where f_v is no part of it.
+  """
   clips, encoder = source.infos(), trained.encoder
   shape = to_common_shape(clips, encoder)
   chosen = [clips[i] for i in indices]
@@ -63,7 +66,7 @@ def look(trained: Trained, params: nnx.State, source: ClipSource, indices: Seque
     records = [source[i] for i in indices]
     frames = np.stack([fitted(clip.frames, clip.frame_times, encoder.frame_size, shape)[0] for clip in records])
     encode = make_encode(trained.trained_encoder(params), trained.mesh)
-    features = encode_in_batches(encode, frames, times, BATCH)
+    features = encode_in_batches(encode, frames, times, trained.batch_size(len(indices)))
   valid = np.stack([examples.valid_tokens(row, trained.card.seconds) for row in times])
   return Seen([clip.clip_id for clip in chosen], [clip.sport for clip in chosen], features, valid)
 
@@ -85,7 +88,7 @@ def answer(trained: Trained, blueprint: Blueprint, params: nnx.State, seen: Seen
   """
   text, limits = trained.text, trained.config.eval
   video: Video = {'features': seen.features}
-  assessor = Assessor(blueprint, params, text, trained.mesh, BATCH)
+  assessor = Assessor(blueprint, params, text, trained.mesh, trained.batch_size(len(seen.sports)))
   # Accelerators may multiply float32 in a shorter type by default; what others are to find again is computed exactly.
   with jax.default_matmul_precision('float32'):
     asked = [text.prompt(examples.ATTRIBUTES, sport) for sport in seen.sports]

@@ -1,7 +1,10 @@
 """A finished run, opened to be used: what `assess` and `export` need of its workdir."""
 
+import contextlib
 import dataclasses
+import functools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from jax.sharding import Mesh
 
 from crosstrainer_jax.input import examples, video
 from crosstrainer_jax.input.files import write_atomically
+from crosstrainer_jax.input.recorded_config import CONFIG_FILE, recorded_config
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.models import encoders, pretrained
 from crosstrainer_jax.models.decoder import DecoderConfig
@@ -21,6 +25,7 @@ from crosstrainer_jax.training import sharding, stages
 MODEL_FILE = 'model.json'
 # The stage whose parameters are the model.
 FOLDER = 'stage2'
+BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Card:
     views: number of views that it takes at most; missing ones are left out, as view dropout taught it.
     seconds: video tokens per view; frames: T of a window, at the encoder's frames per second.
     fit: how a frame becomes a square, as in the training data.
+    frame_size: height and width of those squares; 0 for the encoder's own, which frames straight from videos have.
     threshold: probability below which an attribute is "not sure"; precision: of attributes above it, on validation.
     encoder: fingerprint of the video encoder that it was trained on.
     validation_clips: on which the threshold was set; without any it is never reached.
@@ -49,6 +55,7 @@ class Card:
   precision: float
   encoder: str
   validation_clips: int
+  frame_size: int = 0
 
   def write(self, workdir: str | Path) -> None:
     write_atomically(Path(workdir) / MODEL_FILE, json.dumps(dataclasses.asdict(self), indent=1) + '\n')
@@ -57,12 +64,13 @@ class Card:
   def read(cls, workdir: str | Path) -> 'Card':
     path = Path(workdir) / MODEL_FILE
     if not path.is_file():
-      if (Path(workdir) / 'config.json').is_file():
+      if (Path(workdir) / CONFIG_FILE).is_file():
         remedy = 'The run is not finished: start its launch command again, it resumes'
       else:
         remedy = 'Train one: ./launch_tpu.sh configs/cross_sport.py'
       raise FileNotFoundError(f'{workdir}: no trained model here ({MODEL_FILE} is missing). {remedy}')
-    values = json.loads(path.read_text())
+    # Earlier versions did not write it down.
+    values = {'frame_size': 0, **json.loads(path.read_text())}
     if values.keys() != {field.name for field in dataclasses.fields(cls)}:
       raise ValueError(f'{path} was written by another version of this package: start the training command again')
     return cls(**values)
@@ -75,7 +83,6 @@ class Trained:
   Attributes:
     base: the pretrained L; None where it started from nothing.
     encoder: f_v as training began: what it has become, where it trained too, is among the parameters.
-    mesh: one device: one row at a time is all an interactive user asks for, whatever the machine has.
   """
 
   workdir: Path
@@ -84,7 +91,30 @@ class Trained:
   base: pretrained.Pretrained | None
   text: examples.PromptTokenizer
   encoder: encoders.Encoder
-  mesh: Mesh
+
+  @functools.cached_property
+  def mesh(self) -> Mesh:
+    """The run's mesh over the devices of this machine; where its shape does not fit them, all in a row, or one alone.
+
+    What was trained on many devices need not fit into the memory of one.
+    """
+    devices = jax.local_devices()
+    for shape in (self.config.mesh, (1, -1, 1)) if len(devices) > 1 else ():
+      with contextlib.suppress(ValueError):
+        mesh = sharding.make_mesh(shape, devices)
+        sharding.state_shardings(self.shapes, mesh)
+        return mesh
+    return sharding.make_mesh((1, 1, 1), devices[:1])
+
+  def batch_size(self, rows: int, most: int | None = None) -> int:
+    """How many of `rows` are computed at once: at most `most` (`BATCH`), rounded up to what the mesh divides."""
+    shards = sharding.data_shards(self.mesh)
+    return -(-min(most or BATCH, rows) // shards) * shards
+
+  @property
+  def frame_size(self) -> int:
+    """Height and width of the frames that f_v was given."""
+    return self.card.frame_size or int(self.encoder.config.image_size)
 
   @property
   def joint(self) -> encoders.Encoder | None:
@@ -97,7 +127,7 @@ class Trained:
     config: DecoderConfig = pretrained.fresh(self.config, self.text.rows) if self.base is None else self.base.config
     return config
 
-  @property
+  @functools.cached_property
   def shapes(self) -> nnx.State:
     """Abstract parameters of the model."""
     sizes = self.text.rows, self.encoder.config.feature_dim, self.text.video_id
@@ -129,43 +159,68 @@ class Trained:
     blueprint, initial = stages.build(self.config, *sizes, self.config.seed, self.mesh, self.joint)
     return blueprint, stages.load_params(self.workdir / folder, blueprint, initial)
 
-  def trained_encoder(self, params: nnx.State) -> encoders.Encoder:
+  def trained_encoder(self, params: nnx.State | None) -> encoders.Encoder:
     """f_v as the model of `params` sees with it."""
-    return self.encoder if self.joint is None else dataclasses.replace(self.encoder, params=params['encoder'])
+    if self.joint is None:
+      return self.encoder
+    assert params is not None, 'f_v is a part of the model'
+    return dataclasses.replace(self.encoder, params=params['encoder'])
 
 
-def read_trained(workdir: str | Path, config: Any = None) -> Trained:
+def read_trained(
+  workdir: str | Path, config: Any = None, encoder_weights: str = '', decoder_weights: str = ''
+) -> Trained:
   """Opens a finished run.
 
   Args:
     config: another config than the one recorded there.
+    encoder_weights, decoder_weights: where the weights lie now that the run was trained from, if elsewhere.
 
   Raises:
     FileNotFoundError: something is missing there; the message says what.
     ValueError: it was trained on the features of another video encoder, or from another L.
   """
   workdir = Path(workdir)
-  if config is None:
-    if not (workdir / 'config.json').is_file():
-      raise FileNotFoundError(f'{workdir} is not the folder of a run: it has no config.json')
-    config = ml_collections.ConfigDict(json.loads((workdir / 'config.json').read_text()))
-  card, base = Card.read(workdir), pretrained.find(config)
+  config = recorded_config(workdir) if config is None else config.copy_and_resolve_references()
+  for part, weights in (('encoder', encoder_weights), ('decoder', decoder_weights)):
+    if not weights:
+      continue
+    if not config[part].get('weights'):
+      raise ValueError(f'--{part}_weights {weights}: the L of {workdir} started from nothing')
+    config[part].weights = weights
+    if Path(weights).exists():
+      config[part].revision = ''
+  card = Card.read(workdir)
+  with _found(workdir, 'decoder'):
+    base = pretrained.find(config)
   rows = None if base is None else base.config.vocab_size
   text = examples.PromptTokenizer.load(workdir / 'tokenizer', card.views * card.seconds, config.prompt.k, rows)
   eyes = config.encoder
-  encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype)
+  with _found(workdir, 'encoder'):
+    encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype)
   if encoder.fingerprint != card.encoder:
     raise ValueError(
       f'{workdir} was trained with the video encoder {card.encoder}, but config.encoder.weights='
-      f'{eyes.weights!r} is now {encoder.fingerprint}. Train it again, or name its weights.'
+      f'{eyes.weights!r} is now {encoder.fingerprint}. Train it again, or name its weights with --encoder_weights.'
     )
-  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
-  trained = Trained(workdir, config, card, base, text, encoder, mesh)
+  trained = Trained(workdir, config, card, base, text, encoder)
   if base is not None:
     recorded = trained.environment.get('decoder_fingerprint', base.fingerprint)
     if recorded != base.fingerprint:
       raise ValueError(
-        f'{workdir} was trained from the L {recorded}, but {base.directory}, which its config names, is now '
-        f'{base.fingerprint}. Name the weights that it was trained from.'
+        f'{workdir} was trained from the L {recorded}, but {base.directory} is now {base.fingerprint}. '
+        'Name the weights that it was trained from with --decoder_weights.'
       )
   return trained
+
+
+@contextlib.contextmanager
+def _found(workdir: Path, part: str) -> Iterator[None]:
+  """Says of weights that are not there which run wants them, and what to do."""
+  try:
+    yield
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f'{error}\n{workdir / CONFIG_FILE} names them as {part}.weights. Where they lie elsewhere now, say so: '
+      f'--{part}_weights PATH'
+    ) from error

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -12,19 +13,35 @@ from pathlib import Path
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
   """A name beside `path` to write a file or a folder to; at the end of the block that takes the place of `path`.
 
-  Where the block fails, `path` stays as it was. A kill may leave a hidden folder, which nobody reads.
+  Where the block fails, `path` stays as it was. A kill may leave a hidden folder beside it (`leftovers`), which nobody
+  reads; between the last two steps that also holds what `path` was.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))
   try:
     yield folder / path.name
-    # a folder cannot be renamed over one that holds something
     if path.is_dir():
-      shutil.rmtree(path)
-    os.replace(folder / path.name, path)
+      # A folder cannot be renamed over one that holds something, and deleting that one takes its time.
+      os.replace(path, folder / 'old')
+      try:
+        os.replace(folder / path.name, path)
+      except OSError:
+        os.replace(folder / 'old', path)
+        raise
+    else:
+      os.replace(folder / path.name, path)
   finally:
     shutil.rmtree(folder)
+
+
+def leftovers(path: str | os.PathLike[str]) -> list[Path]:
+  """Hidden folders of kills while `path` was being replaced; one of a program that still writes it looks the same."""
+  path = Path(path)
+  if not path.parent.is_dir():
+    return []
+  ours = re.compile(rf'\.{re.escape(path.name)}\.[a-z0-9_]{{8}}')
+  return sorted(other for other in path.parent.iterdir() if ours.fullmatch(other.name) and other.is_dir())
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:

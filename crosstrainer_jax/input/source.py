@@ -75,6 +75,12 @@ class ClipSource:
     fit: video.Fit = (self._builder.info.metadata or {}).get('fit', 'letterbox')
     return fit
 
+  @functools.cached_property
+  def frame_size(self) -> int:
+    """Height and width of a frame, by the first record; 0 for a dataset that was prepared without frames."""
+    frames = self[0].frames if len(self) else np.zeros(0)
+    return int(frames.shape[2]) if frames.size else 0
+
   def __getitem__(self, index: int) -> Clip:
     """The whole record of clip `index`, frames included."""
     pool, row = self._locate(index)

@@ -8,6 +8,7 @@ other projects are in `hub_encoders.py`.
 import dataclasses
 import hashlib
 import importlib.resources
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from crosstrainer_jax.models import hub_encoders
+from crosstrainer_jax.models import egovlp, hub_encoders
+from crosstrainer_jax.models.preprocessing import Preprocessing
 from crosstrainer_jax.models.registry import Registry, configure
 from crosstrainer_jax.models.video_transformer import VideoTransformer, VideoTransformerConfig
 from crosstrainer_jax.weights import hub
@@ -30,6 +32,14 @@ from crosstrainer_jax.weights.tensors import Tensors
 # name -> (config dataclass, module). A new encoder is one file and one line here.
 ENCODERS: Registry = {
   'video_transformer': (VideoTransformerConfig, VideoTransformer),
+}
+
+# Those of other projects come in their own form; `save` writes what has become of them where they trained along.
+_MODULES: dict[str, Any] = {family.name: family.module for family in hub_encoders.FAMILIES.values()}
+_MODULES['egovlp'] = egovlp.EgoVLPv2
+FOREIGN: Registry = {
+  name: (inspect.signature(module.__init__).parameters['config'].annotation, module)
+  for name, module in _MODULES.items()
 }
 
 SHIPPED = 'video_transformer.safetensors'
@@ -126,12 +136,13 @@ def load(path: str | Path = 'shipped', revision: str = '', fps: int = 0, dtype: 
   if not {'encoder', 'config'} <= set(header):
     raise ValueError(f'{path}: not an encoder of this project (its header names none)')
   name = header['encoder']
+  known = ENCODERS | FOREIGN
   try:
-    config = configure('encoder', ENCODERS, name, json.loads(header['config']))
-  except ValueError as error:
+    config = configure('encoder', known, name, _fields(json.loads(header['config'])))
+  except (ValueError, TypeError) as error:
     raise ValueError(f'{path}: its header describes no encoder of this project ({error})') from error
   # Only shapes are made here, the numbers come from the file.
-  graph, state = nnx.split(nnx.eval_shape(lambda: ENCODERS[name][1](config, nnx.Rngs(0))), nnx.Param)
+  graph, state = nnx.split(nnx.eval_shape(lambda: known[name][1](config, nnx.Rngs(0))), nnx.Param)
   expected = flatten_dict(nnx.to_pure_dict(state), sep='/')
   if set(expected) != set(tensors):
     raise ValueError(
@@ -145,7 +156,23 @@ def load(path: str | Path = 'shipped', revision: str = '', fps: int = 0, dtype: 
   }
   nnx.replace_by_pure_dict(state, unflatten_dict(values))
   fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-  return Encoder(name, config, graph, state, fingerprint)
+  return Encoder(name, config, graph, state, fingerprint, resizes=name in FOREIGN, by_second=name in FOREIGN)
+
+
+def is_saved(path: Path) -> bool:
+  """Whether `save` wrote a file."""
+  if path.suffix != '.safetensors' or not path.is_file():
+    return False
+  with safe_open(str(path), 'numpy') as file:
+    return {'encoder', 'config'} <= set(file.metadata() or {})
+
+
+def _fields(values: dict[str, Any]) -> dict[str, Any]:
+  """Those of a config as they were before they became JSON."""
+  fields = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+  if 'preprocessing' in fields:
+    fields['preprocessing'] = Preprocessing(**_fields(fields['preprocessing']))
+  return fields
 
 
 def _is_foreign(path: Path) -> bool:

@@ -68,5 +68,6 @@ def finish(config: ml_collections.ConfigDict, workdir: Path, dataset: Path) -> P
     'skillsim', sorted({run.clips[i].sport for i in run.split.train}), simulated=True, views=run.views,
     seconds=run.seconds, frames=run.seconds * run.video_encoder.config.frames_per_token, fit=run.source.fit,
     threshold=0.5, precision=0.75, encoder=run.video_encoder.fingerprint, validation_clips=8,
+    frame_size=run.source.frame_size,
   ).write(workdir)  # fmt: skip
   return workdir

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import crosstrainer_jax
+from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.trained import Card
 
 
@@ -42,6 +43,17 @@ def test_segments_cover_the_whole_video(coach, clip):
   # the last window is moved back to lie inside the video
   assert all(b.start <= a.end for a, b in zip(result.segments, result.segments[1:], strict=False))
   assert set(result.timing) == {'decode', 'encode', 'generate'}
+
+
+def test_a_long_video_is_answered_a_few_windows_at_a_time(coach, clip, monkeypatch):
+  rows, told, look = [], [], Assessor.look
+  monkeypatch.setattr(
+    Assessor, 'look', lambda self, sports, *rest: rows.append(len(sports)) or look(self, sports, *rest)
+  )
+  whole = coach.assess(clip, 'basketball', 0.5, progress=lambda done, of: told.append((done, of)))
+  assert len(whole.segments) == 11
+  assert rows == [8, 3]
+  assert told == [(8, 11), (3, 11)]
 
 
 def test_json_reads_back(coach, clip):

@@ -1,5 +1,6 @@
 """The facts beside an exported model: enough to make the prompts of the run, and readable as JSON."""
 
+import dataclasses
 import json
 
 import pytest
@@ -64,6 +65,8 @@ def test_a_model_ends_where_its_layout_ends(compact, llama):
 def test_what_f_v_is_given(compact):
   facts = there_and_back(deployment_facts.preprocessing_facts(compact))
   assert (facts['frames'], facts['window_seconds'], facts['fit'], facts['size']) == (16, 4.0, 'letterbox', 64)
+  small = dataclasses.replace(compact, card=dataclasses.replace(compact.card, frame_size=32))
+  assert deployment_facts.preprocessing_facts(small)['size'] == 32
   facts = there_and_back(deployment_facts.encoder_facts(compact, 'encoder.safetensors', False))
   assert (facts['frames_per_second'], facts['feature_dim'], facts['image_size']) == (4, 256, 64)
   assert facts['fingerprint'] == compact.card.encoder

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 
+import jax
 import ml_collections
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from crosstrainer_jax.models import encoders, lora, peft_adapter
 from crosstrainer_jax.models.decoder import Decoder
 from crosstrainer_jax.models.llama_family import ignored, read_config, sources
 from crosstrainer_jax.models.mapper import Mapper
+from crosstrainer_jax.training import sharding
 from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.tensors import Tensors
 from tests.inference import finished_runs
@@ -145,6 +147,18 @@ def test_an_adapter_is_merged_and_comes_along(adapted):
     np.testing.assert_array_equal(leaf[...], ours[path][...])
 
 
+def test_one_device_writes_the_same(adapted, tmp_path):
+  made, root = adapted
+  assert made.trained.mesh.size == 8
+  one = Export(dataclasses.replace(made.trained))
+  one.trained.__dict__['mesh'] = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  for part in one.parts():
+    if part.name in ('language_model/', 'adapter/', 'mapper.safetensors'):
+      part.write(tmp_path / part.name)
+      for path in (tmp_path / part.name).rglob('*.safetensors'):
+        assert path.read_bytes() == (root / 'model' / path.relative_to(tmp_path)).read_bytes()
+
+
 def test_a_base_in_4_bits_is_merged_as_it_was(small_data, tmp_path):
   base = finished_runs.write_base(tmp_path / 'base', 'plain')
   config = finished_runs.config_on(base, 'decoder.quantize=nf4', 'decoder.quantize_tile=4')
@@ -215,13 +229,25 @@ def test_an_encoder_of_the_hub_that_trained_is_written_too(small_data, tmp_path)
   base = finished_runs.write_base(tmp_path / 'base', 'plain')
   clip = hub_directories.write_clip(tmp_path / 'clip')
   config = finished_runs.config_on(base, f'encoder.weights={clip}', 'encoder.fps=4', 'encoder.source=frames')
-  made = Export(read_trained(finished_runs.finish(config, tmp_path / 'run', small_data)))
+  workdir = finished_runs.finish(config, tmp_path / 'run', small_data)
+  (workdir / 'report.md').write_text(
+    f'# Title\n\nCommand: python x.py --config.encoder.weights={clip} {workdir}/a.txt\n'
+  )
+  made = Export(read_trained(workdir))
   made.write(tmp_path / 'model')
-  assert read(tmp_path / 'model' / 'encoder.json')['file'] == 'encoder.safetensors'
-  tensors, ours = Tensors(tmp_path / 'model' / 'encoder.safetensors'), convert.flat(made.model[1]['encoder'])
-  assert set(tensors) == set(ours)
-  for path, leaf in ours.items():
-    np.testing.assert_array_equal(tensors[path].read(), leaf[...], path)
+  facts = read(tmp_path / 'model' / 'encoder.json')
+  assert (facts['file'], facts['weights']) == ('encoder.safetensors', 'clip')
+  loaded, ours = encoders.load(tmp_path / 'model' / facts['file']), made.trained.trained_encoder(made.model[1])
+  assert (loaded.name, loaded.config, loaded.resizes, loaded.by_second) == ('clip', ours.config, True, True)
+  frames = np.random.default_rng(0).integers(0, 256, (1, 4, 32, 32, 3), np.uint8)
+  found, expected = (encoder.apply(encoder.params, frames) for encoder in (loaded, ours))
+  np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+  assert np.abs(found - np.asarray(ours.apply(made.trained.encoder.params, frames))).max() > 0.1
+  # Where files lie on this machine is nobody's business.
+  assert read(tmp_path / 'model' / 'adapter' / 'adapter_config.json')['base_model_name_or_path'] == 'base'
+  assert 'Command: python x.py --config.encoder.weights=clip a.txt' in (tmp_path / 'model' / 'README.md').read_text()
+  for path in (tmp_path / 'model').rglob('*'):
+    assert not path.is_file() or str(tmp_path).encode() not in path.read_bytes(), path
 
 
 def test_clips_need_the_dataset(small_run, tmp_path):
@@ -235,11 +261,25 @@ def test_clips_need_the_dataset(small_run, tmp_path):
   assert 'clips.safetensors' not in {part.name for part in parts}
 
 
+def test_clips_are_looked_at_before_l_is_written(made, tmp_path, monkeypatch):
+  fresh, written = Export(made.trained, clips=2), []
+
+  def gone(*_):
+    raise FileNotFoundError('this video is not there any more')
+
+  monkeypatch.setattr(export.reference_clips, 'look', gone)
+  monkeypatch.setattr(export, 'write_shards', lambda *_: written.append(1))
+  with pytest.raises(FileNotFoundError, match='not there any more'):
+    fresh.write(tmp_path / 'model')
+  assert not written
+
+
 def test_too_little_room_is_said_first(made, tmp_path, monkeypatch):
+  (tmp_path / '.model.abcd_123').mkdir()
   monkeypatch.setattr(export.shutil, 'disk_usage', lambda _: type('Usage', (), {'free': 10}))
-  with pytest.raises(OSError, match='are to be written, but only 0.0 GB are free'):
+  with pytest.raises(OSError, match=r'are to be written, but only 0.0 GB are free. .*\.model\.abcd_123 \(0.0 GB\)'):
     made.write(tmp_path / 'model')
-  assert not list(tmp_path.iterdir())
+  assert [path.name for path in tmp_path.iterdir()] == ['.model.abcd_123']
 
 
 def test_a_family_that_nobody_has_is_refused_before_anything_is_written(made, tmp_path, monkeypatch):

@@ -118,3 +118,18 @@ def test_what_is_unknown_is_said(trained, tmp_path):
 def test_local_paths_are_not_told(tmp_path):
   assert model_card.shown(str(tmp_path)) == tmp_path.name
   assert model_card.shown('owner/name') == 'owner/name'
+  assert model_card.shown('/gone/weights') == 'weights'
+
+
+@pytest.mark.parametrize(
+  ('text', 'without'),
+  [
+    ("./x.sh c.py --weights='/my weights/base' --workdir=/home/me/run/", "./x.sh c.py --weights='base' --workdir=run/"),
+    ('| /home/me/a.txt | 1/2 of a / b |', '| a.txt | 1/2 of a / b |'),
+    ('https://arxiv.org/abs/1 runs/a/b ../c', 'https://arxiv.org/abs/1 runs/a/b ../c'),
+  ],
+)
+def test_of_paths_the_last_part_is_left(text, without, trained):
+  config = ml_collections.ConfigDict(trained.config.to_dict())
+  config.decoder.weights = '/my weights/base'
+  assert model_card.without_places(text, dataclasses.replace(trained, config=config)) == without

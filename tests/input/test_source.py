@@ -44,6 +44,12 @@ def test_clips_are_numbered_through_all_pools(directory):
       source[index]
 
 
+def test_the_size_of_frames(directory, write_dataset, tmp_path):
+  assert ClipSource(directory).frame_size == 4
+  bare = dataclasses.replace(clip(0), frames=Clip('', '', '', '', '', '').frames)
+  assert ClipSource(write_dataset(tmp_path, {'train': [bare]})).frame_size == 0
+
+
 def test_infos_equal_the_full_records(directory):
   source = ClipSource(directory)
   infos = source.infos()

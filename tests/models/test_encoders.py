@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import jax
@@ -8,6 +9,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from crosstrainer_jax.models import encoders
+from crosstrainer_jax.models.preprocessing import Preprocessing
 
 TINY = {
   'image_size': 16, 'fps': 2, 'channels': 4, 'keypoints': 2, 'values': 2, 'width': 8, 'layers': 2, 'heads': 2,
@@ -135,6 +137,25 @@ def test_a_header_of_another_project_is_a_clear_error(saved, header):
   rewrite(saved[0], header=header)
   with pytest.raises(ValueError, match=r'tiny\.safetensors: its header describes no encoder of this project'):
     encoders.load(saved[0])
+
+
+def test_configs_of_other_projects_come_back_from_a_header():
+  pictures = Preprocessing(resize=(16, 16), crop=None, mean=(0.5,) * 3, std=(0.5,) * 3)
+  plain = dataclasses.replace(pictures, resize=None)
+  sizes = {'preprocessing': pictures, 'image_size': 16, 'patch_size': 8}
+  for name, given in (
+    ('clip', sizes), ('siglip', sizes), ('siglip2', {'preprocessing': plain}), ('vjepa2', {}), ('egovlp', {}),
+  ):  # fmt: skip
+    kind = encoders.FOREIGN[name][0]
+    config = kind(**given)
+    assert kind(**encoders._fields(json.loads(json.dumps(dataclasses.asdict(config))))) == config
+
+
+def test_who_wrote_a_file(saved, tmp_path):
+  save_file({'a': np.zeros(2, np.float32)}, tmp_path / 'other.safetensors')
+  assert encoders.is_saved(saved[0])
+  assert not encoders.is_saved(tmp_path / 'other.safetensors')
+  assert not encoders.is_saved(tmp_path)
 
 
 def test_half_precision_refuses_what_it_cannot_hold():

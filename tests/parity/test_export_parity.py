@@ -214,7 +214,7 @@ def test_a_base_in_bfloat16(adapted_run: Callable, export: Callable) -> None:
 
 def test_a_base_in_4_bits(adapted_run: Callable, export: Callable) -> None:
   """W is what it was in training, rounded to nf4."""
-  _, _, folder = export(adapted_run('plain', 'decoder.quantize=nf4', 'decoder.quantize_tile=16'))
+  _, _, folder = export(adapted_run('plain', 'decoder.quantize=nf4', 'decoder.quantize_tile=4'))
   assert_same_answers(folder)
 
 

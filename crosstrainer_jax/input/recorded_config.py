@@ -1,0 +1,47 @@
+"""The config that a run has recorded, read as this version of the package understands it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+
+CONFIG_FILE = 'config.json'
+
+# Settings that runs of earlier versions have not recorded, with the values at which a run is what it was without them.
+# Whitening was no setting then: features of a frozen encoder were always whitened.
+LATER: dict[str, dict[str, Any]] = {
+  'encoder': {'revision': '', 'fps': 0, 'dtype': ''},
+  'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$'},
+  'mapper': {'whiten': True},
+  'training': {'frozen': ()},
+}
+LATER_OF_PRETRAINED = {'quantize': '', 'quantize_tile': 64}
+
+
+def recorded_config(workdir: str | Path) -> ml_collections.ConfigDict:
+  """The locked config of the run in `workdir`; lists come back as tuples.
+
+  What the run's version did not know yet is filled in with what it did.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  path = Path(workdir) / CONFIG_FILE
+  if not path.is_file():
+    raise FileNotFoundError(f'{workdir} is not the folder of a run: it has no {CONFIG_FILE}')
+  return ml_collections.ConfigDict(completed(_with_tuples(json.loads(path.read_text())))).lock()
+
+
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+  """The config with the settings that came later. One that has no L, as that of pretraining, stays as it is."""
+  if 'decoder' not in config:
+    return config
+  later = LATER | ({'decoder': LATER_OF_PRETRAINED} if config['decoder'].get('weights') else {})
+  return config | {group: values | config.get(group, {}) for group, values in later.items()}
+
+
+def _with_tuples(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {k: _with_tuples(v) for k, v in value.items()}
+  return tuple(_with_tuples(v) for v in value) if isinstance(value, list) else value
