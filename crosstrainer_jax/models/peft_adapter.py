@@ -23,19 +23,24 @@ from crosstrainer_jax.weights.tensors import Tensors
 
 CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
 
-# Settings of PEFT that change the result, with the values that mean "not used". Others of its settings change nothing
-# about an adapter that is trained already.
-UNUSED: dict[str, tuple[Any, ...]] = {
+# Settings of PEFT that change the result, with the values that do not (the first is what an absent one means). Others
+# of its settings change nothing about an adapter that is trained already.
+SUPPORTED: dict[str, tuple[Any, ...]] = {
   'alora_invocation_tokens': (None,),
   'alpha_pattern': ({}, None),
+  'arrow_config': (None,),
   'bias': ('none',),
   'corda_config': (None,),
   'exclude_modules': (None, [], ''),
   'fan_in_fan_out': (False,),
+  # how A and B began; with any other beginning (PiSSA, OLoRA, CorDA, LoftQ, …) PEFT changes W when it opens the adapter
+  'init_lora_weights': (True, False, None, 'gaussian', 'eva', 'orthogonal'),
+  'kasa_config': (None,),
   'layer_replication': (None,),
   'layers_to_transform': (None,),
   'lora_bias': (False,),
   'modules_to_save': (None, []),
+  'monteclora_config': (None,),
   'rank_pattern': ({}, None),
   'target_parameters': (None, []),
   'trainable_token_indices': (None,),
@@ -71,9 +76,10 @@ def read_config(directory: str | Path) -> LoRAConfig:
     raise ValueError(f'{path}: not JSON ({error})') from error
   if fields.get('peft_type') != 'LORA':
     raise ValueError(f'{path}: peft_type = {fields.get("peft_type")!r} is not supported; supported: LORA')
-  for name, values in UNUSED.items():
+  for name, values in SUPPORTED.items():
     if fields.get(name, values[0]) not in values:
-      raise ValueError(f'{path}: {name} = {fields[name]!r} is not supported; supported: {values[0]!r}')
+      listed = ', '.join(map(repr, values))
+      raise ValueError(f'{path}: {name} = {fields[name]!r} is not supported; supported: {listed}')
   rank, alpha = fields['r'], float(fields['lora_alpha'])
   if fields.get('use_rslora'):
     # Kalajdzievski 2023: scaled by α / √r.
