@@ -12,7 +12,7 @@ WANTED = ('*.json', '*.jinja', '*.safetensors', 'tokenizer.model', '*.txt', 'REA
 # The same weights in Mistral's own form.
 UNWANTED = ('consolidated*',)
 # Where there are no safetensors.
-PICKLED = ('pytorch_model*.bin',)
+PICKLED = ('pytorch_model*.bin', 'adapter_model.bin')
 
 
 def locate(name: str | Path, revision: str = '') -> Path:
