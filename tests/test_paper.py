@@ -29,7 +29,9 @@ def paper(*overrides):
 def test_what_the_paper_says():
   config = paper()
   assert config.decoder.weights == 'meta-llama/Llama-3.1-8B-Instruct'
-  assert config.lora.to_dict() == {'rank': 128, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$'}
+  assert config.lora.to_dict() == {
+    'rank': 128, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': '',
+  }  # fmt: skip
   optimizer = config.training.optimizer
   rates = {name: optimizer.learning_rate * factor for name, factor in optimizer.learning_rate_rules}
   assert rates == {'^mapper/': pytest.approx(2e-3)}

@@ -108,8 +108,7 @@ def build(
   ready: dict[str, nnx.State] = {}
   base = pretrained.find(config)
   if base is not None:
-    shapes, places = (nnx.split_state(state['decoder'], nnx.LoRAParam, ...)[1] for state in (abstract, shardings))
-    ready['decoder'] = base.load(jax.tree.map(_placed, shapes, places))
+    ready['decoder'] = base.load(jax.tree.map(_placed, abstract['decoder'], shardings['decoder']))
   if encoder is not None:
     ready['encoder'] = jax.device_put(encoder.params, shardings['encoder'])
   there = {path for path, _ in nnx.to_flat_state(nnx.State(ready))}
