@@ -3,6 +3,7 @@
     ./launch_tpu.sh configs/cross_sport.py                                  # soccer is never seen
     ./launch_tpu.sh configs/cross_sport.py:held_out=basketball,seed=1
     ./launch_tpu.sh configs/cross_sport.py:smoke                            # the same code in two minutes
+    ./launch_tpu.sh configs/cross_sport.py:paper                            # the paper's sizes (docs/pretrained.md)
 
 On two CPU cores a run takes about five minutes, a third of which makes and encodes the world the first time. To be
 expected on the held-out sport, for clips with a fault, as means over seeds 0 to 2 (docs/results.md): attribute F1 42

@@ -16,6 +16,7 @@ from crosstrainer_jax.input.examples import FEEDBACK
 from crosstrainer_jax.models import pretrained
 from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training import sharding, stages
+from crosstrainer_jax.training.optimizer import schedule as make_schedule
 from crosstrainer_jax.weights.convert import flat
 from tests.input import hub_tokenizers
 from tests.models import hub_directories
@@ -35,7 +36,13 @@ def test_what_the_paper_says():
   optimizer = config.training.optimizer
   rates = {name: optimizer.learning_rate * factor for name, factor in optimizer.learning_rate_rules}
   assert rates == {'^mapper/': pytest.approx(2e-3)}
-  assert optimizer.learning_rate == 2e-4
+  assert (optimizer.name, optimizer.learning_rate) == ('adamw', 2e-4)
+  # a cosine to nothing after a warm-up of 3 %
+  schedule = make_schedule(optimizer, 1000)
+  assert float(schedule(14)) == pytest.approx(1e-4)
+  assert float(schedule(29)) == pytest.approx(2e-4)
+  assert float(schedule(514)) == pytest.approx(1e-4, rel=1e-3)
+  assert float(schedule(999)) == pytest.approx(0, abs=1e-9)
   assert (config.stage1.epochs, config.stage2.epochs, config.training.batch_size) == (2.0, 2.0, 128)
 
 

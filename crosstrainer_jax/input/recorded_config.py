@@ -12,7 +12,7 @@ CONFIG_FILE = 'config.json'
 # Whitening was no setting then: features of a frozen encoder were always whitened.
 LATER: dict[str, dict[str, Any]] = {
   'encoder': {'revision': '', 'fps': 0, 'dtype': ''},
-  'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$'},
+  'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
   'mapper': {'whiten': True},
   'training': {'frozen': ()},
 }

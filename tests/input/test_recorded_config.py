@@ -27,7 +27,7 @@ def as_before(config, later=LATER):
   ('config', 'later'),
   [
     ('configs/cross_sport.py', LATER),
-    ('configs/cross_sport.py:paper', ('decoder.quantize', 'decoder.quantize_tile')),
+    ('configs/cross_sport.py:paper', ('decoder.quantize', 'decoder.quantize_tile', 'lora.weights')),
     ('configs/cross_sport.py', ()),
   ],
 )

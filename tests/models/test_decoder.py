@@ -104,15 +104,16 @@ def test_packed_segments_are_as_if_alone() -> None:
     close(packed[:, part], run(decoder, x[:, part], positions[:, part], segments[:, part]))
 
 
-def test_scan_equals_a_loop_over_layers() -> None:
-  decoder, (x, positions, segments) = make(), inputs()
-  scanned = run(decoder, x, positions, segments)
-  graphdef, state = nnx.split(decoder.layers)
-  mask = attention_mask(segments, segments)
-  angles = rotary_angles(positions, FREQUENCIES)
-  for i in range(TINY.num_layers):
-    layer = nnx.merge(graphdef, jax.tree.map(lambda leaf, i=i: leaf[i], state))
-    x = nnx.jit(lambda layer, x: layer(x, angles, mask)[0])(layer, x)
+def test_scanned_unrolled_and_layer_by_layer_without_jit_are_the_same() -> None:
+  decoder, batch = make(), inputs()
+  scanned = run(decoder, *batch)
+  close(run(make(dataclasses.replace(TINY, unroll=True)), *batch), scanned)
+  x, positions, segments = batch
+  mask, angles = attention_mask(segments, segments), rotary_angles(positions, FREQUENCIES)
+  layers = decoder.split_layers()
+  close(decoder(*batch, layers=layers)[0], scanned)
+  for layer in layers:
+    x, _ = layer(x, angles, mask)
   close(decoder.final_norm(x), scanned)
 
 
