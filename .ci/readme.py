@@ -36,6 +36,11 @@ RULES = (
   (r'^(\S+ configs/(own_videos)\.py:(\S+))$', rf'\1 --workdir=runs/\2-\3 {FEW_PASSES}', 'fewer passes will do'),
   (r'(--logdir runs/cross_sport)/', r'\1-smoke/', 'where the main job has become :smoke'),
   (r'(-m crosstrainer_jax\.export runs/cross_sport)', r'\1-smoke', 'where the main job has become :smoke'),
+  (
+    r'(-m crosstrainer_jax\.features --config configs)/cross_sport\.py:paper,(\S+) --config\.encoder\.weights=\S+',
+    r'\1/own_videos.py:\2',
+    'the weights of the paper’s encoder are not here',
+  ),
   (r'(-m crosstrainer_jax\.sweep (?!.*--dry-run).*)$', r'\1 --dry-run', 'a sweep takes hours'),
 )  # fmt: skip
 TRAINS = re.compile(r'launch_tpu\.sh|run_tests\.sh|\.ci/run|crosstrainer_jax\.(train|sweep|pretrain)')

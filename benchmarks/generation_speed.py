@@ -87,9 +87,9 @@ def write_model(directory: Path, sizes: dict[str, Any], dtype: str, seed: int) -
   return sum(leaf.size for leaf in jax.tree.leaves(state))
 
 
-def ours(directory: Path, dtype: str, unroll: bool) -> tuple[Generate, float]:
+def ours(directory: Path, dtype: str, split_layers: bool | None) -> tuple[Generate, float]:
   """Our generation, and the seconds that its model took to load."""
-  config = llama_family.read_config(directory, dtype=dtype, param_dtype=dtype, unroll=unroll)
+  config = llama_family.read_config(directory, dtype=dtype, param_dtype=dtype)
   graph, abstract = nnx.split(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))), nnx.Param)
   start = time.perf_counter()
   weights = convert.load(Tensors(directory), llama_family.sources(config), abstract, llama_family.ignored(config))
@@ -100,7 +100,10 @@ def ours(directory: Path, dtype: str, unroll: bool) -> tuple[Generate, float]:
   def run(prompts: np.ndarray, new: int) -> np.ndarray:
     embeddings = decoder.embed(jnp.asarray(prompts))
     # An id outside the vocabulary never comes: no text ends early.
-    tokens, _ = generate(decoder, embeddings, jnp.ones(prompts.shape, bool), new, eos_id=config.vocab_size, pad_id=0)
+    tokens, _ = generate(
+      decoder, embeddings, jnp.ones(prompts.shape, bool), new, eos_id=config.vocab_size, pad_id=0,
+      split_layers=split_layers,
+    )  # fmt: skip
     return np.asarray(tokens)
 
   return run, taken
@@ -145,7 +148,7 @@ def measure(
   """Speeds of each run in every alternation, and the texts; one warm-up goes before."""
   speeds: dict[str, list[Speed]] = {name: [] for name in runs}
   texts = {}
-  changed = 0
+  changed: list[str] = []
   for name, run in runs.items():
     run(prompts, 1)
     texts[name] = run(prompts, new)
@@ -154,13 +157,13 @@ def measure(
     for name in sorted(runs, reverse=number % 2 == 1):
       first, _ = timed(runs[name], prompts, 1)
       whole, again = timed(runs[name], prompts, new)
-      changed += not np.array_equal(again, texts[name])
+      changed += [name] * (not np.array_equal(again, texts[name]))
       # Where a busy machine makes the short run the longer one, nothing is known of decoding.
       decoded = len(prompts) * (new - 1) / (whole - first) if whole > first else float('nan')
       speeds[name].append(Speed(prompts.size / first, decoded))
   if changed:
     # Libraries on GPUs add in any order: in half precision that can choose another token.
-    print(f'In {changed} of the runs the text was not the one of the warm-up.')
+    print(f'Texts that were not those of the warm-up: {", ".join(sorted(changed))}.')
   return speeds, texts
 
 
@@ -190,7 +193,7 @@ n = {options.alternations} alternations, seed {options.seed}.
 {os.cpu_count()} CPU cores ({platform.machine()}), load {os.getloadavg()[0]:.1f} at the start; \
 ours: jax {jax.__version__} on {jax.devices()[0].device_kind}; theirs: {device}\
 {', static cache compiled' if options.compile else ''}.
-{'Our layers are written out. ' if options.unroll else ''}Loaded from files just written: \
+{f'Our layers are {options.layers}. ' if options.layers else ''}Loaded from files just written: \
 ours in {loaded[0]:.1f} s, theirs in {loaded[1]:.1f} s.
 Tokens per second, medians; ratios are ours / theirs, median [least, most].
 
@@ -208,7 +211,7 @@ def main() -> None:
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--compile', action='store_true', help='lets PyTorch compile the static cache (minutes)')
   parser.add_argument('--size', choices=list(SIZES), default='100m', help='of the model; tiny is for tests')
-  parser.add_argument('--unroll', action='store_true', help='writes our layers out instead of scanning them')
+  parser.add_argument('--layers', choices=['stacked', 'split'], help='while we decode; by default as the library does')
   options = parser.parse_args()
   if options.new < 2:
     parser.error('--new must be at least 2, so that something is decoded after the prefill')
@@ -218,7 +221,7 @@ def main() -> None:
   with tempfile.TemporaryDirectory() as directory:
     count = write_model(Path(directory), sizes, options.dtype[0], options.seed)
     for dtype in options.dtype:
-      run, loaded = ours(Path(directory), dtype, options.unroll)
+      run, loaded = ours(Path(directory), dtype, options.layers and options.layers == 'split')
       references, their_loaded, device = theirs(Path(directory), dtype, options.compile)
       runs = {'ours': run, **references}
       if not titled:

@@ -42,8 +42,10 @@ def preset() -> ml_collections.ConfigDict:
     'rope_theta': 10000.0, 'rms_norm_eps': 1e-5, 'tie_embeddings': True, 'max_position': 512, 'dropout': 0.0,
     'dtype': 'float32', 'param_dtype': 'float32', 'remat': 'none', 'unroll': True,
   })  # fmt: skip
-  # Adapters of L; rank 0 is none, and L itself trains.
-  config.lora = ml_collections.ConfigDict({'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$'})
+  # Adapters of L; rank 0 is none, and L itself trains. `weights` is an adapter of PEFT to go on from.
+  config.lora = ml_collections.ConfigDict({
+    'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': '',
+  })  # fmt: skip
   # f_m. Features of a frozen encoder are whitened for an L that starts from nothing (docs/decisions/0002).
   config.mapper = ml_collections.ConfigDict({'whiten': True})
 

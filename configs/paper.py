@@ -32,7 +32,9 @@ def preset() -> ml_collections.ConfigDict:
   })  # fmt: skip
   del config.tokenizer
   # ours: the targets. Every linear layer of L but the head, as in LLaVA
-  config.lora = ml_collections.ConfigDict({'rank': 128, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$'})
+  config.lora = ml_collections.ConfigDict({
+    'rank': 128, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': '',
+  })  # fmt: skip
   config.mapper.whiten = False
 
   training = config.training

@@ -113,9 +113,8 @@ def two_passes(
   progress = Progress('assessing clips', len(indices), unit='clip')
   try:
     assessor, limits = run.assessor(params), run.config.eval
-    video, valid = run.videos(indices, views)
-    if zeroed:
-      video = {name: np.zeros_like(value) for name, value in video.items()}
+    read, valid = run.videos(indices, views)
+    video = (lambda part: jax.tree.map(np.zeros_like, read(part))) if zeroed else read
     sports = [reference.sport for reference in references]
     if attributes is None:
       limit = limits.max_attribute_tokens, limits.max_feedback_tokens

@@ -151,7 +151,11 @@ def decoder(values: Values) -> Iterator[str]:
 def adapters(values: Values) -> Iterator[str]:
   """Adapters by their own checks; the weights that they adapt are frozen."""
   quantize = values.get('decoder.quantize')
+  if values.get('lora.weights') and not values.get('decoder.weights'):
+    yield 'lora.weights names an adapter, but decoder.weights names no L that it was trained beside'
   if not values.get('lora.rank'):
+    if values.get('lora.weights'):
+      yield 'lora.weights names an adapter: lora.rank must be its rank, not 0'
     if quantize:
       yield f'decoder.quantize is {quantize}: kernels in 4 bits do not train, so lora.rank must be above 0'
     return

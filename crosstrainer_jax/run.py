@@ -4,7 +4,7 @@ What is prepared is kept in the workdir, or beside the dataset when other runs c
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import ml_collections
@@ -75,13 +75,18 @@ class Run:
 
   def videos(
     self, indices: Sequence[int], views: Sequence[int] | None = None
-  ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Stacked `video` of several clips and bool[N, V, S], which video tokens are real (and in `views`)."""
-    rows = [self.video(i) for i in indices]
+  ) -> tuple[Callable[[slice], dict[str, np.ndarray]], np.ndarray]:
+    """A reader of slices of several clips, which stacks their `video`; and bool[N, V, S], which video tokens are real
+    (and in `views`)."""
+
+    def read(part: slice) -> dict[str, np.ndarray]:
+      rows = [self.video(i) for i in indices[part]]
+      return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
     valid = self.valid(indices)
     if views is not None:
       valid[:, [v for v in range(self.views) if v not in views]] = False
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}, valid
+    return read, valid
 
   def valid(self, indices: Sequence[int]) -> np.ndarray:
     """bool[N, V, S]: which video tokens of several clips are real."""

@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING
 
 # before jax is imported anywhere
 os.environ['JAX_PLATFORMS'] = 'cpu'
-# eight devices; and little optimisation, since programs of the tests are compiled for longer than they run
-_flags = '--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0'
-os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_flags}'.strip()
+_flags = ['--xla_force_host_platform_device_count=8']
+# Programs of the tests are compiled for longer than they run: with little optimisation and in one piece, and with the
+# older code generators of fusions as long as XLA has them, each takes a ninth of the time.
+_flags += ['--xla_backend_optimization_level=0', '--xla_llvm_disable_expensive_passes=true']
+_flags += ['--xla_cpu_parallel_codegen_split_count=1']
+if tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2])) < (0, 11):
+  _flags += ['--xla_cpu_use_fusion_emitters=false']
+os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_flags]).strip()
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
 os.environ['TRANSFORMERS_NO_ADVISORY_WARNINGS'] = '1'
 # kept between runs: what compiles once in a suite of small models compiles again in the next

@@ -11,15 +11,15 @@ from crosstrainer_jax import prepare
 FPS, SIZE = 2, 32
 
 
-def write_video(path, seconds=8, fps=8):
-  """A square that walks; no two seconds are alike."""
+def write_video(path, seconds=8, fps=8, colour=(250, 30, 90)):
+  """A square of some colour that walks; no two seconds are alike."""
   with av.open(str(path), 'w') as container:
     stream = container.add_stream('libx264', rate=fps, options={'crf': '1', 'g': '4'})
-    stream.width = stream.height = 48
+    stream.width, stream.height = 64, 48
     stream.pix_fmt = 'yuv420p'
     for number in range(seconds * fps):
-      image = np.full((48, 48, 3), 20 + 3 * number % 200, np.uint8)
-      image[10:20, (number % 36) : (number % 36) + 10] = (250, 30, 90)
+      image = np.full((48, 64, 3), 20 + 3 * number % 200, np.uint8)
+      image[10:20, (number % 52) : (number % 52) + 10] = colour
       for packet in stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')):
         container.mux(packet)
     for packet in stream.encode():
@@ -28,8 +28,8 @@ def write_video(path, seconds=8, fps=8):
 
 def write_manifest(root: Path) -> Path:
   """Two videos of eight seconds and three comments on them."""
-  for view in ('left', 'right'):
-    write_video(root / f'{view}.mp4')
+  write_video(root / 'left.mp4')
+  write_video(root / 'right.mp4', colour=(30, 90, 250))
   rows = [
     {'videos': ['left.mp4', 'right.mp4'], 'views': ['left', 'right'], 'sport': 'golf', 'skill': 'swing',
      'participant': 'p', 'time': when, 'commentary': f'Comment at {when}.'}

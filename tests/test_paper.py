@@ -29,7 +29,9 @@ def paper(*overrides):
 def test_what_the_paper_says():
   config = paper()
   assert config.decoder.weights == 'meta-llama/Llama-3.1-8B-Instruct'
-  assert config.lora.to_dict() == {'rank': 128, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$'}
+  assert config.lora.to_dict() == {
+    'rank': 128, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': '',
+  }  # fmt: skip
   optimizer = config.training.optimizer
   rates = {name: optimizer.learning_rate * factor for name, factor in optimizer.learning_rate_rules}
   assert rates == {'^mapper/': pytest.approx(2e-3)}
@@ -109,7 +111,7 @@ def test_only_what_trains_is_kept_and_the_base_stays(opened, tmp_path):
 
 def test_features_give_the_loss_of_frames(config, opened, data, tmp_path):
   """f_v is frozen in both: what is cached is what would be computed."""
-  changed = settings.ml_collections.ConfigDict(config).unlock()
+  changed = config.copy_and_resolve_references().unlock()
   changed.encoder.source = 'frames'
   changed.training.frozen = (*config.training.frozen, '^encoder/')
   frames = open_run(changed, tmp_path, data)

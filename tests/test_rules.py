@@ -35,6 +35,7 @@ CROSS_SPORT = 'configs/cross_sport.py'
     (['mesh=(1,-1)'], 'mesh is (1, -1): give one positive size for each of replica, fsdp, tensor'),
     (['mesh=(-1,-1,1)'], 'at most one of them -1'),
     (['mesh=(1,0,1)'], 'one positive size'),
+    (['lora.weights=adapter'], 'decoder.weights names no L that it was trained beside'),
     (['training.optimizer.learning_rate_rules=(("^mapper(",2.0),)'], 'is no pair of a regular expression and a factor'),
     (['training.optimizer.learning_rate_rules=(("^mapper",-2.0),)'], "the factor of '^mapper' is -2.0"),
   ],
@@ -50,6 +51,7 @@ def test_what_does_not_fit_is_refused(overrides, problem):
     (['decoder.quantize=nf8'], "decoder.quantize is 'nf8': did you mean nf4?"),
     (['decoder.quantize=nf4', 'lora.rank=0'], 'kernels in 4 bits do not train, so lora.rank must be above 0'),
     (['decoder.quantize=nf4', 'training.frozen=("kernel$",)'], 'L trains as well: freeze it'),
+    (['lora.weights=adapter', 'lora.rank=0'], 'lora.weights names an adapter: lora.rank must be its rank, not 0'),
     (['decoder.quantize_tile=0'], 'decoder.quantize_tile is 0, not at least 1'),
   ],
 )

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -17,7 +17,13 @@ from crosstrainer_jax.input import examples, prompts
 from crosstrainer_jax.training import sharding
 from crosstrainer_jax.training.stages import Blueprint
 
-Video = dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray]
+# 'features' float16[N, V, S, D] or 'frames' uint8[N, V, T, H, W, 3] of N clips, or a function that reads those of a
+# slice: frames of many clips do not fit into memory at once.
+Video = Arrays | Callable[[slice], Arrays]
+
+# Sampled texts of one prompt are decoded together as far as their KV cache takes no more of each device.
+SAMPLES_BYTES = 2 * 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +65,9 @@ class Assessor:
     self._batch_size = batch_size
     self.cut = 0
     self._embed = jax.jit(lambda params, batch: blueprint.merge(params).embed(batch))
-    self._embed_words = jax.jit(lambda params, tokens: blueprint.merge(params).decoder.embed(tokens))
+    self._embed_words = jax.jit(
+      lambda params, tokens: blueprint.merge(params).decoder.embed(tokens), out_shardings=sharding.batch_sharding(mesh)
+    )
     self._pool = jax.jit(functools.partial(_pool, blueprint))
 
   def two_passes(
@@ -80,7 +88,7 @@ class Assessor:
     texts: list[str] = []
     for start in range(0, len(sports), self._batch_size):
       part = slice(start, start + self._batch_size)
-      seen = sports[part], {name: value[part] for name, value in video.items()}, valid[part]
+      seen = sports[part], _part(video, part), valid[part]
       looks = self.look(*seen)
       named = self.attributes(*seen, attribute_tokens, looks)
       lists += named
@@ -100,7 +108,7 @@ class Assessor:
     looks: list[Look] = []
     if not rows:
       return looks
-    for batch, count in self._chunks(len(rows), {**self._prompts(rows, valid), **video}):
+    for batch, count in self._chunks(len(rows), self._prompts(rows, valid), video):
       done = sum(len(look.lengths) for look in looks)
       placed = sharding.put_batch(batch, self._mesh)
       embeddings = self._embed(self.params, placed)
@@ -121,7 +129,7 @@ class Assessor:
 
     Args:
       sports: sport of each of the N clips, as the prompt names it.
-      video: 'features' float16[N, V, S, D] or 'frames' uint8[N, V, T, H, W, 3].
+      video: of the clips, or a function that reads those of a slice.
       valid: bool[N, V, S], False for video tokens that must not be seen.
       looks: from `look` at the same clips, which are then not read again.
     """
@@ -174,7 +182,7 @@ class Assessor:
     return np.concatenate(
       [
         np.asarray(self._pool(self.params, sharding.put_batch(batch, self._mesh)))[:count]
-        for batch, count in self._chunks(len(valid), {**video, 'valid': valid})
+        for batch, count in self._chunks(len(valid), {'valid': valid}, video)
       ]
     )
 
@@ -214,7 +222,7 @@ class Assessor:
       return []
     decoder = self._blueprint.merge(self.params).decoder
     if looks is None:
-      parts = self._chunks(len(rows), {**self._prompts(rows, valid), **video})
+      parts = self._chunks(len(rows), self._prompts(rows, valid), video)
     else:
       lengths = [length for look in looks for length in look.lengths]
       rest = [row[length:] for row, length in zip(rows, lengths, strict=True)]
@@ -224,21 +232,41 @@ class Assessor:
     results = []
     for number, (batch, count) in enumerate(parts):
       batch = sharding.put_batch(batch, self._mesh)
-      tokens, log_probs = generate(
-        decoder,
-        self._embed_words(self.params, batch['tokens']) if looks is not None else self._embed(self.params, batch),
-        batch['segment_ids'] > 0,
-        max_tokens,
-        eos_id=self._encoder.ends,
-        pad_id=self._encoder.pad_id,
-        temperature=temperature,
-        num_samples=samples,
-        key=jax.random.fold_in(jax.random.key(seed), number),
-        banned_ids=self._encoder.banned,
-        prefix=looks[number].prefix if looks is not None else None,
-      )
-      results += list(zip(np.asarray(tokens)[:count], np.asarray(log_probs)[:count], strict=True))
+      prefix = None if looks is None else looks[number].prefix
+      before = 0 if prefix is None else prefix.cache.segment_ids.shape[1]
+      groups, each = self._sample_groups(samples, before + batch['tokens'].shape[1] + max_tokens)
+      written = [
+        generate(
+          decoder,
+          self._embed(self.params, batch) if looks is None else self._embed_words(self.params, batch['tokens']),
+          batch['segment_ids'] > 0,
+          max_tokens,
+          eos_id=self._encoder.ends,
+          pad_id=self._encoder.pad_id,
+          temperature=temperature,
+          num_samples=each,
+          key=jax.random.fold_in(jax.random.key(seed), number * groups + group),
+          banned_ids=self._encoder.banned,
+          prefix=prefix,
+        )
+        for group in range(groups)
+      ]
+      tokens, log_probs = (np.concatenate([np.asarray(part) for part in parts], axis=1)
+                           for parts in zip(*written, strict=True))  # fmt: skip
+      if samples is not None:
+        tokens, log_probs = tokens[:, :samples], log_probs[:, :samples]
+      results += list(zip(tokens[:count], log_probs[:count], strict=True))
     return results
+
+  def _sample_groups(self, samples: int | None, slots: int) -> tuple[int, int | None]:
+    """How many times how many samples are decoded, so that the caches of their `slots` slots fit; all groups alike."""
+    if samples is None:
+      return 1, None
+    config = self._blueprint.merge(self.params).decoder.config
+    slot = 2 * config.num_layers * config.num_kv_heads * config.head_dim * jnp.dtype(config.dtype).itemsize
+    rows = -(-self._batch_size // sharding.data_shards(self._mesh))
+    groups = -(-samples // max(1, SAMPLES_BYTES // (rows * slots * slot)))
+    return groups, -(-samples // groups)
 
   def _prompts(self, rows: Sequence[list[int]], valid: np.ndarray) -> dict[str, np.ndarray]:
     """tokens, segment_ids and positions of rows, int32[N, L]; L a multiple of 16, so that few lengths are compiled."""
@@ -250,16 +278,20 @@ class Assessor:
     names = ('tokens', 'segment_ids', 'positions')
     return {name: np.stack([row[name] for row in arrays]) for name in names} if arrays else {}
 
-  def _chunks(self, count: int, arrays: dict[str, np.ndarray]) -> list[tuple[dict[str, np.ndarray], int]]:
+  def _chunks(self, count: int, arrays: Arrays, video: Video | None = None) -> Iterator[tuple[Arrays, int]]:
     """Batches of the one fixed size; the last (or only) one is filled with zeros, whose segment ids are padding."""
-    size, chunks = self._batch_size, []
+    size = self._batch_size
     for start in range(0, max(count, 1), size):
-      part = {name: value[start : start + size] for name, value in arrays.items()}
+      rows = slice(start, start + size)
+      part = _part(arrays, rows) | ({} if video is None else _part(video, rows))
       real = min(size, count - start)
       if real < size:
         part = {name: np.pad(value, ((0, size - real), *((0, 0),) * (value.ndim - 1))) for name, value in part.items()}
-      chunks.append((part, real))
-    return chunks
+      yield part, real
+
+
+def _part(video: Video, rows: slice) -> Arrays:
+  return video(rows) if callable(video) else {name: value[rows] for name, value in video.items()}
 
 
 def _pool(blueprint: Blueprint, params: nnx.State, batch: dict[str, Any]) -> jax.Array:

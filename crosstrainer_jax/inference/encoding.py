@@ -1,7 +1,10 @@
 """v' = f_v(V) for a whole dataset: the encoder is frozen, so every clip is encoded once and cached."""
 
 import concurrent.futures
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -125,38 +128,58 @@ def encode_dataset(
   return features.FeatureCache(directory)
 
 
+def estimate(
+  source: ClipSource, encoder: Encoder, mesh: Mesh, batch_size: int, shape: tuple[int, int]
+) -> tuple[float, float]:
+  """Gigabytes that the features of all clips take, and hours on this machine, from one batch of clips."""
+  encode, batch_size = make_encode(encoder, mesh), _whole(batch_size, mesh)
+  elapsed, size = 0.0, 0
+  for _ in range(2):  # the first time it is compiled
+    begin = time.monotonic()
+    found = encode(*_read(source, encoder, range(min(batch_size, len(source))), batch_size, shape))
+    elapsed, size = time.monotonic() - begin, found[0].nbytes
+  return len(source) * size / 1e9, elapsed * math.ceil(len(source) / batch_size) / 3600
+
+
+def _whole(batch_size: int, mesh: Mesh) -> int:
+  """Rounded up to what divides over the mesh."""
+  return -(-batch_size // sharding.data_shards(mesh)) * sharding.data_shards(mesh)
+
+
+def _read(
+  source: ClipSource, encoder: Encoder, indices: range, batch_size: int, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+  """Frames and times of some clips, filled up to `batch_size`."""
+  clips: list[Clip] = [source[i] for i in indices]
+  pairs = [fitted(clip.frames, clip.frame_times, encoder.frame_size, shape) for clip in clips]
+  frames, times = (np.stack(parts) for parts in zip(*pairs, strict=True))
+  missing = batch_size - len(clips)
+  return np.pad(frames, ((0, missing), *((0, 0),) * 5)), np.pad(
+    times, ((0, missing), (0, 0), (0, 0)), constant_values=np.nan
+  )
+
+
 def _encode_all(
   source: ClipSource, directory: str | Path, encoder: Encoder, mesh: Mesh, batch_size: int, shape: tuple[int, int]
 ) -> None:
-  encode = make_encode(encoder, mesh)
-  batch_size = -(-batch_size // sharding.data_shards(mesh)) * sharding.data_shards(mesh)
-  progress = Progress('encoding clips', len(source), unit='clip')
+  encode, batch_size = make_encode(encoder, mesh), _whole(batch_size, mesh)
 
-  def read(indices: range) -> tuple[np.ndarray, np.ndarray]:
-    clips: list[Clip] = [source[i] for i in indices]
-    pairs = [fitted(clip.frames, clip.frame_times, encoder.frame_size, shape) for clip in clips]
-    frames, times = (np.stack(parts) for parts in zip(*pairs, strict=True))
-    missing = batch_size - len(clips)
-    return np.pad(frames, ((0, missing), *((0, 0),) * 5)), np.pad(
-      times, ((0, missing), (0, 0), (0, 0)), constant_values=np.nan
-    )
-
-  def encode_part(indices: range) -> np.ndarray:
-    starts = range(indices.start, indices.stop, batch_size)
-    parts = []
+  def encode_from(first: int) -> Iterator[np.ndarray]:
+    chunks = [range(start, min(start + batch_size, len(source))) for start in range(first, len(source), batch_size)]
+    progress = Progress('encoding clips', len(source), initial=first, unit='clip')
     # Reading (zlib, ArrayRecord) runs beside the encoder.
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-      chunks = [range(start, min(start + batch_size, indices.stop)) for start in starts]
-      following = pool.submit(read, chunks[0])
+    with contextlib.closing(progress), concurrent.futures.ThreadPoolExecutor(1) as pool:
+      following = pool.submit(_read, source, encoder, chunks[0], batch_size, shape)
       for number, chunk in enumerate(chunks):
         frames, times = following.result()
         if number + 1 < len(chunks):
-          following = pool.submit(read, chunks[number + 1])
-        parts.append(encode(frames, times)[: len(chunk)])
-        progress.update(0)
-    return np.concatenate(parts)
+          following = pool.submit(_read, source, encoder, chunks[number + 1], batch_size, shape)
+        try:
+          encoded = encode(frames, times)
+        except ValueError as error:
+          ends = source[chunk[0]].clip_id, source[chunk[-1]].clip_id
+          raise ValueError(f'{source.directory}, a clip from {ends[0]!r} to {ends[1]!r}: {error}') from error
+        yield encoded[: len(chunk)]
+        progress.update(len(chunk))
 
-  try:
-    features.write(directory, len(source), encoder.fingerprint, encode_part, progress.update)
-  finally:
-    progress.close()
+  features.write(directory, len(source), encoder.fingerprint, encode_from)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from crosstrainer_jax.inference import sampling
-from crosstrainer_jax.models.decoder import Decoder, KVCache
+from crosstrainer_jax.models.decoder import Decoder, DecoderConfig, KVCache
 
 
 @jax.tree_util.register_dataclass
@@ -77,6 +77,7 @@ def generate(
   key: jax.Array | None = None,
   banned_ids: Sequence[int] = (),
   prefix: Prefix | None = None,
+  split_layers: bool | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Continues each prompt until an end token, or for `max_new_tokens`.
 
@@ -97,6 +98,8 @@ def generate(
     key: a PRNG key, needed for sampling only.
     banned_ids: tokens that are never written, such as placeholders and the rows that pad the embedding table.
     prefix: what stands before the prompts, from `read_prefix` with the same decoder; every row needs a token behind it.
+    split_layers: decode with copies of the layers, which is faster on GPUs and takes their memory a second time
+      (`Decoder.split_layers`). None does so on a GPU that has room for them.
 
   Returns:
     tokens int32[B, N] or int32[B, samples, N], and their log-probabilities in nats under the model itself (temperature
@@ -124,6 +127,9 @@ def generate(
       f'max_position = {decoder.config.max_position}'
     )
   graphdef, state = nnx.split(decoder)
+  if split_layers is None:
+    # The copy costs about as much as it saves in one step.
+    split_layers = max_new_tokens > 2 and _should_split_layers(decoder.config, state['layers'])
   tokens, log_probs = _generate(
     graphdef,
     state,
@@ -140,13 +146,27 @@ def generate(
     max_new_tokens=max_new_tokens,
     samples=num_samples or 1,
     greedy=temperature == 0,
+    split_layers=split_layers,
   )
   if num_samples is None:
     return tokens[:, 0], log_probs[:, 0]
   return tokens, log_probs
 
 
-@functools.partial(jax.jit, static_argnames=('graphdef', 'max_new_tokens', 'samples', 'greedy', 'top_k'))
+def _should_split_layers(config: DecoderConfig, layers: nnx.State) -> bool:
+  """Whether they lie on GPUs that have room for a copy. Layers in 4 bits must stay stacked: outside of the loop over
+  layers XLA would keep all of them unpacked."""
+  arrays = [leaf for leaf in jax.tree.leaves(layers) if not isinstance(leaf, jax.core.Tracer)]
+  if config.quantize or not arrays or any(device.platform != 'gpu' for device in arrays[0].devices()):
+    return False
+  needed = sum(array.addressable_shards[0].data.nbytes for array in arrays)
+  memory = [shard.device.memory_stats() for shard in arrays[0].addressable_shards]
+  return all(stats and stats['bytes_limit'] - stats['bytes_in_use'] > 1.5 * needed for stats in memory)
+
+
+@functools.partial(
+  jax.jit, static_argnames=('graphdef', 'max_new_tokens', 'samples', 'greedy', 'top_k', 'split_layers')
+)
 def _generate(
   graphdef: nnx.GraphDef[Decoder],
   state: nnx.State,
@@ -164,6 +184,7 @@ def _generate(
   max_new_tokens: int,
   samples: int,
   greedy: bool,
+  split_layers: bool,
 ) -> tuple[jax.Array, jax.Array]:
   decoder = nnx.merge(graphdef, state)
   batch, length, _ = embeddings.shape
@@ -195,6 +216,8 @@ def _generate(
   texts = (jnp.full((rows, max_new_tokens), pad_id), jnp.zeros((rows, max_new_tokens), jnp.float32))
   finished, token, texts = write(0, empty, *choose(hidden, first_key), texts)
 
+  layers = [nnx.split(layer) for layer in decoder.split_layers()] if split_layers else None
+
   def going(carry: tuple) -> jax.Array:
     step, finished = carry[:2]
     return (step < max_new_tokens) & ~jnp.all(finished)
@@ -204,8 +227,10 @@ def _generate(
     key, step_key = jax.random.split(key)
     # A module belongs to the trace that made it, and the loop is a trace of its own.
     decoder = nnx.merge(graphdef, state, copy=True)
+    apart = None if layers is None else [nnx.merge(graph, own, copy=True) for graph, own in layers]
     position = (counts + step - 1)[:, None]
-    hidden, cache = decoder(decoder.embed(token[:, None]), position, jnp.ones_like(position), cache=cache)
+    embedded = decoder.embed(token[:, None])
+    hidden, cache = decoder(embedded, position, jnp.ones_like(position), cache=cache, layers=apart)
     finished, token, texts = write(step, finished, *choose(hidden[:, 0], step_key), texts)
     return step + 1, finished, token, texts, cache, key
 

@@ -1,14 +1,16 @@
 """What stands around a prompt and its answer: a tokenizer's chat template, or nothing but its begin and end tokens."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from crosstrainer_jax.input.tokenizer import Words
 
-# Marks where the content stands in a rendered template. Templates strip spaces around it, and nothing else.
-_CONTENT, _ANSWER = '[[content]]', '[[answer]]'
+# Mark where the content stands in a rendered template, which strips spaces around it and nothing else. There are two
+# of each, which begin and end differently: the tokens that both renderings share are those of the template.
+_CONTENTS, _ANSWERS = ('[[content]]', '((text))'), ('[[answer]]', '((reply))')
 # Some templates ask for today's date: a prompt that changes every day would make no run the same as another. This is
 # the date that Llama 3.1's own template falls back to.
 _FIXED = {'date_string': '26 Jul 2024', 'enable_thinking': False}
@@ -48,19 +50,47 @@ def layout_of(words: Words, directory: str | Path | None = None) -> Layout:
   if not words.chat_template:
     begin = () if words.bos_token_id is None else (words.bos_token_id,)
     ends = _unique([words.eos_token_id, *further])
-    return Layout(begin, (), ' ', (words.eos_token_id,), ends)
-  asked = [{'role': 'user', 'content': _CONTENT}]
-  answered = [*asked, {'role': 'assistant', 'content': _ANSWER}]
-  prompt = words.apply_chat_template(asked, tokenize=False, add_generation_prompt=True, **_FIXED)
-  whole = words.apply_chat_template(answered, tokenize=False, add_generation_prompt=False, **_FIXED)
-  if prompt.count(_CONTENT) != 1 or whole.count(_ANSWER) != 1:
-    raise ValueError('the chat template of the tokenizer does not show the content of a message exactly once')
-  before, after = prompt.split(_CONTENT)
-  closing = _ids(words, whole.split(_ANSWER)[1])
-  if not closing or closing[0] not in words.all_special_ids:
+    return Layout(begin, (), _space(words, f'. {_ANSWERS[0]}'), (words.eos_token_id,), ends)
+  prompts = [_rendered(words, content) for content in _CONTENTS]
+  wholes = [_rendered(words, _CONTENTS[0], answer) for answer in _ANSWERS]
+  for text, content in zip((*prompts, *wholes), (*_CONTENTS, *_ANSWERS), strict=True):
+    if text.count(content) != 1:
+      raise ValueError('the chat template of the tokenizer does not show the content of a message exactly once')
+  (before, after), (_, closing) = _shared(words, prompts), _shared(words, wholes)
+  length = next((place for place, token in enumerate(closing) if token in words.all_special_ids), None)
+  # Llama 2's answers end with a space and the end token. The space is learned too, as the model has seen it.
+  if length is None or words.decode(list(closing[:length])).strip():
     raise ValueError('the chat template of the tokenizer does not end an answer with a special token')
-  ends = _unique([closing[0], words.eos_token_id, *further])
-  return Layout(_ids(words, before), _ids(words, after), '', closing[:1], ends)
+  ends = _unique([closing[length], words.eos_token_id, *further])
+  return Layout(before, after, _space(words, wholes[0]), closing[: length + 1], ends)
+
+
+def _rendered(words: Words, content: str, answer: str = '') -> str:
+  """A conversation by the template: a prompt that is to be answered, or was."""
+  messages = [{'role': 'user', 'content': content}]
+  if answer:
+    messages.append({'role': 'assistant', 'content': answer})
+  return words.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answer, **_FIXED)
+
+
+def _shared(words: Words, texts: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """The tokens that two texts begin with, and those that they end with.
+
+  Each text is encoded as a whole: alone, a piece of it may get a space that it does not have within (Llama 2).
+  """
+  one, other = (_ids(words, text) for text in texts)
+  return _beginning(one, other), _beginning(one[::-1], other[::-1])[::-1]
+
+
+def _beginning(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
+  return tuple(a for a, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+
+
+def _space(words: Words, whole: str) -> str:
+  """What an answer begins with to have the same tokens alone as in `whole`: a space, or nothing."""
+  there, alone = _ids(words, whole), _ids(words, f' {_ANSWERS[0]}')
+  places = range(len(there) - len(alone) + 1)
+  return ' ' if any(there[place : place + len(alone)] == alone for place in places) else ''
 
 
 def _ids(words: Words, text: str) -> tuple[int, ...]:

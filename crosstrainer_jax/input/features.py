@@ -4,7 +4,9 @@ Written in parts, each renamed into place when it is whole, so that a kill costs
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,13 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from crosstrainer_jax.input.files import replacing, write_atomically
 
-PART = 512
+# A part is what a minute brings, or a fiftieth of the time so far: few files also after days.
+SECONDS_OF_A_PART = 60.0
+SHARE_OF_A_PART = 0.02
+# It lies in memory until it is written.
+MOST_CLIPS = 512
+# Caches of a former version say nothing of their parts, which were all of this size.
+_FORMER_PART = 512
 
 
 class FeatureCache:
@@ -34,7 +42,8 @@ class FeatureCache:
     content = json.loads(header.read_text())
     self.shape: tuple[int, int, int] = tuple(content['shape'])
     self.encoder: str = content['encoder']
-    self._records = ArrayRecordDataSource([str(path) for path in _parts(self.directory, content['clips'])])
+    former = [f'part-{number:05d}.array_record' for number in range(math.ceil(content['clips'] / _FORMER_PART))]
+    self._records = ArrayRecordDataSource([str(self.directory / name) for name in content.get('parts', former)])
 
   def __len__(self) -> int:
     return len(self._records)
@@ -49,41 +58,67 @@ class FeatureCache:
 
 
 def write(
-  directory: str | Path, clips: int, encoder: str, encode: Callable[[range], np.ndarray], report: Callable[[int], None]
+  directory: str | Path, clips: int, encoder: str, encode: Callable[[int], Iterable[np.ndarray]]
 ) -> FeatureCache:
   """Fills the cache, going on after the last whole part.
 
   Args:
     clips: number of clips in the dataset.
     encoder: fingerprint of the encoder.
-    encode: indices of a part -> float16[n, V, S, D].
-    report: told how many clips were done (or found done).
+    encode: first clip -> float16[n, V, S, D] of n clips, and of those that follow, from that one to the last.
+
+  Raises:
+    OSError: nothing can be written there.
   """
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  shape: list[int] = []
-  for start, path in zip(_starts(clips), _parts(directory, clips), strict=True):
-    count = min(PART, clips - start)
-    side = path.with_suffix('.json')
-    if path.is_file():
-      shape = json.loads(side.read_text())
-    else:
-      features = encode(range(start, start + count))
-      shape = list(features.shape[1:])
-      write_atomically(side, json.dumps(shape))
-      with replacing(path) as fresh:
-        writer = array_record_module.ArrayRecordWriter(str(fresh), 'group_size:1')
-        for row in features:
-          writer.write(np.ascontiguousarray(row, np.float16).tobytes())
-        writer.close()
-    report(count)
-  write_atomically(directory / 'header.json', json.dumps({'shape': shape, 'encoder': encoder, 'clips': clips}))
+  done, shape, parts = 0, [], []
+  while (path := _part(directory, done)).is_file():
+    count, *shape = json.loads(path.with_suffix('.json').read_text())
+    parts.append(path.name)
+    done += count
+  if done < clips:
+    for found in in_parts(encode(done), MOST_CLIPS):
+      features = np.concatenate(found)
+      path, shape = _part(directory, done), list(features.shape[1:])
+      write_atomically(path.with_suffix('.json'), json.dumps([len(features), *shape]))
+      write_records(path, features)
+      parts.append(path.name)
+      done += len(features)
+  header = {'shape': shape, 'encoder': encoder, 'clips': clips, 'parts': parts}
+  write_atomically(directory / 'header.json', json.dumps(header))
   return FeatureCache(directory)
 
 
-def _starts(clips: int) -> Iterator[int]:
-  yield from range(0, clips, PART)
+def _part(directory: Path, first: int) -> Path:
+  return directory / f'part-from-{first:07d}.array_record'
 
 
-def _parts(directory: Path, clips: int) -> list[Path]:
-  return [directory / f'part-{number:05d}.array_record' for number, _ in enumerate(_starts(clips))]
+def in_parts(pieces: Iterable[np.ndarray], most: int) -> Iterator[list[np.ndarray]]:
+  """Gathers arrays, as they come, into parts: each what about a minute brings, or `most` rows if those come first."""
+  begun = last = time.monotonic()
+  part: list[np.ndarray] = []
+  for piece in pieces:
+    part.append(piece)
+    now = time.monotonic()
+    if now - last >= max(SECONDS_OF_A_PART, SHARE_OF_A_PART * (now - begun)) or sum(map(len, part)) >= most:
+      yield part
+      part, last = [], now
+  if part:
+    yield part
+
+
+def write_records(path: Path, rows: np.ndarray) -> None:
+  """Writes an ArrayRecord, a record of float16 for each row, and renames it into place.
+
+  Raises:
+    OSError: it cannot be written, for example since the disk is full.
+  """
+  with replacing(path) as fresh:
+    try:
+      writer = array_record_module.ArrayRecordWriter(str(fresh), 'group_size:1')
+      for row in rows:
+        writer.write(np.ascontiguousarray(row, np.float16).tobytes())
+      writer.close()
+    except RuntimeError as error:
+      raise OSError(f'{path}: it cannot be written; is the disk full? ({error})') from error

@@ -7,17 +7,18 @@ part lies what it holds, as runs of seconds that follow each other.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_record.python import array_record_module
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-from crosstrainer_jax.input.files import replacing, write_atomically
+from crosstrainer_jax.input.features import in_parts, write_records
+from crosstrainer_jax.input.files import write_atomically
 
-PART = 4096
+# A part lies in memory until it is written.
+MOST_SECONDS = 4096
 SECOND = 1000
 
 
@@ -82,33 +83,27 @@ class SecondStore:
     return np.stack([np.frombuffer(value, np.float16) for value in found])
 
 
-def write(
-  directory: str | Path,
-  seconds: Sequence[Second],
-  encode: Callable[[Sequence[Second]], np.ndarray],
-  report: Callable[[int], None],
-) -> None:
-  """Adds the features of `seconds`, part by part.
+def write(directory: str | Path, seconds: Sequence[Second], features: Iterable[np.ndarray]) -> None:
+  """Adds the features of `seconds`, part by part, each of about a minute.
 
   Args:
-    encode: seconds of a part -> float16[n, D].
-    report: told how many seconds were done.
+    features: float16[n, D] of the first n seconds, then of those that follow, as they are made.
+
+  Raises:
+    OSError: nothing can be written there.
   """
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  for start in range(0, len(seconds), PART):
-    part = seconds[start : start + PART]
-    features = encode(part)
+  done = 0
+  for found in in_parts(features, MOST_SECONDS):
+    rows = np.concatenate(found)
+    part = seconds[done : done + len(rows)]
     # Named after what it holds, so that hosts need not agree on numbers.
     name = hashlib.sha256(repr(part).encode()).hexdigest()[:24]
     path = directory / f'part-{name}.array_record'
-    with replacing(path) as fresh:
-      writer = array_record_module.ArrayRecordWriter(str(fresh), 'group_size:1')
-      for row in features:
-        writer.write(np.ascontiguousarray(row, np.float16).tobytes())
-      writer.close()
+    write_records(path, rows)
     write_atomically(path.with_suffix('.json'), json.dumps(list(_runs(part))))
-    report(len(part))
+    done += len(rows)
 
 
 def _runs(seconds: Sequence[Second]) -> Iterator[tuple[str, str, int, int]]:

@@ -39,6 +39,7 @@ IGNORED = (*BUFFERS, r'text_model\.', r'(visual|text)_projection\.', r'logit_sca
 TEXT_IGNORED = (*BUFFERS, r'vision_model\.', r'visual_projection\.', r'logit_scale$')
 # The output of the image tower that is a frame's feature: in the space of texts, or before the projection to it.
 FEATURES = ('projected', 'pooled')
+PROJECTION = 'visual_projection.weight'
 # An end token that old configs name wrongly. The text's end is then its highest token, as OpenAI's code has it.
 LEGACY_EOS = 2
 
@@ -164,6 +165,15 @@ class ClipFramesConfig(FrameEncoderConfig, ClipVisionConfig):
     if feature == 'pooled':
       fields['projection_dim'] = None
     return cls(preprocessing=Preprocessing.from_hugging_face(processor), **fields | settings)
+
+
+def settings_of_tower(names: Iterable[str]) -> dict[str, Any]:
+  """What a checkpoint of the image tower alone (CLIPVisionModel, CLIPVisionModelWithProjection) does not say itself.
+
+  Args:
+    names: of the checkpoint's tensors.
+  """
+  return {} if PROJECTION in names else {'feature': 'pooled'}
 
 
 def _tower(config: dict[str, Any], name: str, tower: type[TowerConfig]) -> dict[str, Any]:
@@ -296,7 +306,7 @@ def sources(
     **norm_sources('post_norm', f'{prefix}post_layernorm'),
   }
   if config.projection_dim:
-    found['projection/kernel'] = Source('visual_projection.weight', LINEAR)
+    found['projection/kernel'] = Source(PROJECTION, LINEAR)
   if isinstance(config, ClipFramesConfig):
     return {f'tower/{path}': source for path, source in found.items()}
   return found

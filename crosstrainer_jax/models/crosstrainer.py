@@ -36,6 +36,8 @@ class CrossTrainer(nnx.Module):
     encoder: the video encoder when frames come in; None when features come from outside.
     whitened: the mapper whitens its features.
     rounded: features of the encoder are rounded as those are that are cached: right where it is frozen.
+    row_sharding: how the rows of a batch lie on a mesh. Left to itself the compiler lets activations follow the
+      parameters, split by width, and every device computes all rows. None where there is no mesh.
   """
 
   def __init__(
@@ -47,8 +49,10 @@ class CrossTrainer(nnx.Module):
     encoder: nnx.Module | None = None,
     whitened: bool = False,
     rounded: bool = False,
+    row_sharding: jax.sharding.NamedSharding | None = None,
   ):
     self.video_id = video_id
+    self.row_sharding = row_sharding
     self.encoder = encoder
     self.rounded = rounded
     # f_m trains, so that its parameters are float32 whatever those of a frozen L are.
@@ -84,7 +88,8 @@ class CrossTrainer(nnx.Module):
     words, video = self.decoder.embed(jnp.where(is_video, 0, tokens)), self.video_tokens(batch)
     order = jnp.clip(jnp.cumsum(is_video, 1) - 1, 0, video.shape[1] - 1)
     placed = jnp.take_along_axis(video, order[..., None], axis=1)
-    return jnp.where(is_video[..., None], placed.astype(words.dtype), words)
+    mixed = jnp.where(is_video[..., None], placed.astype(words.dtype), words)
+    return mixed if self.row_sharding is None else jax.lax.with_sharding_constraint(mixed, self.row_sharding)
 
   def target_logits(self, batch: dict[str, jax.Array], deterministic: bool) -> jax.Array:
     """float32[B, M, vocab]: logits at the target positions only; a prompt's are never computed."""

@@ -18,6 +18,8 @@ its first axis. Rotary halves follow the layout of Hugging Face, so that a check
 """
 
 import dataclasses
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -355,6 +357,7 @@ class Decoder(nnx.Module):
     segment_ids: jax.Array,
     deterministic: bool = True,
     cache: KVCache | None = None,
+    layers: Sequence[DecoderLayer] | None = None,
   ) -> tuple[jax.Array, KVCache | None]:
     """Hidden states after the last norm; with a cache, of a continuation of what it holds.
 
@@ -364,6 +367,7 @@ class Decoder(nnx.Module):
       segment_ids: int32[B, L], 0 for padding, whose states mean nothing; a token attends only within its own segment.
       deterministic: False switches dropout on.
       cache: what was computed before; `L` further slots are written. It must have room for them.
+      layers: those of the stack one by one, from `split_layers`, to be computed in their place.
 
     Returns:
       dtype[B, L, D] and the new cache (None without one).
@@ -388,7 +392,7 @@ class Decoder(nnx.Module):
       cache = dataclasses.replace(cache, segment_ids=seen)
     angles = rotary_angles(positions, rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling))
 
-    def block(layer: DecoderLayer, carry: Any, number: jax.Array) -> Any:
+    def block(layer: DecoderLayer, carry: Any, number: jax.Array | int) -> Any:
       x, cache = carry
       return layer(x, angles, mask, deterministic, cache, number)
 
@@ -396,16 +400,27 @@ class Decoder(nnx.Module):
       # Inside a scan nothing can be merged across iterations, and the barrier against it would cost speed; layers that
       # are written out need it.
       block = nnx.remat(block, prevent_cse=config.unroll, policy=REMAT_POLICIES[config.remat])
-    scan = nnx.scan(
-      block,
-      in_axes=(0, nnx.Carry, 0),
-      out_axes=nnx.Carry,
-      unroll=config.unroll or 1,
-    )
-    x, cache = scan(self.layers, (embeddings.astype(config.dtype), cache), jnp.arange(config.num_layers))
+    carry = embeddings.astype(config.dtype), cache
+    if layers is None:
+      scan = nnx.scan(block, in_axes=(0, nnx.Carry, 0), out_axes=nnx.Carry, unroll=config.unroll or 1)
+      carry = scan(self.layers, carry, jnp.arange(config.num_layers))
+    else:
+      for number, layer in enumerate(layers):
+        carry = block(layer, carry, number)
+    x, cache = carry
     if cache is not None:
       cache = dataclasses.replace(cache, index=cache.index + embeddings.shape[1])
     return self.final_norm(x), cache
+
+  def split_layers(self) -> list[DecoderLayer]:
+    """The layers of the stack, each with a copy of its own parameters.
+
+    In a loop over the stack XLA copies the weights of a layer before it multiplies with them, on GPUs at least. That is
+    lost among the products of many tokens, but a decoding step is little else than the reading of weights: it takes
+    more than twice as long (docs/pretrained.md has the figures).
+    """
+    graph, state = nnx.split(self.layers)
+    return [nnx.merge(graph, jax.tree.map(operator.itemgetter(i), state)) for i in range(self.config.num_layers)]
 
   def logits(self, hidden: jax.Array) -> jax.Array:
     """Unnormalised log-probabilities float32[..., vocab] of `hidden` float[..., D]."""

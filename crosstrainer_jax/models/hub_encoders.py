@@ -18,10 +18,11 @@ class Family(NamedTuple):
 
   Attributes:
     name: of the family.
-    config: (content of config.json, of the processor's file or None, **settings) -> the encoder's config.
+    config: (content of config.json, settings of the processor, **settings) -> the encoder's config.
     module: of the encoder.
     sources: (config, names of the tensors) -> where its parameters come from.
     ignored: names of tensors that are not needed.
+    settings: (names of the tensors) -> settings that follow from them.
   """
 
   name: str
@@ -29,6 +30,7 @@ class Family(NamedTuple):
   module: Callable[..., nnx.Module]
   sources: Callable[[Any, Iterable[str]], dict[str, convert.Source]]
   ignored: tuple[str, ...]
+  settings: Callable[[Iterable[str]], dict[str, Any]] = lambda _: {}
 
 
 _CLIP = Family('clip', clip.ClipFramesConfig.from_hugging_face, clip.ClipFrames, clip.sources, clip.IGNORED)
@@ -41,7 +43,7 @@ _SIGLIP2 = Family(
 # `model_type` of config.json -> family. A new one is one file and one line here.
 FAMILIES: dict[str, Family] = {
   'clip': _CLIP,
-  'clip_vision_model': _CLIP,
+  'clip_vision_model': _CLIP._replace(settings=clip.settings_of_tower),
   'siglip': _SIGLIP,
   'siglip_vision_model': _SIGLIP,
   'siglip2': _SIGLIP2,
@@ -54,7 +56,9 @@ FAMILIES: dict[str, Family] = {
     vjepa2.IGNORED,
   ),
 }
-PROCESSORS = ('preprocessor_config.json', 'video_preprocessor_config.json', 'processor_config.json')
+# Where a processor lies: as transformers 5 saves it, a section of the first of these; or a file of its own.
+NESTED, SECTIONS = 'processor_config.json', ('image_processor', 'video_processor')
+PROCESSORS = ('preprocessor_config.json', 'video_preprocessor_config.json')
 
 
 def load(path: Path, **settings: Any) -> tuple[str, Any, nnx.GraphDef, nnx.State, str]:
@@ -99,14 +103,27 @@ def _directory(path: Path, settings: dict[str, Any]) -> tuple[Any, ...]:
       f'supported: {", ".join(FAMILIES)}'
     )
   family, tensors = FAMILIES[kind], Tensors(path)
-  found = next((path / name for name in PROCESSORS if (path / name).is_file()), None)
-  if found is None:
-    raise FileNotFoundError(f'{path}: nothing says how pictures are prepared ({" or ".join(PROCESSORS)} is missing)')
+  processor = _processor(path)
   try:
-    config = family.config(fields, _json(found), **settings)
+    config = family.config(fields, processor, **family.settings(tensors), **settings)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   return family.name, config, family.module, family.sources(config, tensors), family.ignored, tensors, ''
+
+
+def _processor(path: Path) -> dict[str, Any]:
+  """How pictures are prepared, by the first file that says so; transformers looks in the same order."""
+  nested = _json(path / NESTED) if (path / NESTED).is_file() else {}
+  for name in SECTIONS:
+    if name in nested:
+      return dict(nested[name])
+  for name in PROCESSORS:
+    if (path / name).is_file():
+      return _json(path / name)
+  raise FileNotFoundError(
+    f'{path}: nothing says how pictures are prepared ({" or ".join(PROCESSORS)} is missing, or {NESTED} '
+    f'with {" or ".join(SECTIONS)})'
+  )
 
 
 def _json(path: Path) -> dict[str, Any]:

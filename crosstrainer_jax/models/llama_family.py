@@ -25,10 +25,11 @@ OURS = {'dropout', 'dtype', 'param_dtype', 'lora', 'quantize', 'quantize_tile', 
 
 # What a directory says that changes nothing about logits.
 HARMLESS = {
-  'architectures', 'auto_map', 'bos_token_id', 'chunk_size_feed_forward', 'dtype', 'eos_token_id', 'id2label',
-  'initializer_range', 'is_decoder', 'is_encoder_decoder', 'label2id', 'model_type', 'output_attentions',
-  'output_hidden_states', 'pad_token_id', 'pretraining_tp', 'problem_type', 'return_dict', 'tokenizer_class',
-  'torch_dtype', 'transformers_version', 'unsloth_fixed', 'unsloth_version', 'use_cache',
+  'architectures', 'auto_map', 'bos_token_id', 'chunk_size_feed_forward', 'do_sample', 'dtype', 'eos_token_id',
+  'id2label', 'initializer_range', 'is_decoder', 'is_encoder_decoder', 'is_llama_config', 'label2id', 'max_length',
+  'model_type', 'output_attentions', 'output_hidden_states', 'pad_token_id', 'pretraining_tp', 'problem_type',
+  'return_dict', 'temperature', 'tokenizer_class', 'top_k', 'top_p', 'torch_dtype', 'transformers.js_config',
+  'transformers_version', 'unsloth_fixed', 'unsloth_version', 'use_cache',
 }  # fmt: skip
 # Fields with one value that is supported (the first of the tuple is what an absent field means).
 FIXED: dict[str, tuple[Any, ...]] = {
@@ -37,7 +38,9 @@ FIXED: dict[str, tuple[Any, ...]] = {
   'add_cross_attention': (False, None),
   'cross_attention_hidden_size': (None,),
   'quantization_config': (None,),
+  'rope_interleaved': (False, None),
   'tie_encoder_decoder': (False, None),
+  'use_mrope': (False, None),
 }
 
 
@@ -114,7 +117,7 @@ def decoder_config(fields: dict[str, Any], source: str = 'config.json', **settin
     listed = ', '.join(f'{name} = {fields[name]!r}' for name in unknown)
     raise ValueError(
       f'{source}: fields that are not known here, and may change the result: {listed}. '
-      'Delete them from the file if they do not'
+      'If they do not, copy the directory, delete them from the config.json of the copy, and name the copy'
     )
   return config
 

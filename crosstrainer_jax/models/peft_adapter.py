@@ -1,4 +1,4 @@
-"""Adapters of L in PEFT's directory format: `adapter_config.json` and `adapter_model.safetensors`."""
+"""Adapters of L in PEFT's directory format: `adapter_config.json` and `adapter_model.safetensors` (or `.bin`)."""
 
 import json
 import re
@@ -21,21 +21,26 @@ from crosstrainer_jax.weights.convert import LINEAR, Source
 from crosstrainer_jax.weights.files import write_tensors
 from crosstrainer_jax.weights.tensors import Tensors
 
-CONFIG, WEIGHTS = 'adapter_config.json', 'adapter_model.safetensors'
+CONFIG, WEIGHTS = 'adapter_config.json', ('adapter_model.safetensors', 'adapter_model.bin')
 
-# Settings of PEFT that change the result, with the values that mean "not used". Others of its settings change nothing
-# about an adapter that is trained already.
-UNUSED: dict[str, tuple[Any, ...]] = {
+# Settings of PEFT that change the result, with the values that do not (the first is what an absent one means). Others
+# of its settings change nothing about an adapter that is trained already.
+SUPPORTED: dict[str, tuple[Any, ...]] = {
   'alora_invocation_tokens': (None,),
   'alpha_pattern': ({}, None),
+  'arrow_config': (None,),
   'bias': ('none',),
   'corda_config': (None,),
   'exclude_modules': (None, [], ''),
   'fan_in_fan_out': (False,),
+  # how A and B began; with any other beginning (PiSSA, OLoRA, CorDA, LoftQ, …) PEFT changes W when it opens the adapter
+  'init_lora_weights': (True, False, None, 'gaussian', 'eva', 'orthogonal'),
+  'kasa_config': (None,),
   'layer_replication': (None,),
   'layers_to_transform': (None,),
   'lora_bias': (False,),
   'modules_to_save': (None, []),
+  'monteclora_config': (None,),
   'rank_pattern': ({}, None),
   'target_parameters': (None, []),
   'trainable_token_indices': (None,),
@@ -71,9 +76,10 @@ def read_config(directory: str | Path) -> LoRAConfig:
     raise ValueError(f'{path}: not JSON ({error})') from error
   if fields.get('peft_type') != 'LORA':
     raise ValueError(f'{path}: peft_type = {fields.get("peft_type")!r} is not supported; supported: LORA')
-  for name, values in UNUSED.items():
+  for name, values in SUPPORTED.items():
     if fields.get(name, values[0]) not in values:
-      raise ValueError(f'{path}: {name} = {fields[name]!r} is not supported; supported: {values[0]!r}')
+      listed = ', '.join(map(repr, values))
+      raise ValueError(f'{path}: {name} = {fields[name]!r} is not supported; supported: {listed}')
   rank, alpha = fields['r'], float(fields['lora_alpha'])
   if fields.get('use_rslora'):
     # Kalajdzievski 2023: scaled by α / √r.
@@ -86,11 +92,42 @@ def read_config(directory: str | Path) -> LoRAConfig:
   return LoRAConfig(rank, alpha, fields.get('lora_dropout', 0.0), f'^({"|".join(paths)})$')
 
 
+def check(directory: str | Path, lora: LoRAConfig | None) -> None:
+  """Whether the settings are those of the adapter; dropout belongs to training, and is ours to choose.
+
+  Raises:
+    FileNotFoundError, ValueError: they are not, or there is no adapter that is supported; the message says which
+      settings it needs.
+  """
+  there = read_config(directory)
+  if lora is None or (lora.rank, lora.alpha, _paths(lora)) != (there.rank, there.alpha, _paths(there)):
+    raise ValueError(
+      f'{Path(directory) / CONFIG}: the adapter has other settings than config.lora: set '
+      f'--config.lora.rank={there.rank} --config.lora.alpha={there.alpha} --config.lora.targets={there.targets!r}'
+    )
+
+
+def _paths(lora: LoRAConfig) -> list[str]:
+  return [path for path in linears() if lora.adapts(path)]
+
+
 def _is_target(targets: str | list[str], name: str) -> bool:
   """PEFT's rule: a text is a pattern for the whole name of a layer, or `all-linear`; of a list, ends of names."""
   if isinstance(targets, str):
     return targets == 'all-linear' or re.fullmatch(targets, f'model.layers.0.{name}') is not None
   return any(name == target or name.endswith(f'.{target}') for target in targets)
+
+
+def tensors(directory: str | Path) -> Tensors:
+  """The tensors of an adapter.
+
+  Raises:
+    FileNotFoundError: there are none.
+  """
+  found = [path for name in WEIGHTS if (path := Path(directory) / name).is_file()]
+  if not found:
+    raise FileNotFoundError(f'{directory}: no weights of an adapter here ({" or ".join(WEIGHTS)})')
+  return Tensors(found[0])
 
 
 def load(directory: str | Path, config: DecoderConfig, like: nnx.State) -> nnx.State:
@@ -100,7 +137,7 @@ def load(directory: str | Path, config: DecoderConfig, like: nnx.State) -> nnx.S
     config: of the decoder, with `lora` from `read_config`.
     like: abstract state of the adapters alone.
   """
-  return convert.load(Tensors(Path(directory) / WEIGHTS), sources(config), like)
+  return convert.load(tensors(directory), sources(config), like)
 
 
 def merged_tensors(decoder: nnx.State, config: DecoderConfig) -> Iterator[tuple[str, np.ndarray]]:
@@ -143,7 +180,7 @@ def save(directory: str | Path, config: DecoderConfig, adapters: nnx.State, base
   assert lora is not None
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  write_tensors(directory / WEIGHTS, dict(convert.tensors(adapters, sources(config))), {'format': 'pt'})
+  write_tensors(directory / WEIGHTS[0], dict(convert.tensors(adapters, sources(config))), {'format': 'pt'})
   fields = {
     'base_model_name_or_path': base,
     'bias': 'none',

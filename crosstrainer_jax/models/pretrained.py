@@ -7,7 +7,7 @@ from typing import Any
 import ml_collections
 from flax import nnx
 
-from crosstrainer_jax.models import llama_family, quantized
+from crosstrainer_jax.models import llama_family, peft_adapter, quantized
 from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.weights import convert, hub
@@ -21,26 +21,39 @@ class Pretrained:
   Attributes:
     directory: of the hub's form, with `config.json`, weights and tokenizer.
     config: what `config.json` says, with our own settings.
+    adapter: a directory of PEFT that the adapters begin from; None where they begin as LoRA does.
   """
 
   directory: Path
   config: Any
+  adapter: Path | None = None
 
   @property
   def fingerprint(self) -> str:
     """Names the weights."""
-    return Tensors(self.directory).fingerprint()
+    whole = Tensors(self.directory).fingerprint()
+    return whole if self.adapter is None else f'{whole}+{peft_adapter.tensors(self.adapter).fingerprint()}'
 
   def load(self, like: nnx.State) -> nnx.State:
-    """The parameters of the decoder, each at its place; `like` is abstract and has no adapters."""
+    """The parameters of the decoder that are read, each at its place.
+
+    Args:
+      like: abstract. Adapters may be among it; they are left out where no directory has them.
+    """
+    adapters, rest = nnx.split_state(like, nnx.LoRAParam, ...)
     sources, ignored = llama_family.sources(self.config), llama_family.ignored(self.config)
+    tensors = Tensors(self.directory)
     if self.config.quantize:
-      return quantized.load(Tensors(self.directory), sources, like, self.config.quantize, ignored)
-    return convert.load(Tensors(self.directory), sources, like, ignored)
+      loaded = quantized.load(tensors, sources, rest, self.config.quantize, ignored)
+    else:
+      loaded = convert.load(tensors, sources, rest, ignored)
+    if self.adapter is None:
+      return loaded
+    return nnx.merge_state(loaded, peft_adapter.load(self.adapter, self.config, adapters))
 
 
 def find(config: ml_collections.ConfigDict) -> Pretrained | None:
-  """What `config.decoder.weights` names; None where the decoder starts from nothing.
+  """What `config.decoder.weights` and `config.lora.weights` name; None where the decoder starts from nothing.
 
   Raises:
     FileNotFoundError, ValueError: it is not there, or not supported.
@@ -51,7 +64,11 @@ def find(config: ml_collections.ConfigDict) -> Pretrained | None:
   directory = hub.locate(settings.pop('weights'), settings.pop('revision', ''))
   if not settings.get('max_position', 1):
     del settings['max_position']
-  return Pretrained(directory, llama_family.read_config(directory, lora=lora_config(config), **settings))
+  lora, weights = lora_config(config), config.lora.get('weights', '')
+  adapter = hub.locate(weights) if weights else None
+  if adapter is not None:
+    peft_adapter.check(adapter, lora)
+  return Pretrained(directory, llama_family.read_config(directory, lora=lora, **settings), adapter)
 
 
 def fresh(config: ml_collections.ConfigDict, vocab_size: int) -> Any:
@@ -63,4 +80,5 @@ def fresh(config: ml_collections.ConfigDict, vocab_size: int) -> Any:
 def lora_config(config: ml_collections.ConfigDict) -> LoRAConfig | None:
   """Adapters of L by `config.lora`; rank 0 is none."""
   settings = config.lora.to_dict()
+  settings.pop('weights', '')
   return LoRAConfig(**settings) if settings['rank'] else None

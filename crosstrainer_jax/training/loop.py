@@ -76,6 +76,8 @@ def fit(
     batches.set_state(position)
     say(f'  {name}: resumed at update {int(state.step)} of {steps}')
   start = int(state.step)
+  # On the host before anything runs: a rate that is computed in its turn waits for the update before it.
+  rates = np.asarray(jax.vmap(learning_rate)(np.arange(steps)), np.float32)
   progress = Progress(name, steps, start)
   iterator = iter(batches)
   # By kind, of the updates since those that were reported.
@@ -88,7 +90,7 @@ def fit(
     means, now = _means(name, reported + 1, index, totals), time.monotonic()
     host = means.pop('')
     host |= _rates(host, waited, now - window, index - reported, clips_per_step)
-    host['learning_rate'] = float(learning_rate(index))
+    host['learning_rate'] = float(rates[index])
     if writer is not None:
       apart = {f'{kind}/{key}': value for kind, mean in means.items() for key, value in mean.items()}
       writer.write_scalars(index, {f'{name}/{key}': value for key, value in {**host, **apart}.items()})
@@ -106,7 +108,7 @@ def fit(
       before = time.monotonic()
       batch = sharding.put_batch(next(iterator), mesh)
       waited += time.monotonic() - before
-      state, scalars = step(state, batch, np.float32(learning_rate(index)))
+      state, scalars = step(state, batch, rates[index])
       kind = '' if kind_of is None else kind_of(index)
       totals[kind] = _add(totals.get(kind), scalars)
       if pending is not None:

@@ -70,13 +70,16 @@ def architecture(
   video_id: int,
   seed: int = 0,
   encoder: Encoder | None = None,
+  mesh: Mesh | None = None,
 ) -> Callable[[], CrossTrainer]:
   """What makes the model of `config`; under `nnx.eval_shape` it makes its shapes alone.
 
   Args:
     vocab_size: rows of the embedding table of a decoder that starts from nothing; a pretrained one has its own.
     encoder: f_v, where frames come in.
+    mesh: what it is to run on; none is needed for its shapes.
   """
+  rows = None if mesh is None else sharding.batch_sharding(mesh)
   base = pretrained.find(config)
   decoder = pretrained.fresh(config, vocab_size) if base is None else base.config
   whitened = config.mapper.whiten and (encoder is None or _is_frozen('encoder/', config.training.frozen))
@@ -84,7 +87,7 @@ def architecture(
   def create() -> CrossTrainer:
     eyes = None if encoder is None else nnx.merge(encoder.graph, encoder.params)
     rounded = _is_frozen('encoder/', config.training.frozen)
-    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), eyes, whitened, rounded)
+    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), eyes, whitened, rounded, rows)
 
   return create
 
@@ -99,14 +102,13 @@ def build(
   encoder: Encoder | None = None,
 ) -> tuple[Blueprint, nnx.State]:
   """The model of `config`, each parameter made or read where it belongs on the mesh; arguments as in `architecture`."""
-  create = architecture(config, vocab_size, feature_dim, video_id, seed, encoder)
+  create = architecture(config, vocab_size, feature_dim, video_id, seed, encoder, mesh)
   graph, abstract, *_ = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
   shardings = sharding.state_shardings(abstract, mesh)
   ready: dict[str, nnx.State] = {}
   base = pretrained.find(config)
   if base is not None:
-    shapes, places = (nnx.split_state(state['decoder'], nnx.LoRAParam, ...)[1] for state in (abstract, shardings))
-    ready['decoder'] = base.load(jax.tree.map(_placed, shapes, places))
+    ready['decoder'] = base.load(jax.tree.map(_placed, abstract['decoder'], shardings['decoder']))
   if encoder is not None:
     ready['encoder'] = jax.device_put(encoder.params, shardings['encoder'])
   there = {path for path, _ in nnx.to_flat_state(nnx.State(ready))}

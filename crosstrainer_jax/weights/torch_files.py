@@ -35,8 +35,9 @@ STORAGES = {
 HOW_TO_CONVERT = (
   'Convert it where PyTorch is installed and the file is trusted: python -c "'
   'import sys, torch, safetensors.torch as s; '
-  "t = torch.load(sys.argv[1], map_location='cpu'); "
-  's.save_file({k: v.contiguous().clone() for k, v in t.items()}, sys.argv[2])'
+  "t = torch.load(sys.argv[1], map_location='cpu', weights_only=False); "
+  "t = t.get('state_dict', t); "
+  's.save_file({k: v.contiguous().clone() for k, v in t.items() if torch.is_tensor(v)}, sys.argv[2])'
   '" FILE FILE.safetensors'
 )
 

@@ -15,7 +15,7 @@ import os
 import pathlib
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from crosstrainer_jax.datasets.manifest import decoding, windows
 from crosstrainer_jax.datasets.manifest import plan as planning
 from crosstrainer_jax.datasets.manifest.plan import ManifestConfig, Plan
 from crosstrainer_jax.datasets.manifest.rows import ManifestError
-from crosstrainer_jax.input import record, video
+from crosstrainer_jax.input import record, recordings, video
 from crosstrainer_jax.input.files import write_atomically
 
 NO_FRAMES = 'no frame in the window'
@@ -42,6 +42,7 @@ class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
   def __init__(self, settings: ManifestConfig, data_dir: str | os.PathLike[str]):
     self.settings = settings
+    self.checked: dict[str, decoding.Decoded | video.VideoError] = {}
     self.name = settings.name
     super().__init__(data_dir=os.fspath(data_dir), file_format='array_record')
 
@@ -61,7 +62,10 @@ class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     workers = config.workers or decoding.default_workers()
     if config.frames:
       decoding.decode_all(list(plan.jobs.values()), config.sampling, self.cache, workers)
-    segments = _usable(plan, config.sampling, self.cache) if config.frames else list(plan.segments)
+      segments = _usable(plan, lambda path: decoding.load(plan.jobs[path], config.sampling, self.cache))
+    else:
+      self.checked = decoding.check_all(plan.jobs, config.sampling, workers)
+      segments = _usable(plan, self._look)
     _report(plan, segments, self)
     if not segments:
       raise ManifestError(f'{config.manifest}: no clip can be made of it; the reasons are in {self.report}')
@@ -90,15 +94,19 @@ class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
   def _without_frames(self, plan: Plan, segments: list[windows.Segment]) -> Iterator[tuple[str, Any]]:
     """Records whose frames are asked of the videos later, at the times that they name."""
-    sampling = self.settings.sampling
-    durations = {path: video.probe(job.file).duration for path, job in plan.jobs.items()}
     for segment in segments:
       clip = _clip(segment, self.settings.name)
-      clip.frame_times = np.full((len(segment.row.videos), sampling.frames), np.nan, np.float32)
-      for view, path in enumerate(segment.row.videos):
-        times = [t for t in segment.times(sampling) if t < durations[path]]
-        clip.frame_times[view, : len(times)] = times
+      clip.frame_times = np.stack(
+        [self._look(path).times[plan.places[segment.clip_id, path]] for path in segment.row.videos]
+      )
       yield segment.clip_id, clip.to_example()
+
+  def _look(self, path: str) -> decoding.Decoded:
+    """What is known of a video whose frames are left where they are. Raises the VideoError that it gave."""
+    found = self.checked[path]
+    if isinstance(found, video.VideoError):
+      raise found
+    return found
 
   def _log_download_bytes(self) -> None:
     """Nothing: TFDS would speak of a download."""
@@ -113,7 +121,7 @@ class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
   @property
   def report(self) -> pathlib.Path:
-    return self.folder / 'import.json'
+    return self.folder / recordings.IMPORT_FILE
 
   @property
   def cache(self) -> pathlib.Path:
@@ -172,13 +180,13 @@ def _is_new(writer: Manifest, overwrite: bool) -> bool:
   return True
 
 
-def _usable(plan: Plan, sampling: windows.Sampling, cache: pathlib.Path) -> list[windows.Segment]:
-  """The segments whose frames are all there; the others are added to the plan's skips."""
+def _usable(plan: Plan, look: Callable[[str], decoding.Decoded]) -> list[windows.Segment]:
+  """The segments whose frames are all there, by a `look` at each path; the others are added to the plan's skips."""
   usable = []
   for videos, group in itertools.groupby(plan.segments, key=lambda s: s.row.videos):
     members = list(group)
     try:
-      views = {path: decoding.load(plan.jobs[path], sampling, cache) for path in videos}
+      views = {path: look(path) for path in videos}
     except video.VideoError as error:
       path = next(p for p in videos if os.fspath(plan.jobs[p].file) == error.path)
       plan.skips += [windows.Skip(s.row.line, path, error.reason, error.detail) for s in members]
@@ -233,9 +241,9 @@ def _report(plan: Plan, segments: list[windows.Segment], builder: Manifest) -> N
     'skips': [dataclasses.asdict(s) for s in plan.skips],
   }
   if not builder.settings.frames:
-    content['recordings'] = {
-      s.clip_id: [os.path.abspath(plan.jobs[path].file) for path in s.row.videos] for s in segments
-    }
+    files = {path: os.path.abspath(plan.jobs[path].file) for s in segments for path in s.row.videos}
+    content['recordings'] = {s.clip_id: [files[path] for path in s.row.videos] for s in segments}
+    content['identities'] = {file: recordings.identify(file) for file in files.values()}
   write_atomically(builder.report, json.dumps(content, indent=1, ensure_ascii=False) + '\n')
   print(planning.describe_skips(plan.skips) or 'nothing was skipped')
 

@@ -26,6 +26,8 @@ from crosstrainer_jax.input.files import write_atomically
 # Part of every cache key: raise it when frames come out differently.
 _FORMAT = 1
 _SECONDS_BETWEEN_LINES = 10.0
+# Pixels of frames that are looked for and not looked at.
+_SMALL = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +152,39 @@ def load(job: Job, sampling: windows.Sampling, cache: pathlib.Path) -> Decoded:
     times=np.array(done['times'], np.float32).reshape(len(job.times), sampling.frames),
     missing=np.array(done['missing'], np.int64),
   )
+
+
+def check_all(
+  jobs: Mapping[str, Job], sampling: windows.Sampling, workers: int
+) -> dict[str, Decoded | video.VideoError]:
+  """What `load` would give for each job, without its frames: `times` are those asked for, which are in the video."""
+  with Progress('looking for the ends', len(jobs), 'videos') as progress:
+
+    def check(job: Job) -> Decoded | video.VideoError:
+      try:
+        return _check(job, sampling)
+      except video.VideoError as error:
+        return error
+      finally:
+        progress.advance()
+
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+      return dict(zip(jobs, pool.map(check, jobs.values()), strict=True))
+
+
+def _check(job: Job, sampling: windows.Sampling) -> Decoded:
+  duration = video.probe(job.file).duration
+  times = np.full((len(job.times), sampling.frames), np.nan, np.float32)
+  for row, window in zip(times, job.times, strict=True):
+    inside = [t for t in window if t < duration]
+    row[: len(inside)] = inside
+  missing = np.zeros(len(times), np.int64)
+  # A file breaks off at its end: where the last frame is there, so are those before it.
+  last = [[max((t for window in job.times for t in window if t < duration), default=0.0)]]
+  if video.read_windows(job.file, last, _SMALL, sampling.fit, threads=1)[0].missing:
+    found = video.read_windows(job.file, job.times, _SMALL, sampling.fit, threads=1)
+    missing[:] = [window.missing for window in found]
+  return Decoded(np.zeros((len(times), 0), np.uint8), times, missing)
 
 
 def measure(

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.parity
 pytest.importorskip('torch')
 
 FILE = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'generation_speed.py'
-SMALL = '--size tiny --prompt 16 --new 64 --alternations 2 --batch 3'.split()
+SMALL = ['--size', 'tiny', '--prompt', '16', '--new', '64', '--alternations', '2', '--batch', '3']
 
 
 @pytest.fixture(scope='module')

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 FILE = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'shared_prefix.py'
-SMALL = '--size tiny --batch 2 --seconds 2 --alternations 2 --prefill_only'.split()
+SMALL = ['--size', 'tiny', '--batch', '2', '--seconds', '2', '--alternations', '2', '--prefill_only']
 
 
 @pytest.fixture(scope='module')

@@ -9,7 +9,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from crosstrainer_jax.datasets.manifest import builder, decoding, rows, windows
-from crosstrainer_jax.input import record, video
+from crosstrainer_jax.input import record, recordings, video
 from crosstrainer_jax.input.source import ClipSource
 
 SECOND = {'mu1': 0.5, 'mu2': 0.5, 'fps': 4.0, 'size': 16}
@@ -92,6 +92,26 @@ def test_what_cannot_be_used_is_counted(tmp_path, capsys, write_video, row, writ
   assert not any(np.isnan(c.frame_times).any() for c in kept)
   out = capsys.readouterr().out
   assert '1 × empty file (first: line 2, empty.mp4: 0 bytes)' in out
+
+
+@pytest.mark.parametrize('views', [['cut.mp4'], ['a.mp4', 'cut.mp4']])
+def test_without_frames_the_same_clips_are_there(tmp_path, write_video, row, write_manifest, clips_of, views):
+  """Of a file that breaks off, its earlier clips; and the times that are asked for are all of the video."""
+  write_video(tmp_path / 'a.mp4', 9.0)
+  whole = write_video(tmp_path / 'cut.mp4', 8.0, options={'movflags': 'faststart'}).read_bytes()
+  (tmp_path / 'cut.mp4').write_bytes(whole[: len(whole) * 3 // 4])
+  path = write_manifest(tmp_path, row(views), row(['a.mp4', 'gone.mp4']))
+  found = {}
+  for frames in (True, False):
+    made = builder.prepare(path, tmp_path / 'data', f'frames_{frames}', **SECOND, frames=frames)
+    report = json.loads((tmp_path / f'data/frames_{frames}/import.json').read_text())
+    found[frames] = [clip.clip_id for clip in clips_of(made)], report['skips']
+  assert found[True] == found[False]
+  assert 0 < len(found[False][0]) < 8
+  assert {s['reason'] for s in found[False][1]} == {video.TRUNCATED, video.MISSING}
+  files = [str(tmp_path / name) for name in views]
+  assert report['identities'] == {file: recordings.identify(file) for file in files}
+  assert set(map(tuple, report['recordings'].values())) == {tuple(files)}
 
 
 def test_the_records_remember_how_a_frame_became_a_square(tmp_path, write_video, row, write_manifest):

@@ -12,7 +12,7 @@ import numpy as np
 FILE = Path(__file__).with_name('vjepa2.npz')
 SEED = 0
 CONFIG = {
-  'hidden_size': 40, 'num_attention_heads': 2, 'num_hidden_layers': 2, 'mlp_ratio': 2.5, 'layer_norm_eps': 1e-3,
+  'hidden_size': 40, 'num_attention_heads': 2, 'num_hidden_layers': 2, 'mlp_ratio': 2.5, 'layer_norm_eps': 0.05,
   'crop_size': 32, 'patch_size': 8, 'frames_per_clip': 4,
   'pred_hidden_size': 24, 'pred_num_attention_heads': 2, 'pred_num_hidden_layers': 1,
 }  # fmt: skip

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from crosstrainer_jax.configs import compact
+from crosstrainer_jax.inference import assessment
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.input import examples, prompts
 from crosstrainer_jax.input.tokenizer import train_tokenizer
@@ -113,6 +114,57 @@ def test_what_must_not_be_seen_is_not_seen(assessor, texts):
   np.testing.assert_array_equal(assessor.pooled(video(), valid), assessor.pooled(hidden, valid))
 
 
+def test_both_passes_from_one_look_write_what_they_write_apart(assessor):
+  """Names of sports of different lengths and hidden tokens included; and in batches of which the last is not full."""
+  valid = whole()
+  valid[1, 0], valid[3, :, 1] = False, False
+  listed = assessor.attributes(SPORTS, video(), valid, NEW)
+  apart = listed, assessor.feedback(SPORTS, listed, video(), valid, NEW)
+  done = []
+  assert assessor.two_passes(SPORTS, video(), valid, NEW, NEW, done.append) == apart
+  assert done == [4, 1]
+  assert len(set(apart[1])) >= 4
+
+
+def test_a_look_of_another_model_is_refused(assessor, words):
+  looks = assessor.look(SPORTS, video(), whole())
+  assert [len(look.lengths) for look in looks] == [4, 1]
+  other = Assessor(
+    assessor._blueprint, jax.tree.map(lambda leaf: leaf, assessor.params), assessor._encoder, assessor._mesh, 4
+  )
+  with pytest.raises(ValueError, match='looked at by a model with other weights'):
+    other.attributes(SPORTS, video(), whole(), NEW, looks)
+
+
+def test_clips_may_be_read_slice_by_slice(assessor, texts):
+  read = []
+
+  def some(part: slice) -> dict[str, np.ndarray]:
+    read.append(part.stop - part.start)
+    return {'features': video()['features'][part]}
+
+  assert assessor.feedback(SPORTS, None, some, whole(), NEW) == texts
+  np.testing.assert_array_equal(assessor.pooled(some, whole()), assessor.pooled(video(), whole()))
+  assert max(read) == 4
+
+
+def test_prompts_of_many_lengths_are_compiled_for_few(assessor):
+  """A multiple of 16 slots each."""
+  rows = [list(range(5, 5 + length)) for length in (1, 15, 16, 17, 30)]
+  none = np.zeros((1, 0), bool)
+  shapes = [assessor._prompts([row], none)['tokens'].shape for row in rows]
+  assert shapes == [(1, 16)] * 3 + [(1, 32)] * 2
+  together = assessor._prompts(rows, np.zeros((5, 0), bool))
+  assert together['segment_ids'].sum(1).tolist() == [1, 15, 16, 17, 30]
+
+
+def test_the_level_does_not_depend_on_the_order_of_views(assessor):
+  valid = whole()
+  valid[1, 0], valid[2, 1, 1] = False, False
+  swapped = {'features': video()['features'][:, ::-1]}
+  np.testing.assert_allclose(assessor.pooled(swapped, valid[:, ::-1]), assessor.pooled(video(), valid), atol=1e-6)
+
+
 def test_pooled_is_the_mean_of_the_tokens_that_are_seen(assessor):
   valid = whole()
   valid[1, 0], valid[3] = False, False
@@ -141,6 +193,27 @@ def test_probabilities_are_shares_of_the_sampled_lists(assessor):
     assert list(row.values()) == sorted(row.values(), reverse=True)
   assert sample(0) == rows
   assert sample(1) != rows
+
+
+def test_samples_that_do_not_fit_together_are_decoded_in_groups(assessor, monkeypatch):
+  slots = []
+  generate = assessment.generate
+
+  def spy(*args, num_samples, **settings):
+    slots.append(num_samples)
+    return generate(*args, num_samples=num_samples, **settings)
+
+  monkeypatch.setattr(assessment, 'generate', spy)
+  # At so low a temperature every sample is the greedy list.
+  sampled = [(*part([0, 1, 2, 3]), NEW, 8, temperature, 0) for temperature in (1e-6, 2.0)]
+  together = assessor.probabilities(*sampled[0])
+  assert slots == [8]
+  # of a slot of one layer, 4 heads of 8, keys and values in float32; two rows on each of two devices
+  monkeypatch.setattr(assessment, 'SAMPLES_BYTES', 2 * 256 * 100 * 4)
+  assert assessor.probabilities(*sampled[0]) == together
+  assert slots[1:] == [3, 3, 3]
+  # No group repeats another.
+  assert all(len(row) > 3 for row in assessor.probabilities(*sampled[1]))
 
 
 def test_a_list_counts_once_for_each_name(assessor, words, monkeypatch):

@@ -1,3 +1,6 @@
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 from flax import nnx
@@ -69,7 +72,7 @@ def expected(encoder, mesh):
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-  monkeypatch.setattr(features, 'PART', 8)
+  monkeypatch.setattr(features, 'MOST_CLIPS', 8)
 
 
 def test_a_dataset_becomes_a_cache(source, encoder, mesh, expected, tmp_path, capsys):
@@ -87,6 +90,13 @@ def test_the_batch_size_changes_nothing(source, encoder, mesh, expected, tmp_pat
   # a part of 8 clips, and one of 3, in batches that do not fit: the rest is padded
   cache = encode_dataset(source, tmp_path, encoder, mesh, batch_size, SHAPE)
   np.testing.assert_allclose(cache.gather(range(11)), expected, atol=2e-3)
+
+
+def test_features_that_are_not_finite_name_their_clips(source, encoder, mesh, tmp_path):
+  params = jax.tree.map(lambda leaf: leaf * np.nan, encoder.params)
+  broken = dataclasses.replace(encoder, params=params)
+  with pytest.raises(ValueError, match="a clip from 'c0' to 'c3': the encoder produced features that are not finite"):
+    encode_dataset(source, tmp_path, broken, mesh, 4, SHAPE)
 
 
 def test_a_full_cache_is_not_encoded_again(source, encoder, mesh, tmp_path, monkeypatch):

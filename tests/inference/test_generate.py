@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.inference import generate as module
-from crosstrainer_jax.inference.generate import generate
+from crosstrainer_jax.inference.generate import generate, read_prefix
 from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
 
 EOS, PAD, LENGTH, NEW = 3, 0, 8, 7
@@ -77,6 +77,12 @@ def test_greedy_equals_the_argmax_of_full_passes(side: str) -> None:
   assert len(np.unique(tokens)) > 3
 
 
+def test_layers_one_by_one_write_what_the_stack_writes() -> None:
+  tokens, log_probs = generate(decoder(), *prompts(), NEW, eos_id=EOS, pad_id=PAD, split_layers=True)
+  np.testing.assert_array_equal(tokens, reference()[0])
+  np.testing.assert_allclose(log_probs, reference()[1], atol=1e-4)
+
+
 def test_a_batch_equals_its_members_alone() -> None:
   x, mask = prompts()
   together = greedy(x, mask)
@@ -84,6 +90,34 @@ def test_a_batch_equals_its_members_alone() -> None:
     alone = greedy(x[row : row + 1, :length], mask[row : row + 1, :length])
     np.testing.assert_array_equal(alone[0][0], together[0][row])
     np.testing.assert_allclose(alone[1][0], together[1][row], atol=1e-4)
+
+
+@pytest.mark.parametrize('side', ['left', 'right'])
+def test_a_prefix_that_was_read_before_changes_nothing(side: str) -> None:
+  """Padding within the prefix and within the rest, and a row without a prefix, included."""
+  x, mask = prompts(side)
+  cut = 4
+  before = read_prefix(decoder(), x[:, :cut], mask[:, :cut])
+  np.testing.assert_array_equal(before.counts, mask[:, :cut].sum(1))
+  # Every row needs a token behind the prefix.
+  rows = np.flatnonzero(np.asarray(mask[:, cut:]).any(1))
+  assert len(rows) >= 2
+  for key, settings in (
+    (None, {}),
+    (jax.random.key(3), {'temperature': 1.3, 'num_samples': 4, 'top_k': 9, 'top_p': 0.9}),
+  ):
+    common = {'eos_id': EOS, 'pad_id': PAD, 'key': key, **settings}
+    tokens, log_probs = generate(decoder(), x, mask, NEW, **common)
+    again, their_log_probs = generate(decoder(), x[:, cut:], mask[:, cut:], NEW, prefix=before, **common)
+    np.testing.assert_array_equal(again[rows], tokens[rows])
+    np.testing.assert_allclose(their_log_probs[rows], log_probs[rows], atol=1e-5)
+
+
+@pytest.mark.parametrize('cut', [{'top_k': 1}, {'top_p': 1e-6}])
+def test_sampling_from_the_most_probable_token_alone_is_greedy(cut: dict[str, float]) -> None:
+  x, mask = prompts()
+  tokens, _ = generate(decoder(), x, mask, NEW, eos_id=EOS, pad_id=PAD, temperature=2.0, key=jax.random.key(0), **cut)
+  np.testing.assert_array_equal(tokens, reference()[0])
 
 
 def test_a_text_ends_at_any_end_token_and_is_padded() -> None:

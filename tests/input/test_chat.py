@@ -1,4 +1,4 @@
-"""What stands around a prompt: golden layouts of Llama 3 and Qwen for both prompts, and what cannot be used."""
+"""What stands around a prompt: golden layouts of Llama, Mistral and Qwen, and what cannot be used."""
 
 import pytest
 
@@ -10,15 +10,21 @@ from crosstrainer_jax.input.tokenizer import load_tokenizer
 from tests.input import hub_tokenizers
 
 VIDEO = 3
+ASKED = (
+  '[v][v][v] Here is a video of a person doing soccer. Highlight up to 2 key concept areas where the person can '
+  'improve (comma-separated, or none):'
+)
 GOLDEN = {
   ('llama3', examples.ATTRIBUTES): (
-    '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|>'
+    '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n'
+    'Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>'
     '<|start_header_id|>user<|end_header_id|>\n\n'
     '[v][v][v] Here is a video of a person doing soccer. Highlight up to 2 key concept areas where the person '
     'can improve (comma-separated, or none):<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n'
   ),
   ('llama3', examples.FEEDBACK): (
-    '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nToday Date: 26 Jul 2024\n\n<|eot_id|>'
+    '<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n'
+    'Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>'
     '<|start_header_id|>user<|end_header_id|>\n\n'
     '[v][v][v] Here is a video of a person doing soccer. Here are some possible axes that need improvement, as '
     'rated by an AI coach (may contain mistakes): balance, timing. Give feedback on the execution that will help the '
@@ -33,11 +39,20 @@ GOLDEN = {
     'need improvement, as rated by an AI coach (may contain mistakes): balance, timing. Give feedback on the execution '
     'that will help the person improve.<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n'
   ),
-  ('plain', examples.ATTRIBUTES): (
-    '<s>[v][v][v] Here is a video of a person doing soccer. Highlight up to 2 key concept areas where the '
-    'person can improve (comma-separated, or none):'
+  ('plain', examples.ATTRIBUTES): f'<s>{ASKED}',
+  # a text alone begins with a space of its own
+  ('plain llama2', examples.ATTRIBUTES): f'<s>{ASKED}'.replace('] Here', ']  Here'),
+  ('llama2', examples.ATTRIBUTES): f'<s> [INST]{ASKED} [/INST]'.replace('] Here', ']  Here'),
+  ('mistral', examples.ATTRIBUTES): f'<s>[INST]{ASKED}[/INST]',
+  ('qwen2.5', examples.ATTRIBUTES): (
+    '<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n'
+    f'<|im_start|>user\n{ASKED}<|im_end|>\n<|im_start|>assistant\n'
   ),
 }
+ANSWERS = {
+  'llama2': ' {} </s>', 'llama3': '{}<|eot_id|>', 'mistral': ' {}</s>', 'qwen': '{}<|im_end|>',
+  'qwen2.5': '{}<|im_end|>', 'plain': ' {}</s>', 'plain llama2': ' {}</s>',
+}  # fmt: skip
 
 
 @pytest.fixture(scope='module')
@@ -58,14 +73,29 @@ def test_golden_prompts(folder, kind, task):
   assert shown(text, text.prompt(task, 'soccer', ['balance', 'timing'])) == GOLDEN[kind, task]
 
 
-@pytest.mark.parametrize(('kind', 'end'), [('llama3', '<|eot_id|>'), ('qwen', '<|im_end|>'), ('plain', '</s>')])
-def test_an_answer_ends_as_the_template_ends_it(folder, kind, end):
+@pytest.mark.parametrize(('kind', 'answer'), ANSWERS.items())
+def test_an_answer_ends_as_the_template_ends_it(folder, kind, answer):
   text = PromptTokenizer.load(folder[kind], VIDEO, k=2, rows=400)
   clip = ClipInfo('c', 'soccer', '', '', '', '', [], 'Bend the knee.', None, [], ['balance'], [], False, -1)
-  space = ' ' if kind == 'plain' else ''
-  assert shown(text, text.tokens(examples.ATTRIBUTES, clip).target) == f'{space}balance{end}'
-  assert shown(text, text.tokens(examples.FEEDBACK, clip).target) == f'{space}Bend the knee.{end}'
-  assert text.words.convert_tokens_to_ids(end) in text.ends
+  target = text.tokens(examples.ATTRIBUTES, clip).target
+  assert shown(text, target) == answer.format('balance')
+  assert shown(text, text.tokens(examples.FEEDBACK, clip).target) == answer.format('Bend the knee.')
+  assert target[-1] == text.ends[0]
+
+
+@pytest.mark.parametrize('kind', [kind for kind in ANSWERS if 'plain' not in kind])
+def test_tokens_are_those_of_the_whole_conversation(folder, kind):
+  words = load_tokenizer(folder[kind])
+  layout = layout_of(words)
+  ask, answer = 'Give feedback.', 'balance, timing'
+  messages = [{'role': 'user', 'content': ask}, {'role': 'assistant', 'content': answer}]
+  if kind == 'qwen':  # its answers hold no empty thought, its prompts do
+    messages[1]['content'] = f'<think>\n\n</think>\n\n{answer}'
+  text = words.apply_chat_template(messages, tokenize=False, date_string='26 Jul 2024')
+  whole = words.encode(text, add_special_tokens=False)
+  first, second = (words.encode(part, add_special_tokens=False) for part in (ask, layout.space + answer))
+  ids = [*layout.before, *first, *layout.after, *second, *layout.close]
+  assert whole[: len(ids)] == ids
 
 
 def test_generation_stops_at_every_end_that_the_directory_names(folder):
@@ -103,6 +133,10 @@ def test_a_tokenizer_that_does_not_fit_the_decoder_is_refused(folder):
     ('{{ messages[0]["role"] }}', 'exactly once'),
     ('{% for m in messages %}{{ m["content"] + m["content"] }}{% endfor %}', 'exactly once'),
     ('{% for m in messages %}{{ m["content"] + "\\n" }}{% endfor %}', 'does not end an answer with a special token'),
+    (
+      '{% for m in messages %}{{ m["content"] + " done<|im_end|>" }}{% endfor %}',
+      'does not end an answer with a special token',
+    ),
   ],
 )
 def test_templates_that_cannot_be_used_are_refused(folder, template, message):

@@ -1,6 +1,7 @@
 """Small random models in the hub's directory form, written without PyTorch."""
 
 import json
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from flax import nnx
 from crosstrainer_jax.models import clip, llama_family
 from crosstrainer_jax.models.decoder import Decoder
 from crosstrainer_jax.weights.convert import Source, flat
-from crosstrainer_jax.weights.files import write_shards
+from crosstrainer_jax.weights.files import write_shards, write_tensors
 
 LLAMA = {
   'model_type': 'llama', 'vocab_size': 384, 'hidden_size': 32, 'intermediate_size': 48, 'num_hidden_layers': 2,
@@ -25,9 +26,19 @@ CLIP = {
     'patch_size': 16,
   },
 }  # fmt: skip
+GOLDEN = Path(__file__).parent.parent / 'golden'
 PROCESSOR = {
   'image_processor_type': 'CLIPImageProcessor', 'size': {'shortest_edge': 32}, 'crop_size': {'height': 32, 'width': 32},
 }  # fmt: skip
+
+# Processors of the golden records.
+PROCESSORS = {
+  'clip': PROCESSOR | {'size': {'shortest_edge': 17}, 'crop_size': 17},
+  'siglip': {'image_processor_type': 'SiglipImageProcessor', 'size': {'height': 17, 'width': 17}},
+  'siglip2': {'image_processor_type': 'Siglip2ImageProcessor', 'patch_size': 4, 'max_num_patches': 8},
+  'vjepa2': {'video_processor_type': 'VJEPA2VideoProcessor', 'crop_size': {'height': 32, 'width': 32}},
+}
+PROCESSOR_FILES = {'vjepa2': 'video_preprocessor_config.json'}
 
 
 def write_llama(directory: Path, dtype: Any = np.float32, **fields: Any) -> Path:
@@ -46,6 +57,33 @@ def write_clip(directory: Path) -> Path:
   _write(directory, CLIP, state, clip.sources(config), np.float32, patches)
   (directory / 'preprocessor_config.json').write_text(json.dumps(PROCESSOR))
   return directory
+
+
+def write_golden(directory: Path, kind: str) -> Path:
+  """The whole model of a golden record, or its image tower alone, by `model_type`; with its processor."""
+  family = kind.removesuffix('_vision_model')
+  with np.load(GOLDEN / f'{family}.npz') as golden:
+    fields, shapes, seed = json.loads(str(golden['config'])), json.loads(str(golden['shapes'])), int(golden['seed'])
+  maker = runpy.run_path(str(GOLDEN / ('make_vjepa2.py' if family == 'vjepa2' else 'make_image_text.py')))
+  tensors = maker['weights'](shapes, seed)
+  if family == 'vjepa2':
+    # the record has no predictor
+    tensors['predictor.embeddings.mask_tokens'] = np.zeros((1, 1, 1, 24), np.float32)
+  if kind != family:
+    fields = fields['vision_config']
+    tensors = {name: tensor for name, tensor in tensors.items() if name.startswith('vision_model.')}
+  write_shards(directory, tensors.items(), shard_bytes=20_000)
+  (directory / 'config.json').write_text(json.dumps({**fields, 'model_type': kind}))
+  file = PROCESSOR_FILES.get(family, 'preprocessor_config.json')
+  (directory / file).write_text(json.dumps(PROCESSORS[family]))
+  return directory
+
+
+def write_egovlp(file: Path) -> Path:
+  """EgoVLPv2's checkpoint with its text tower; heads have 64 channels, as they are when no setting says otherwise."""
+  maker = runpy.run_path(str(GOLDEN / 'make_egovlp.py'))
+  write_tensors(file, maker['weights'](maker['SIZES'] | {'width': 64}) | {'text_model.x': np.zeros(1)}, {})
+  return file
 
 
 def _write(

@@ -72,16 +72,43 @@ def close(a: Any, b: Any, tolerance: float = TOLERANCE) -> None:
   np.testing.assert_allclose(a, b, atol=tolerance, rtol=0)
 
 
+def record(family: str) -> dict[str, np.ndarray]:
+  with np.load(GOLDEN / 'bert.npz') as file:
+    return {name.removeprefix(f'{family}/'): file[name] for name in file if name.startswith(f'{family}/')}
+
+
 @pytest.mark.parametrize('family', CONFIGS)
 def test_golden(family: str, encoders: Any) -> None:
-  with np.load(GOLDEN / 'bert.npz') as file:
-    kept = {name.removeprefix(f'{family}/'): file[name] for name in file if name.startswith(f'{family}/')}
+  kept = record(family)
   states = run(
     encoders(family), jnp.array(kept['tokens']), jnp.array(kept['mask'], bool), jnp.array(kept['token_types'])
   )
   assert kept['layers'].std() > 0.3
   close(states.layers, kept['layers'])
   close(states.pooled, kept['pooled'])
+
+
+@pytest.mark.parametrize(
+  ('family', 'change'),
+  [
+    ('bert', {'activation': 'gelu_new'}),
+    ('bert', {'activation': 'relu'}),
+    ('bert', {'eps': 1e-12}),
+    ('bert', {'heads': 2}),
+    ('bert', {'padding_idx': 0}),
+    ('roberta', {'padding_idx': None}),
+    ('roberta', {'padding_idx': 0}),
+  ],
+  ids=str,
+)
+def test_a_changed_field_shows(family: str, change: dict[str, Any], encoders: Any) -> None:
+  """The comparison with the record would notice a wrong field: each moves the states by far more than the tolerance."""
+  kept, encoder = record(family), encoders(family)
+  changed = dataclasses.replace(encoder.config, **change)
+  graph = nnx.split(nnx.eval_shape(lambda: Bert(changed, nnx.Rngs(0))))[0]
+  other = nnx.merge(graph, nnx.state(encoder), copy=True)
+  found = run(other, jnp.array(kept['tokens']), jnp.array(kept['mask'], bool), jnp.array(kept['token_types'])).layers
+  assert np.abs(found - kept['layers']).max() >= 10 * TOLERANCE
 
 
 def test_shapes(encoder: Bert) -> None:

@@ -84,6 +84,29 @@ def test_the_reference_on_record(checkpoint: Path) -> None:
   close(call(model, pictures, golden['tokens'], golden['mask']).logits, golden['logits'], TOLERANCE)
 
 
+@pytest.mark.parametrize(
+  ('tower', 'change'),
+  [
+    (tower, change)
+    for tower in ('vision', 'text')
+    for change in ({'num_attention_heads': 2}, {'hidden_act': 'gelu'}, {'layer_norm_eps': 1e-3})
+  ]
+  + [('text', {'eos_token_id': 27})],
+  ids=str,
+)
+def test_a_changed_field_shows(tower: str, change: dict[str, Any], checkpoint: Path) -> None:
+  """The comparison with the record would notice: each field moves the features by far more than the tolerance."""
+  golden = np.load(GOLDEN / 'clip.npz')
+  config = dataclasses.replace(getattr(CONFIG, tower), **change)
+  if tower == 'vision':
+    pictures = np.moveaxis(golden['pixels'].astype(np.float32), 1, -1)
+    found, expected = call(load(checkpoint, ClipVision, config, clip.IGNORED), pictures), golden['image_features']
+  else:
+    text = load(checkpoint, ClipText, config, clip.TEXT_IGNORED)
+    found, expected = call(text, golden['tokens'], golden['mask']), golden['text_features']
+  assert np.abs(found.features - expected).max() >= 10 * TOLERANCE
+
+
 def test_members_of_a_batch_are_independent(checkpoint: Path) -> None:
   model = load(checkpoint, Clip, CONFIG)
   whole = call(model, pixels(3), TOKENS, MASK)

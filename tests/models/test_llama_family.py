@@ -4,6 +4,7 @@ import json
 
 import pytest
 from flax import nnx
+from transformers import AutoConfig
 
 from crosstrainer_jax.models import llama_family
 from crosstrainer_jax.models.decoder import Decoder
@@ -85,18 +86,50 @@ def test_windows(changes, expected):
     ({'rope_parameters': {'rope_type': 'default', 'mscale': 2}}, r'rope_parameters = .* is not supported'),
     ({'rope_parameters': {'rope_type': 'default', 'partial_rotary_factor': 0.5}}, r'rope_parameters = .* whole heads'),
     ({'partial_rotary_factor': 0.5}, r'partial_rotary_factor = 0.5 is not supported'),
+    ({'use_mrope': True}, r'use_mrope = True is not supported'),
+    ({'rope_interleaved': True}, r'rope_interleaved = True is not supported'),
     ({'attention_dropout': 0.1}, r'attention_dropout = 0.1 is not supported'),
     ({'quantization_config': {'bits': 4}}, r'quantization_config = .* is not supported'),
     ({'model_type': 'mistral', 'attention_bias': True}, r'attention_bias = True is not supported'),
     ({'model_type': 'qwen3', 'mlp_bias': True}, r'mlp_bias = True is not supported'),
     ({'model_type': 'qwen2', 'layer_types': ['chunked_attention'] * 2}, r'layer_types = .* is not supported'),
-    ({'logit_scale': 0.5, 'attn_logit_softcapping': 50}, r'attn_logit_softcapping = 50, logit_scale = 0.5. Delete'),
+    (
+      {'logit_scale': 0.5, 'attn_logit_softcapping': 50},
+      r'attn_logit_softcapping = 50, logit_scale = 0.5. If they do not, copy',
+    ),
     ({'hidden_size': None}, r'the field hidden_size is missing'),
   ],
 )
 def test_what_would_change_the_result_is_refused_by_name(changes, message):
   with pytest.raises(ValueError, match=message):
     decoder_config({**SMALL, **changes})
+
+
+# Of SmolLM2, of Qwen2.5, and of a file that holds defaults of generating; none changes a logit.
+INERT = [
+  {'is_llama_config': True, 'rope_interleaved': False, 'transformers.js_config': {'dtype': 'q4'}, 'pad_token_id': 2},
+  {
+    'model_type': 'qwen2',
+    'use_mrope': False,
+    'use_sliding_window': False,
+    'sliding_window': 16,
+    'max_window_layers': 1,
+  },
+  {'max_length': 4096, 'do_sample': True, 'temperature': 0.9, 'top_p': 0.6, 'top_k': 50},
+]
+
+
+@pytest.mark.parametrize('fields', INERT, ids=['llama', 'qwen2', 'generation'])
+def test_fields_of_published_files_that_change_nothing(fields):
+  plain = {name: value for name, value in fields.items() if name == 'model_type'}
+  assert decoder_config(SMALL | fields) == decoder_config(SMALL | plain)
+
+
+@pytest.mark.parametrize('kind', llama_family.FAMILIES)
+def test_all_that_transformers_writes_is_read(kind):
+  config = AutoConfig.for_model(kind, **{name: value for name, value in SMALL.items() if name != 'model_type'})
+  assert decoder_config(config.to_dict()) == decoder_config(SMALL | {'model_type': kind})
+  assert decoder_config(config.to_diff_dict()) == decoder_config(SMALL | {'model_type': kind})
 
 
 def test_it_cannot_be_longer_than_it_was_made_for():

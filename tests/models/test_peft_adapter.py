@@ -21,10 +21,13 @@ CONFIG = DecoderConfig(
 )  # fmt: skip
 
 
+@pytest.fixture(scope='module')
+def adapters():
+  return nnx.state(nnx.jit(lambda: Decoder(CONFIG, nnx.Rngs(0)))(), nnx.LoRAParam)
+
+
 @pytest.fixture
-def saved(tmp_path):
-  decoder = nnx.jit(lambda: Decoder(CONFIG, nnx.Rngs(0)))()
-  adapters = nnx.state(decoder, nnx.LoRAParam)
+def saved(tmp_path, adapters):
   peft_adapter.save(tmp_path, CONFIG, adapters, 'owner/base')
   return tmp_path, adapters
 
@@ -107,6 +110,11 @@ def test_targets_of_peft(saved, targets, adapted):
     ({'bias': 'all'}, r"bias = 'all' is not supported"),
     ({'modules_to_save': ['lm_head']}, r'modules_to_save = .* is not supported'),
     ({'rank_pattern': {'q_proj': 8}}, r'rank_pattern = .* is not supported'),
+    ({'kasa_config': {'beta': 1e-4}}, r'kasa_config = .* is not supported'),
+    *(
+      ({'init_lora_weights': name}, rf"init_lora_weights = '{name}' is not supported; supported: True, .*'gaussian'")
+      for name in ('pissa', 'pissa_niter_4', 'olora', 'corda', 'loftq', 'lora_ga', 'mica')
+    ),
     ({'target_modules': ['query']}, r"target_modules = \['query'\] names none of"),
   ],
 )
@@ -114,6 +122,12 @@ def test_what_would_change_the_result_is_refused(saved, fields, message):
   change(saved[0], **fields)
   with pytest.raises(ValueError, match=message):
     peft_adapter.read_config(saved[0])
+
+
+@pytest.mark.parametrize('how', [True, False, None, 'gaussian', 'eva', 'orthogonal'])
+def test_how_it_began_does_not_matter(saved, how):
+  change(saved[0], init_lora_weights=how)
+  assert peft_adapter.read_config(saved[0]).rank == 3
 
 
 def test_directories_without_an_adapter(tmp_path):

@@ -1,6 +1,5 @@
 """The text encoders against `transformers` on torch: the same folder gives the same states of every layer."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -179,30 +178,6 @@ def test_gradients(pair: Pair, family: str, record_property: Callable[[str, obje
     assert largest <= TOLERANCE, path
   assert not expected
   record_property('max_abs_difference', f'{largest:.1e}')
-
-
-@pytest.mark.parametrize(
-  ('family', 'change'),
-  [
-    ('bert', {'activation': 'gelu_new'}),
-    ('bert', {'activation': 'relu'}),
-    ('bert', {'eps': 1e-12}),
-    ('bert', {'heads': 2}),
-    ('bert', {'padding_idx': 0}),
-    ('roberta', {'padding_idx': None}),
-    ('roberta', {'padding_idx': 0}),
-  ],
-  ids=str,
-)
-def test_a_changed_field_shows(pair: Pair, family: str, change: dict[str, Any]) -> None:
-  """The comparison would notice: each field moves the states by far more than the tolerance."""
-  encoder, model = pair(family)
-  given = texts(model)
-  with torch.no_grad():
-    expected = theirs(model, given).last_hidden_state
-  other = nnx.jit(lambda: Bert(dataclasses.replace(encoder.config, **change), nnx.Rngs(0)))()
-  nnx.update(other, nnx.state(encoder, nnx.Param))
-  assert difference(ours(other, given).last, expected) > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize('family', FAMILIES)

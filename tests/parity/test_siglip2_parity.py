@@ -45,13 +45,13 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def reference(folder: Path, case: str = 'plain', spread: float = 0.2) -> Any:
+def reference(folder: Path, case: str = 'plain') -> Any:
   """A random SigLIP 2, saved in `folder`."""
   config = MAKER['SIGLIP2']
   vision = config['vision_config'] | CASES[case]
   text = config['text_config'] | {'projection_size': vision['hidden_size']}
   model = MAKER['make'](config | {'vision_config': vision, 'text_config': text})
-  MAKER['fill'](model, 0, spread).save_pretrained(folder)
+  MAKER['fill'](model, 0).save_pretrained(folder)
   return model
 
 
@@ -129,29 +129,6 @@ def test_resized_positions(side: int) -> None:
     )
     expected = resized[0].flatten(1).T
     assert difference(found[: len(expected)], expected) <= 1e-5
-
-
-@pytest.mark.parametrize(
-  'change',
-  [
-    {'num_attention_heads': 2},
-    {'hidden_act': 'gelu'},
-    {'hidden_act': 'quick_gelu'},
-    {'layer_norm_eps': 0.05},
-  ],
-  ids=str,
-)
-def test_a_changed_field_shows(change: dict[str, Any], tmp_path: Path) -> None:
-  """The comparison would notice a wrong field: each moves the features by far more than the tolerance."""
-  # wider than elsewhere: the forms of GELU are close
-  model = reference(tmp_path, spread=0.5)
-  config = config_of(model).vision
-  with torch.no_grad():
-    expected = model.get_image_features(**images()).pooler_output
-  ours = load(tmp_path, Siglip2Vision, config, siglip2.IGNORED)
-  assert difference(call(ours, PATCHES, SHAPES).features, expected) <= TOLERANCE
-  changed = load(tmp_path, Siglip2Vision, dataclasses.replace(config, **change), siglip2.IGNORED)
-  assert difference(call(changed, PATCHES, SHAPES).features, expected) >= 10 * TOLERANCE
 
 
 @pytest.mark.parametrize('change', [{'patch_size': 2}, {'num_patches': 16}, {'num_hidden_layers': 1}], ids=str)

@@ -47,7 +47,7 @@ CASES: dict[str, tuple[dict[str, Any], ...]] = {
 }
 
 
-def reference(folder: Path, case: str = 'plain', spread: float = 0.2) -> Any:
+def reference(folder: Path, case: str = 'plain') -> Any:
   """A random SigLIP, saved in `folder`."""
   both, vision, text = CASES[case]
   config = MAKER['SIGLIP']
@@ -58,7 +58,7 @@ def reference(folder: Path, case: str = 'plain', spread: float = 0.2) -> Any:
       'text_config': config['text_config'] | both | text,
     }
   )
-  MAKER['fill'](model, 0, spread).save_pretrained(folder)
+  MAKER['fill'](model, 0).save_pretrained(folder)
   return model
 
 
@@ -140,37 +140,6 @@ def test_similarity(case: str, tmp_path: Path) -> None:
   assert difference(ours.image, expected.image_embeds) <= TOLERANCE
   assert difference(ours.text, expected.text_embeds) <= TOLERANCE
   assert expected.logits_per_image.std() > 0.03
-
-
-@pytest.mark.parametrize(
-  ('tower', 'change'),
-  [
-    (tower, change)
-    for tower in ('vision', 'text')
-    for change in (
-      {'num_attention_heads': 2},
-      {'hidden_act': 'gelu'},
-      {'hidden_act': 'quick_gelu'},
-      {'layer_norm_eps': 0.05},
-    )
-  ],
-  ids=str,
-)
-def test_a_changed_field_shows(tower: str, change: dict[str, Any], tmp_path: Path) -> None:
-  """The comparison would notice a wrong field: each moves the features by far more than the tolerance."""
-  # wider than elsewhere: the forms of GELU are close
-  model = reference(tmp_path, spread=0.5)
-  config = getattr(config_of(model), tower)
-  inputs = (MAKER['pictures'](2, config.image_size),) if tower == 'vision' else (TOKENS,)
-  module, ignored = (SiglipVision, siglip.IGNORED) if tower == 'vision' else (SiglipText, siglip.TEXT_IGNORED)
-  with torch.no_grad():
-    if tower == 'vision':
-      expected = model.get_image_features(MAKER['to_torch'](inputs[0])).pooler_output
-    else:
-      expected = model.get_text_features(ids(TOKENS)).pooler_output
-  assert difference(call(load(tmp_path, module, config, ignored), *inputs).features, expected) <= TOLERANCE
-  changed = load(tmp_path, module, dataclasses.replace(config, **change), ignored)
-  assert difference(call(changed, *inputs).features, expected) >= 10 * TOLERANCE
 
 
 @pytest.mark.parametrize(

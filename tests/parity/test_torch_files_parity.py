@@ -4,6 +4,9 @@ import argparse
 import datetime
 import functools
 import pathlib
+import shlex
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -149,10 +152,21 @@ def test_what_is_refused(make: Callable[[], Any], why: str, tmp_path: pathlib.Pa
     Tensors(path)
 
 
-def test_the_format_before_1_6_is_refused(tmp_path: pathlib.Path) -> None:
-  torch.save({'w': numbers(2)}, tmp_path / 'x.pth', _use_new_zipfile_serialization=False)
-  with pytest.raises(ValueError, match='not a PyTorch file of the zip format'):
-    Tensors(tmp_path / 'x.pth')
+@pytest.mark.parametrize('wrapped', [True, False], ids=['checkpoint', 'tensors alone'])
+def test_the_format_before_1_6_is_refused_and_the_advice_helps(wrapped: bool, tmp_path: pathlib.Path) -> None:
+  tensors = {'module.w': numbers(2, 3).T, 'module.tied': numbers(2, 3).T}
+  content = {'arch': 'x', 'epoch': 3, 'state_dict': tensors, 'config': argparse.Namespace(rate=1e-3)}
+  file, converted = tmp_path / 'x.pth', tmp_path / 'x.pth.safetensors'
+  torch.save(content if wrapped else tensors, file, _use_new_zipfile_serialization=False)
+  with pytest.raises(ValueError, match='not a PyTorch file of the zip format') as refused:
+    Tensors(file)
+  command = str(refused.value).partition('trusted: python ')[2].replace('FILE.safetensors', str(converted))
+  arguments = shlex.split(command.replace('FILE', str(file)))
+  subprocess.run([sys.executable, *arguments], check=True)
+  found = Tensors(converted)
+  assert set(found) == set(tensors)
+  for name, tensor in tensors.items():
+    np.testing.assert_array_equal(found[name].read(), tensor.numpy())
 
 
 def test_reading_does_not_depend_on_the_pickle_s_protocol(tmp_path: pathlib.Path) -> None:

@@ -41,14 +41,14 @@ CASES = {
 }  # fmt: skip
 
 
-def reference(folder: Path, spread: float = 0.2, **fields: Any) -> Any:
+def reference(folder: Path, **fields: Any) -> Any:
   """A random V-JEPA 2, saved in `folder`; weights and norms are wide, since small ones hide errors."""
   config = transformers.VJEPA2Config(**SIZES | fields, attn_implementation='eager')
   model = transformers.VJEPA2Model(config)
   torch.manual_seed(0)
   with torch.no_grad():
     for name, weight in model.named_parameters():
-      weight.normal_(1.0 if 'norm' in name and name.endswith('weight') else 0.0, spread)
+      weight.normal_(1.0 if 'norm' in name and name.endswith('weight') else 0.0, 0.2)
   model.save_pretrained(folder)
   return model.eval()
 
@@ -106,30 +106,6 @@ def test_clips_of_other_sizes(shape: tuple[int, ...], tmp_path: Path) -> None:
   with torch.no_grad():
     expected = model(to_torch(clips), skip_predictor=True).last_hidden_state
   assert difference(encode(load(tmp_path, config_of(model)), clips)[0], expected) <= TOLERANCE
-
-
-@pytest.mark.parametrize(
-  'change',
-  [
-    {'num_attention_heads': 4},
-    {'hidden_act': 'gelu_pytorch_tanh'},
-    {'hidden_act': 'quick_gelu'},
-    {'layer_norm_eps': 1e-6},
-    {'crop_size': 24},
-  ],
-  ids=str,
-)
-def test_a_changed_field_shows(change: dict[str, Any], tmp_path: Path) -> None:
-  """The comparison would notice a wrong field: each moves the tokens by far more than the tolerance."""
-  # wider than elsewhere: the two forms of GELU are 5e-4 apart at most
-  model = reference(tmp_path, 0.5)
-  config = config_of(model)
-  clips = pixels(2, 4, 32, 32)
-  with torch.no_grad():
-    expected = model(to_torch(clips), skip_predictor=True).last_hidden_state
-  assert difference(encode(load(tmp_path, config), clips)[0], expected) <= TOLERANCE
-  changed = encode(load(tmp_path, dataclasses.replace(config, **change)), clips)[0]
-  assert difference(changed, expected) >= 10 * TOLERANCE
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
-"""What is frozen costs what it should: no optimiser state, no place in checkpoints, no change, no weight gradient."""
+"""What is frozen costs what it should: no optimiser state, no place in checkpoints, no change, no weight gradient; and
+an update costs each of several devices its share."""
 
 import dataclasses
 import re
@@ -24,7 +25,7 @@ RANK, LAYERS = 8, 2
 @pytest.fixture(scope='module')
 def sizes(config):
   """A decoder wide enough that an update is matrix products and little else."""
-  wide = ml_collections.ConfigDict(config).unlock()
+  wide = config.copy_and_resolve_references().unlock()
   wide.decoder.update(
     hidden_size=128, intermediate_size=384, num_layers=LAYERS, num_heads=4, num_kv_heads=2, head_dim=32, unroll=True
   )
@@ -46,16 +47,14 @@ class Model:
 def make(sizes, world, one_device):
   """The model with adapters and L frozen, or without adapters and all of it training; `settings` of its decoder."""
 
-  def make(adapted: bool, **settings) -> Model:
-    config = ml_collections.ConfigDict(sizes)
+  def make(adapted: bool, mesh: jax.sharding.Mesh = one_device, **settings) -> Model:
+    config = sizes.copy_and_resolve_references()
     config.decoder.update(settings)
     config.lora.rank = RANK if adapted else 0
     config.training.frozen = FROZEN if adapted else ()
     shape = (len(world.words), world.feature_dim, world.video_id)
-    blueprint, params = stages.build(config, *shape, 0, one_device)
-    return Model(
-      config, blueprint, params, stages.make_update(blueprint, params, config.training.optimizer, one_device)
-    )
+    blueprint, params = stages.build(config, *shape, 0, mesh)
+    return Model(config, blueprint, params, stages.make_update(blueprint, params, config.training.optimizer, mesh))
 
   return make
 
@@ -158,12 +157,12 @@ def expected_flops(model: Model, batch: dict[str, np.ndarray], layers: int) -> f
   return sum(factors[name] * flops for name, flops in forward_flops(model, batch, layers).items())
 
 
-def compiled_flops(model: Model, batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> float:
-  """Of the update, as XLA counts what it has compiled. Of a loop it counts the body once."""
+def compiled(model: Model, batch: dict[str, np.ndarray], mesh: jax.sharding.Mesh) -> jax.stages.Compiled:
+  """The update. XLA counts the body of a loop once."""
   trained, frozen = model.blueprint.split(model.params)
   state = init_state(trained, optimizer.make_optimizer(model.config.training.optimizer), 0)
   placed = sharding.put_batch(batch, mesh)
-  return model.update.func.lower(frozen, state, placed, jnp.float32(0.0)).compile().cost_analysis()['flops']
+  return model.update.func.lower(frozen, state, placed, jnp.float32(0.0)).compile()
 
 
 @pytest.mark.parametrize(('unroll', 'remat'), [(True, 'none'), (False, 'full')], ids=['unrolled', 'scanned, remat'])
@@ -174,6 +173,20 @@ def test_no_gradient_of_frozen_weights_is_computed(
   """Gradients of the frozen weights would add a quarter or more. What is no matrix product is counted beside them."""
   model = make(adapted, unroll=unroll, remat=remat)
   expected = expected_flops(model, first_batch, LAYERS if unroll else 1)
-  ratio = compiled_flops(model, first_batch, one_device) / expected
+  ratio = compiled(model, first_batch, one_device).cost_analysis()['flops'] / expected
   record_property('compiled_by_analytic', f'{ratio:.3f}')
   assert 1.0 <= ratio < 1.07
+
+
+def test_each_of_eight_devices_computes_an_eighth(make, first_batch, one_device, eight_devices, record_property):
+  """Rows are split, activations with them: where they follow the parameters instead, each device computes all rows."""
+  batch = {name: np.repeat(value, 16, axis=0) for name, value in first_batch.items()}
+  updates = {
+    mesh: compiled(make(True, mesh, unroll=False, remat='full'), batch, mesh) for mesh in (one_device, eight_devices)
+  }
+  flops = [update.cost_analysis()['flops'] for update in updates.values()]
+  memory = [update.memory_analysis().temp_size_in_bytes for update in updates.values()]
+  record_property('flops', f'{flops[1] / flops[0]:.3f}')
+  record_property('memory', f'{memory[1] / memory[0]:.3f}')
+  assert flops[1] < 1.1 * flops[0] / 8
+  assert memory[1] < 1.5 * memory[0] / 8

@@ -3,7 +3,6 @@ import json
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 from flax import nnx
@@ -130,7 +129,7 @@ def test_stages_share_compilations(train, world, model, tmp_path):
 
 def test_the_loss_falls_on_what_is_learnt_by_heart(config, train, world, model, tmp_path):
   blueprint, params, _ = model
-  fast = ml_collections.ConfigDict(config)
+  fast = config.copy_and_resolve_references()
   fast.training.optimizer.learning_rate = 0.02
   fast.training.save_every = 100
   learnt = train(tmp_path / 'heart', stage=world.stage(), updates=60, config=fast)
@@ -174,7 +173,7 @@ def test_updates_of_a_stage():
 
 
 def test_dropout_follows_the_key(config, world, one_device, first_batch):
-  wet = ml_collections.ConfigDict(config).unlock()
+  wet = config.copy_and_resolve_references().unlock()
   wet.decoder.dropout = 0.3
   blueprint, params = stages.build(wet, len(world.words), world.feature_dim, world.video_id, 0, one_device)
   loss = jax.jit(stages.make_loss(blueprint))
