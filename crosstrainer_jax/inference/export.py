@@ -205,6 +205,8 @@ class Export:
       return fields
     fields = json.loads((trained.base.directory / 'config.json').read_text(encoding='utf-8'))
     fields['dtype' if 'dtype' in fields else 'torch_dtype'] = self._dtype
+    if origin := fields.get('_name_or_path'):
+      fields['_name_or_path'] = model_card.shown(origin)
     return fields
 
   def _adapter(self) -> list[Part]:

@@ -171,7 +171,7 @@ def _fields(values: dict[str, Any]) -> dict[str, Any]:
   """Those of a config as they were before they became JSON."""
   fields = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
   if 'preprocessing' in fields:
-    fields['preprocessing'] = Preprocessing(**_fields(fields['preprocessing']))
+    fields['preprocessing'] = Preprocessing(**_fields(values['preprocessing']))
   return fields
 
 

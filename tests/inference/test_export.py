@@ -226,7 +226,7 @@ def test_an_encoder_that_trained_is_written_as_it_became(small_run, small_data, 
 
 
 def test_an_encoder_of_the_hub_that_trained_is_written_too(small_data, tmp_path):
-  base = finished_runs.write_base(tmp_path / 'base', 'plain')
+  base = finished_runs.write_base(tmp_path / 'base', 'plain', _name_or_path=str(tmp_path / 'base'))
   clip = hub_directories.write_clip(tmp_path / 'clip')
   config = finished_runs.config_on(base, f'encoder.weights={clip}', 'encoder.fps=4', 'encoder.source=frames')
   workdir = finished_runs.finish(config, tmp_path / 'run', small_data)

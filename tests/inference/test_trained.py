@@ -61,7 +61,7 @@ def test_the_mesh_is_that_of_the_run_where_it_fits(small_run):
   assert dataclasses.replace(trained, config=config).mesh.size == 1
 
 
-def test_weights_may_lie_elsewhere_now(small_run, small_data, tmp_path):
+def test_weights_may_lie_elsewhere_now(small_run, tmp_path):
   copy = tmp_path / 'run'
   copy.mkdir()
   for name in ('model.json', 'tokenizer', 'environment.json'):
