@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = '.venv/bin/python'
 # Programs here are found before the machine's: stand-ins for those that CI must not call.
 STUBS = ROOT / '.ci' / 'stubs'
+# What these commands compile runs for seconds only.
+COMPILE_FLAGS = ROOT / 'tests' / 'compile_flags.py'
 LIMIT = 300  # seconds a command
 
 NO_RIVALS = '"--config.eval.rows=()"'
@@ -159,9 +162,11 @@ def run(command: Command, folder: Path) -> str:
   """Runs it; returns what went wrong, or ''."""
   argv = ['bash', '-c', command.text] if command.language == 'sh' else [PYTHON, '-c', command.text]
   path = os.pathsep.join([str(STUBS), os.environ['PATH']])
+  flags = ' '.join([os.environ.get('XLA_FLAGS', ''), *runpy.run_path(str(COMPILE_FLAGS))['FAST']])
+  environment = {**os.environ, 'PATH': path, 'PYTHONUNBUFFERED': '1', 'XLA_FLAGS': flags}
   with subprocess.Popen(
-    argv, cwd=folder, env={**os.environ, 'PATH': path, 'PYTHONUNBUFFERED': '1'}, stdin=subprocess.DEVNULL,
-    stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    argv, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    text=True, start_new_session=True,
   ) as process:  # fmt: skip
     if 'tensorboard.main' in command.text:
       return _serves(process)

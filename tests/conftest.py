@@ -11,15 +11,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from tests.compile_flags import FAST
+
 # before jax is imported anywhere
 os.environ['JAX_PLATFORMS'] = 'cpu'
-_flags = ['--xla_force_host_platform_device_count=8']
-# Programs of the tests are compiled for longer than they run: with little optimisation and in one piece, and with the
-# older code generators of fusions as long as XLA has them, each takes a ninth of the time.
-_flags += ['--xla_backend_optimization_level=0', '--xla_llvm_disable_expensive_passes=true']
-_flags += ['--xla_cpu_parallel_codegen_split_count=1']
-if tuple(map(int, importlib.metadata.version('jaxlib').split('.')[:2])) < (0, 11):
-  _flags += ['--xla_cpu_use_fusion_emitters=false']
+_flags = ['--xla_force_host_platform_device_count=8', *FAST]
 os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_flags]).strip()
 os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
 os.environ['TRANSFORMERS_NO_ADVISORY_WARNINGS'] = '1'

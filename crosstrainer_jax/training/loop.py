@@ -44,7 +44,7 @@ def fit(
   state: TrainState,
   batches: Batches,
   steps: int,
-  learning_rate: Callable[[int], Any],
+  learning_rate: Callable[[Any], Any],
   *,
   mesh: Mesh,
   checkpoints: Checkpoints | None = None,
@@ -64,7 +64,7 @@ def fit(
     state: freshly initialised, already placed on the mesh.
     batches: host batches (numpy), leading dimension divisible by the mesh's data axes.
     steps: total number of updates, counted from 0 over all restarts.
-    learning_rate: of update i, from `optimizer.schedule`.
+    learning_rate: of update i, a number or an array of numbers, from `optimizer.schedule`.
     evaluate: params -> scalars, called every `evaluate_every` updates when that is positive.
     kind_of: names the kind of update i, its task for example; the kinds' scalars are logged apart as well.
 
@@ -77,7 +77,7 @@ def fit(
     say(f'  {name}: resumed at update {int(state.step)} of {steps}')
   start = int(state.step)
   # On the host before anything runs: a rate that is computed in its turn waits for the update before it.
-  rates = np.asarray(jax.vmap(learning_rate)(np.arange(steps)), np.float32)
+  rates = np.asarray(jax.vmap(learning_rate)(jnp.arange(steps)), np.float32)
   progress = Progress(name, steps, start)
   iterator = iter(batches)
   # By kind, of the updates since those that were reported.

@@ -6,17 +6,9 @@ import pytest
 from array_record.python import array_record_module
 
 from crosstrainer_jax.input import features
+from tests.clock import Clock
 
 SHAPE = (2, 3, 4)
-
-
-class Clock:
-  """Stands for the module `time`: a test sets what it shows."""
-
-  now = 0.0
-
-  def monotonic(self) -> float:
-    return self.now
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from crosstrainer_jax.models.preprocessing import CLIP_MEAN, CLIP_STD
 from crosstrainer_jax.training import sharding
 from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.tensors import Tensors
+from tests.models.image_text_records import recorded
 
 GOLDEN = Path(__file__).parent.parent / 'golden'
 TOLERANCE = 1e-4
@@ -40,6 +41,7 @@ MAKER = runpy.run_path(str(GOLDEN / 'make_image_text.py'))
 TOKENS, MASK = MAKER['texts']()
 CONFIG = ClipConfig.from_hugging_face(MAKER['CLIP'])
 PROCESSOR = {'image_processor_type': 'CLIPImageProcessor', 'size': 17, 'crop_size': 17}
+TOWERS: dict[str, Any] = {'vision': (ClipVision, clip.IGNORED), 'text': (ClipText, clip.TEXT_IGNORED)}
 
 
 @pytest.fixture(scope='module')
@@ -96,15 +98,10 @@ def test_the_reference_on_record(checkpoint: Path) -> None:
 )
 def test_a_changed_field_shows(tower: str, change: dict[str, Any], checkpoint: Path) -> None:
   """The comparison with the record would notice: each field moves the features by far more than the tolerance."""
-  golden = np.load(GOLDEN / 'clip.npz')
-  config = dataclasses.replace(getattr(CONFIG, tower), **change)
-  if tower == 'vision':
-    pictures = np.moveaxis(golden['pixels'].astype(np.float32), 1, -1)
-    found, expected = call(load(checkpoint, ClipVision, config, clip.IGNORED), pictures), golden['image_features']
-  else:
-    text = load(checkpoint, ClipText, config, clip.TEXT_IGNORED)
-    found, expected = call(text, golden['tokens'], golden['mask']), golden['text_features']
-  assert np.abs(found.features - expected).max() >= 10 * TOLERANCE
+  inputs, expected = recorded(np.load(GOLDEN / 'clip.npz'), tower)
+  module, ignored = TOWERS[tower]
+  changed = load(checkpoint, module, dataclasses.replace(getattr(CONFIG, tower), **change), ignored)
+  assert np.abs(call(changed, *inputs).features - expected).max() >= 10 * TOLERANCE
 
 
 def test_members_of_a_batch_are_independent(checkpoint: Path) -> None:

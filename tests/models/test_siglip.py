@@ -33,6 +33,7 @@ from crosstrainer_jax.models.siglip import (
 from crosstrainer_jax.training import sharding
 from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.tensors import Tensors
+from tests.models.image_text_records import recorded
 
 GOLDEN = Path(__file__).parent.parent / 'golden'
 # the two forms of GELU are 5e-4 apart
@@ -41,6 +42,7 @@ MAKER = runpy.run_path(str(GOLDEN / 'make_image_text.py'))
 TOKENS, MASK = MAKER['texts']()
 CONFIG = SiglipConfig.from_hugging_face(MAKER['SIGLIP'])
 PROCESSOR = {'image_processor_type': 'SiglipImageProcessor', 'size': {'height': 17, 'width': 17}}
+TOWERS: dict[str, Any] = {'vision': (SiglipVision, siglip.IGNORED), 'text': (SiglipText, siglip.TEXT_IGNORED)}
 
 
 @pytest.fixture(scope='module')
@@ -101,15 +103,10 @@ def test_the_reference_on_record(checkpoint: Path) -> None:
 )
 def test_a_changed_field_shows(tower: str, change: dict[str, Any], checkpoint: Path) -> None:
   """The comparison with the record would notice: each field moves the features by far more than the tolerance."""
-  golden = np.load(GOLDEN / 'siglip.npz')
-  config = dataclasses.replace(getattr(CONFIG, tower), **change)
-  if tower == 'vision':
-    pictures = np.moveaxis(golden['pixels'].astype(np.float32), 1, -1)
-    found, expected = call(load(checkpoint, SiglipVision, config, siglip.IGNORED), pictures), golden['image_features']
-  else:
-    text = load(checkpoint, SiglipText, config, siglip.TEXT_IGNORED)
-    found, expected = call(text, golden['tokens'], golden['mask']), golden['text_features']
-  assert np.abs(found.features - expected).max() >= 10 * TOLERANCE
+  inputs, expected = recorded(np.load(GOLDEN / 'siglip.npz'), tower)
+  module, ignored = TOWERS[tower]
+  changed = load(checkpoint, module, dataclasses.replace(getattr(CONFIG, tower), **change), ignored)
+  assert np.abs(call(changed, *inputs).features - expected).max() >= 10 * TOLERANCE
 
 
 def test_members_of_a_batch_are_independent(checkpoint: Path) -> None:

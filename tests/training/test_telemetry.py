@@ -7,18 +7,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from crosstrainer_jax.training import telemetry
 from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say
+from tests.clock import Clock
 
 
 class Terminal(io.StringIO):
   def isatty(self) -> bool:
     return True
-
-
-class Clock:
-  now = 0.0
-
-  def monotonic(self) -> float:
-    return self.now
 
 
 @pytest.fixture
