@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,10 @@ class Clips:
     def rest(rows: list[list[int]]) -> list[int]:
       return [len(row) - length for row, length in zip(rows, look.lengths, strict=True)]
 
-    apart = sum(self._flops(padded(map(len, rows)), 0) for rows in (first, second))
-    together = self._flops(shared, 0) + sum(self._flops(padded(rest(rows)), shared) for rows in (first, second))
+    apart = sum(self._flops(examples.bucket(max(map(len, rows))), 0) for rows in (first, second))
+    together = self._flops(shared, 0) + sum(
+      self._flops(examples.bucket(max(rest(rows))), shared) for rows in (first, second)
+    )
     return apart * len(self.sports), together * len(self.sports)
 
   def _flops(self, slots: int, before: int) -> float:
@@ -108,11 +110,6 @@ class Clips:
     heads, kv_heads = config.num_heads * config.head_dim, config.num_kv_heads * config.head_dim
     weights = config.hidden_size * (2 * heads + 2 * kv_heads + 3 * config.intermediate_size)
     return config.num_layers * 2 * slots * (weights + 2 * heads * (before + slots))
-
-
-def padded(lengths: Iterable[int]) -> int:
-  """Slots of a batch of rows: prompts are padded to a multiple of 16."""
-  return -(-max(lengths) // 16) * 16
 
 
 def timed(run: Callable[[tuple[int, int]], Answers], lengths: tuple[int, int]) -> tuple[float, Answers]:

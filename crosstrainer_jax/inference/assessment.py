@@ -269,8 +269,8 @@ class Assessor:
     return groups, -(-samples // groups)
 
   def _prompts(self, rows: Sequence[list[int]], valid: np.ndarray) -> dict[str, np.ndarray]:
-    """tokens, segment_ids and positions of rows, int32[N, L]; L a multiple of 16, so that few lengths are compiled."""
-    length = -(-max((len(row) for row in rows), default=1) // 16) * 16
+    """tokens, segment_ids and positions of rows, int32[N, L]; L is one of few, so that few lengths are compiled."""
+    length = examples.bucket(max((len(row) for row in rows), default=1))
     arrays = [
       examples.prompt_arrays(row, length, seen.reshape(-1), self._encoder.video_id, self._encoder.pad_id)
       for row, seen in zip(rows, valid, strict=True)

@@ -148,6 +148,16 @@ def arrays(tokens: Tokens, lengths: Lengths, video_valid: Array, video_id: int, 
   return result | {'target_slots': slots, 'target_ids': targets, 'target_weights': weights}
 
 
+def bucket(length: int) -> int:
+  """The size of an array that holds `length` tokens, one of few, since each is compiled for minutes or seconds.
+
+  16, 32, 64, 96, 128, then four steps to each doubling: 160, 192, 224, 256, 320 …
+  """
+  power = 1 << max(4, (length - 1).bit_length())
+  step = power if power <= 64 else max(32, power // 8)
+  return -(-length // step) * step
+
+
 def prompt_arrays(ids: Sequence[int], length: int, video_valid: Array, video_id: int, pad_id: int) -> dict[str, Array]:
   """tokens, segment_ids and positions of one row of `length`, padded on the right."""
   row = np.full(length, pad_id, np.int32)

@@ -102,9 +102,9 @@ class Order:
     return int(self._epoch(epoch)[within])
 
   def lengths(self, batch: int, task: str) -> examples.Lengths:
-    """The sizes of the arrays of a batch; multiples of 16, so that few updates are compiled."""
+    """The sizes of the arrays of a batch, of which there are few, so that few updates are compiled."""
     rows = [self[place] for place in range(batch * self._batch_size, (batch + 1) * self._batch_size)]
-    total, target = (-(-int(needed[rows].max()) // 16) * 16 for needed in self._sizes[task])
+    total, target = (examples.bucket(int(needed[rows].max())) for needed in self._sizes[task])
     return examples.Lengths(total, target)
 
   def _epoch(self, number: int) -> np.ndarray:

@@ -29,7 +29,3 @@ def test_a_small_run_ends_in_a_table(shared_prefix, monkeypatch, capsys):
   *_, head, _, prefill = capsys.readouterr().out.splitlines()
   assert head.startswith('| tokens written |')
   assert prefill.startswith('| 1 + 1 |')
-
-
-def test_prompts_are_padded_to_sixteen(shared_prefix):
-  assert [shared_prefix.padded([1, length]) for length in (15, 16, 17)] == [16, 16, 32]

@@ -149,13 +149,12 @@ def test_clips_may_be_read_slice_by_slice(assessor, texts):
 
 
 def test_prompts_of_many_lengths_are_compiled_for_few(assessor):
-  """A multiple of 16 slots each."""
-  rows = [list(range(5, 5 + length)) for length in (1, 15, 16, 17, 30)]
+  rows = [list(range(5, 5 + length)) for length in (1, 15, 16, 17, 30, 90, 130)]
   none = np.zeros((1, 0), bool)
   shapes = [assessor._prompts([row], none)['tokens'].shape for row in rows]
-  assert shapes == [(1, 16)] * 3 + [(1, 32)] * 2
-  together = assessor._prompts(rows, np.zeros((5, 0), bool))
-  assert together['segment_ids'].sum(1).tolist() == [1, 15, 16, 17, 30]
+  assert shapes == [(1, 16)] * 3 + [(1, 32)] * 2 + [(1, 96), (1, 160)]
+  together = assessor._prompts(rows, np.zeros((7, 0), bool))
+  assert together['segment_ids'].sum(1).tolist() == [1, 15, 16, 17, 30, 90, 130]
 
 
 def test_the_level_does_not_depend_on_the_order_of_views(assessor):
@@ -196,22 +195,23 @@ def test_probabilities_are_shares_of_the_sampled_lists(assessor):
 
 
 def test_samples_that_do_not_fit_together_are_decoded_in_groups(assessor, monkeypatch):
-  slots = []
+  calls, slots = [], []
   generate = assessment.generate
 
-  def spy(*args, num_samples, **settings):
-    slots.append(num_samples)
-    return generate(*args, num_samples=num_samples, **settings)
+  def spy(decoder, embeddings, *args, num_samples, **settings):
+    calls.append(num_samples)
+    slots.append(embeddings.shape[1] + NEW)
+    return generate(decoder, embeddings, *args, num_samples=num_samples, **settings)
 
   monkeypatch.setattr(assessment, 'generate', spy)
   # At so low a temperature every sample is the greedy list.
   sampled = [(*part([0, 1, 2, 3]), NEW, 8, temperature, 0) for temperature in (1e-6, 2.0)]
   together = assessor.probabilities(*sampled[0])
-  assert slots == [8]
+  assert calls == [8]
   # of a slot of one layer, 4 heads of 8, keys and values in float32; two rows on each of two devices
-  monkeypatch.setattr(assessment, 'SAMPLES_BYTES', 2 * 256 * 100 * 4)
+  monkeypatch.setattr(assessment, 'SAMPLES_BYTES', 3 * 2 * 256 * slots[0])
   assert assessor.probabilities(*sampled[0]) == together
-  assert slots[1:] == [3, 3, 3]
+  assert calls[1:] == [3, 3, 3]
   # No group repeats another.
   assert all(len(row) > 3 for row in assessor.probabilities(*sampled[1]))
 

@@ -161,3 +161,12 @@ def test_each_view_goes_with_the_probability():
   np.testing.assert_array_equal(examples.drop_views(valid, 0.0, random), valid)
   nothing = np.zeros((2, 2), bool)
   np.testing.assert_array_equal(examples.drop_views(nothing, 0.5, random), nothing)
+
+
+def test_arrays_are_of_few_sizes():
+  sizes = [examples.bucket(length) for length in range(1, 1025)]
+  assert all(size >= length for length, size in enumerate(sizes, 1))
+  assert sorted(set(sizes)) == [
+    16, 32, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024,
+  ]  # fmt: skip
+  assert all(examples.bucket(size) == size for size in sizes)

@@ -161,11 +161,11 @@ def test_a_batch_has_the_shapes_that_its_clips_need(stage):
       assert batch[name].shape == (BATCH, size.targets)
     assert batch['features'].shape == (BATCH, VIEWS, SECONDS, 3)
     np.testing.assert_array_equal(batch['weight'], np.ones(BATCH, np.float32))
-    used = (batch['tokens'] != made.encoder.pad_id).sum(1).max()
-    assert used <= size.tokens < used + 16
-    assert size.tokens % 16 == 0
+    used = int((batch['tokens'] != made.encoder.pad_id).sum(1).max())
+    # room for the longest name of a sport, which may not be in it
+    assert size.tokens in {examples.bucket(used + longer) for longer in range(16)}
     answers = int(batch['target_weights'].sum(1).max())
-    assert size.targets == -(-answers // 16) * 16
+    assert size.targets == examples.bucket(answers)
 
 
 @pytest.mark.parametrize(('count', 'batch'), [(64, 4), (50, 4), (50, 7), (3, 8)])
@@ -183,8 +183,8 @@ def test_clips_of_similar_length_share_a_batch():
   tokens = np.random.default_rng(0).integers(20, 100, 640)
   order = pipeline.Order({'a': (tokens, tokens // 2)}, 8, seed=0)
   padded = np.mean([order.lengths(batch, 'a').tokens for batch in range(80)])
-  # a batch of 8 drawn anyhow needs 96 to 112
-  assert padded < tokens.mean() + 12
+  anyhow = np.mean([examples.bucket(int(rows.max())) for rows in tokens.reshape(80, 8)])
+  assert padded < tokens.mean() + 0.5 * (anyhow - tokens.mean())
   first = [order.lengths(batch, 'a').tokens for batch in range(80)]
   assert first != sorted(first)
   assert abs(np.corrcoef(np.arange(80), first)[0, 1]) < 0.3
