@@ -7,6 +7,7 @@ and continued: the two passes of the paper begin with the same video.
 
 import dataclasses
 import functools
+import os
 from collections.abc import Sequence
 
 import jax
@@ -15,6 +16,9 @@ from flax import nnx
 
 from crosstrainer_jax.inference import sampling
 from crosstrainer_jax.models.decoder import Decoder, DecoderConfig, KVCache
+
+# Smaller layers stay in a processor's caches.
+SPLIT_BYTES = 2**26
 
 
 @jax.tree_util.register_dataclass
@@ -98,8 +102,8 @@ def generate(
     key: a PRNG key, needed for sampling only.
     banned_ids: tokens that are never written, such as placeholders and the rows that pad the embedding table.
     prefix: what stands before the prompts, from `read_prefix` with the same decoder; every row needs a token behind it.
-    split_layers: decode with copies of the layers, which is faster on GPUs and takes their memory a second time
-      (`Decoder.split_layers`). None does so on a GPU that has room for them.
+    split_layers: decode with copies of the layers, which is faster and takes their memory a second time
+      (`Decoder.split_layers`). None does so for a large model on a CPU or GPU that has room for them.
 
   Returns:
     tokens int32[B, N] or int32[B, samples, N], and their log-probabilities in nats under the model itself (temperature
@@ -154,14 +158,27 @@ def generate(
 
 
 def _should_split_layers(config: DecoderConfig, layers: nnx.State) -> bool:
-  """Whether they lie on GPUs that have room for a copy. Layers in 4 bits must stay stacked: outside of the loop over
-  layers XLA would keep all of them unpacked."""
+  """Whether decoding is slowed by the reading of weights, on CPUs or GPUs that have room for a copy of them.
+
+  Layers in 4 bits must stay stacked: outside of the loop over layers XLA would keep all of them unpacked.
+  """
   arrays = [leaf for leaf in jax.tree.leaves(layers) if not isinstance(leaf, jax.core.Tracer)]
-  if config.quantize or not arrays or any(device.platform != 'gpu' for device in arrays[0].devices()):
+  if config.quantize or not arrays:
     return False
+  shards = arrays[0].addressable_shards
   needed = sum(array.addressable_shards[0].data.nbytes for array in arrays)
-  memory = [shard.device.memory_stats() for shard in arrays[0].addressable_shards]
-  return all(stats and stats['bytes_limit'] - stats['bytes_in_use'] > 1.5 * needed for stats in memory)
+  if needed < SPLIT_BYTES:
+    return False
+  return all(_room(shard.device) > 1.5 * needed for shard in shards)
+
+
+def _room(device: jax.Device) -> float:
+  """Bytes that are free; 0 where that is not known, or the layers are best left stacked."""
+  if device.platform == 'cpu':
+    known = 'SC_AVPHYS_PAGES' in os.sysconf_names
+    return float(os.sysconf('SC_AVPHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')) if known else 0.0
+  stats = device.memory_stats() if device.platform == 'gpu' else None
+  return float(stats['bytes_limit'] - stats['bytes_in_use']) if stats else 0.0
 
 
 @functools.partial(

@@ -415,9 +415,9 @@ class Decoder(nnx.Module):
   def split_layers(self) -> list[DecoderLayer]:
     """The layers of the stack, each with a copy of its own parameters.
 
-    In a loop over the stack XLA copies the weights of a layer before it multiplies with them, on GPUs at least. That is
-    lost among the products of many tokens, but a decoding step is little else than the reading of weights: it takes
-    more than twice as long (docs/pretrained.md has the figures).
+    In a loop over the stack XLA copies the weights of a layer before it multiplies with them, on CPUs and GPUs at
+    least. That is lost among the products of many tokens, but a decoding step is little else than the reading of
+    weights: it takes twice as long (docs/pretrained.md has the figures).
     """
     graph, state = nnx.split(self.layers)
     return [nnx.merge(graph, jax.tree.map(operator.itemgetter(i), state)) for i in range(self.config.num_layers)]

@@ -1,5 +1,6 @@
 """Cached generation equals repeated full passes, whatever the padding, the batch and the number of samples."""
 
+import dataclasses
 import functools
 
 import jax
@@ -81,6 +82,19 @@ def test_layers_one_by_one_write_what_the_stack_writes() -> None:
   tokens, log_probs = generate(decoder(), *prompts(), NEW, eos_id=EOS, pad_id=PAD, split_layers=True)
   np.testing.assert_array_equal(tokens, reference()[0])
   np.testing.assert_allclose(log_probs, reference()[1], atol=1e-4)
+
+
+def test_large_layers_are_split_where_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+  layers = nnx.state(decoder().layers)
+  needed = sum(leaf.nbytes for leaf in jax.tree.leaves(layers))
+  assert not module._should_split_layers(CONFIG, layers)  # small
+  monkeypatch.setattr(module, 'SPLIT_BYTES', needed)
+  monkeypatch.setattr(module, '_room', lambda device: 2 * needed)
+  assert module._should_split_layers(CONFIG, layers)
+  assert not module._should_split_layers(dataclasses.replace(CONFIG, quantize='nf4', quantize_tile=8), layers)
+  assert not jax.jit(lambda layers: module._should_split_layers(CONFIG, layers))(layers)
+  monkeypatch.setattr(module, '_room', lambda device: needed)
+  assert not module._should_split_layers(CONFIG, layers)
 
 
 def test_a_batch_equals_its_members_alone() -> None:
