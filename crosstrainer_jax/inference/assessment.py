@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 
 from crosstrainer_jax.inference.generate import Prefix, generate, read_prefix
 from crosstrainer_jax.input import examples, prompts
+from crosstrainer_jax.models.decoder import DecoderConfig
 from crosstrainer_jax.training import sharding
 from crosstrainer_jax.training.stages import Blueprint
 
@@ -234,7 +235,7 @@ class Assessor:
       batch = sharding.put_batch(batch, self._mesh)
       prefix = None if looks is None else looks[number].prefix
       before = 0 if prefix is None else prefix.cache.segment_ids.shape[1]
-      groups, each = self._sample_groups(samples, before + batch['tokens'].shape[1] + max_tokens)
+      groups, each = self._sample_groups(decoder.config, samples, before + batch['tokens'].shape[1] + max_tokens)
       written = [
         generate(
           decoder,
@@ -258,11 +259,10 @@ class Assessor:
       results += list(zip(tokens[:count], log_probs[:count], strict=True))
     return results
 
-  def _sample_groups(self, samples: int | None, slots: int) -> tuple[int, int | None]:
+  def _sample_groups(self, config: DecoderConfig, samples: int | None, slots: int) -> tuple[int, int | None]:
     """How many times how many samples are decoded, so that the caches of their `slots` slots fit; all groups alike."""
     if samples is None:
       return 1, None
-    config = self._blueprint.merge(self.params).decoder.config
     slot = 2 * config.num_layers * config.num_kv_heads * config.head_dim * jnp.dtype(config.dtype).itemsize
     rows = -(-self._batch_size // sharding.data_shards(self._mesh))
     groups = -(-samples // max(1, SAMPLES_BYTES // (rows * slots * slot)))

@@ -5,10 +5,11 @@ Frames come from the records of a dataset, or, where it was prepared without fra
 
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,11 @@ def make_plan(source: ClipSource, clips: Sequence[ClipInfo], encoder: Encoder) -
     keys.append(rows)
   seconds = sorted(places) if videos else sorted(places, key=lambda second: (places[second][0], second))
   if videos:
-    frames: Frames = lambda some: _from_videos(recordings, some, encoder, source.fit)  # noqa: E731
+    frames: Frames = functools.partial(_from_videos, recordings, encoder, source.fit)
     # Beside the versions of the dataset: clips that are cut otherwise use it too, but not other pictures.
     directory = source.directory.parent / f'features-{encoder.fingerprint}-{source.fit}'
   else:
-    frames = lambda some: _from_records(source, [places[s] for s in some], per_token)  # noqa: E731
+    frames = functools.partial(_from_records, source, places, per_token)
     directory = source.directory / f'features-{encoder.fingerprint}'
   return Plan(directory, keys, seconds, frames, recordings)
 
@@ -246,11 +247,11 @@ def estimate(plan: Plan, encoder: Encoder, batch_size: int) -> tuple[float, floa
 
 
 def _from_records(
-  source: ClipSource, places: Sequence[tuple[int, int, int]], per_token: int
+  source: ClipSource, places: Mapping[Second, tuple[int, int, int]], per_token: int, seconds: Sequence[Second]
 ) -> tuple[np.ndarray, np.ndarray]:
   frames, valid = [], []
   last: tuple[int, Any] | None = None
-  for index, view, token in places:
+  for index, view, token in (places[second] for second in seconds):
     if last is None or last[0] != index:
       last = index, source[index]
       if not last[1].frames.size:
@@ -270,7 +271,7 @@ def _from_records(
 
 
 def _from_videos(
-  recordings: Recordings, seconds: Sequence[Second], encoder: Encoder, fit: video.Fit
+  recordings: Recordings, encoder: Encoder, fit: video.Fit, seconds: Sequence[Second]
 ) -> tuple[np.ndarray, np.ndarray]:
   fps, size = encoder.config.fps, encoder.config.image_size
   frames = np.zeros((len(seconds), fps, size, size, 3), np.uint8)
