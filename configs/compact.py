@@ -12,8 +12,9 @@ def preset() -> ml_collections.ConfigDict:
   """All settings with their defaults."""
   config = ml_collections.ConfigDict()
   config.seed = 0
-  # replica x fsdp x tensor; -1 takes the devices that are left.
+  # replica x fsdp x tensor within a slice, and across slices; -1 takes what is left.
   config.mesh = (1, -1, 1)
+  config.mesh_across = (-1, 1, 1)
 
   # --- Data: `skillsim` is made on the spot; any other name is a set of own videos that `prepare` imported.
   config.data = ml_collections.ConfigDict({
@@ -40,7 +41,7 @@ def preset() -> ml_collections.ConfigDict:
     'name': 'llama',
     'hidden_size': 128, 'intermediate_size': 320, 'num_layers': 2, 'num_heads': 4, 'num_kv_heads': 2, 'head_dim': 32,
     'rope_theta': 10000.0, 'rms_norm_eps': 1e-5, 'tie_embeddings': True, 'max_position': 512, 'dropout': 0.0,
-    'dtype': 'float32', 'param_dtype': 'float32', 'remat': 'none', 'unroll': True,
+    'dtype': 'float32', 'param_dtype': 'float32', 'attention': 'auto', 'remat': 'none', 'unroll': True,
   })  # fmt: skip
   # Adapters of L; rank 0 is none, and L itself trains. `weights` is an adapter of PEFT to go on from.
   config.lora = ml_collections.ConfigDict({
@@ -51,7 +52,12 @@ def preset() -> ml_collections.ConfigDict:
 
   # --- Training of every stage.
   config.training = ml_collections.ConfigDict({
+    # In clips, however many rows they take.
     'batch_size': 16,
+    # The longest row that several clips share; 0 gives each clip its own.
+    'row_tokens': 0,
+    # Parts of an update that are computed one after another, where memory is short.
+    'accumulate': 1,
     # Regular expressions of paths of parameters that do not train.
     'frozen': (),
     'view_dropout': 0.2,
@@ -120,6 +126,8 @@ def smoke(config: ml_collections.ConfigDict) -> None:
   config.decoder.intermediate_size = 128
   config.decoder.head_dim = 16
   config.training.batch_size = 16
+  # One shape a task: as few programs to compile as there can be.
+  config.training.row_tokens = 512
   config.training.log_every = 4
   config.stage1.epochs = 2.0
   config.stage2.epochs = 2.0

@@ -26,7 +26,8 @@ def preset() -> ml_collections.ConfigDict:
   config.decoder = ml_collections.ConfigDict({
     'weights': 'meta-llama/Llama-3.1-8B-Instruct', 'revision': '',
     # ours: the longest sequence, as in LLaVA
-    'max_position': 2048, 'dtype': 'bfloat16', 'param_dtype': 'bfloat16', 'remat': 'full', 'unroll': False,
+    'max_position': 2048, 'dtype': 'bfloat16', 'param_dtype': 'bfloat16', 'attention': 'auto', 'remat': 'full',
+    'unroll': False,
     # QLoRA where memory is short: nf4 or int4 holds the frozen kernels in 4 bits, `quantize_tile` inputs to a scale
     'quantize': '', 'quantize_tile': 64,
   })  # fmt: skip
@@ -41,6 +42,8 @@ def preset() -> ml_collections.ConfigDict:
   training.frozen = ('^decoder/(?!.*lora_)',)
   # ours: in clips
   training.batch_size = 128
+  # ours: several clips share a row
+  training.row_tokens = 2048
   # ours: the paper knows neither
   training.view_dropout = 0.0
   training.name_dropout = 0.0

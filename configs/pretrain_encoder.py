@@ -15,6 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.seed = 0
   config.mesh = (1, -1, 1)
+  config.mesh_across = (-1, 1, 1)
   config.steps = 5000
   config.batch_size = 16
   # Weight of the maps' looking at the joints, beside the regression of 3-D joints.

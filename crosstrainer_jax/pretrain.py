@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
   config = settings.config_from_flags()
   workdir = Path(flags.FLAGS.workdir)
   claim_workdir(workdir, config, {'data_fingerprint': f'generic motion, seed {config.seed}'})
-  mesh = sharding.make_mesh(config.mesh)
+  mesh = sharding.make_mesh(config.mesh, across=config.mesh_across)
 
   encoder_config, encoder = encoders.build(config.encoder.name, config.encoder.model.to_dict(), config.seed)
   model = pretraining.Pretrainer(

@@ -96,7 +96,7 @@ def _train(
   evaluate = None
   if config.training.evaluate_every and run.split.validation:
     held_back = dataclasses.replace(stage, train=run.split.validation)
-    evaluate = stages.make_evaluate(run.blueprint, params, held_back, video, config.training.batch_size, run.mesh)
+    evaluate = stages.make_evaluate(run.blueprint, params, held_back, video, config.training, run.mesh)
   return stages.train_stage(
     run.workdir / folder,
     folder,

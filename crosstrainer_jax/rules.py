@@ -12,6 +12,7 @@ from crosstrainer_jax.configs import arguments
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.discovery.backend import BACKENDS
 from crosstrainer_jax.input.splits import FIT, SETTINGS
+from crosstrainer_jax.models.attention import KERNELS
 from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.models.quantized import KINDS
@@ -27,6 +28,7 @@ CHOICES = {
   'encoder.dtype': ('', 'float32', 'bfloat16'),
   'decoder.dtype': ('float32', 'bfloat16'),
   'decoder.param_dtype': ('float32', 'bfloat16'),
+  'decoder.attention': KERNELS,
   'decoder.quantize': ('', *KINDS),
 }
 TRAINED_ROWS = ('end to end without attributes', 'video zeroed')
@@ -51,6 +53,7 @@ AT_LEAST_1 = (
   'prompt.k',
   'encoder.batch_size',
   'training.batch_size',
+  'training.accumulate',
   'training.prefetch',
   'training.save_every',
   'training.log_every',
@@ -63,6 +66,7 @@ AT_LEAST_1 = (
 AT_LEAST_0 = (
   'seed',
   'split.seed',
+  'training.row_tokens',
   'training.workers',
   'training.threads',
   'training.evaluate_every',
@@ -176,11 +180,19 @@ def adapters(values: Values) -> Iterator[str]:
 
 def mesh(values: Values) -> Iterator[str]:
   """One size for each axis, at most one of them open."""
-  shape = values.get('mesh')
-  if shape is not None and (
-    len(shape) != len(MESH_AXES) or list(shape).count(-1) > 1 or not all(s > 0 or s == -1 for s in shape)
-  ):
-    yield f'mesh is {shape}: give one positive size for each of {", ".join(MESH_AXES)}, at most one of them -1'
+  for name in ('mesh', 'mesh_across'):
+    shape = values.get(name)
+    if shape is not None and (
+      len(shape) != len(MESH_AXES) or list(shape).count(-1) > 1 or not all(s > 0 or s == -1 for s in shape)
+    ):
+      yield f'{name} is {shape}: give one positive size for each of {", ".join(MESH_AXES)}, at most one of them -1'
+
+
+def rows(values: Values) -> Iterator[str]:
+  """Rows that clips share are no longer than what L reads."""
+  row, longest = values.get('training.row_tokens', 0), values.get('decoder.max_position', 0)
+  if longest and row > longest:
+    yield f'training.row_tokens is {row}, more than decoder.max_position of {longest}'
 
 
 def patterns(values: Values) -> Iterator[str]:
@@ -201,7 +213,7 @@ def patterns(values: Values) -> Iterator[str]:
         yield f'{path}: {rule!r} is no pair of a regular expression and a factor ({error})'
 
 
-RULES = (choices, ranges, held_out, tasks, decoder, mesh, patterns, adapters)
+RULES = (choices, ranges, held_out, tasks, decoder, mesh, rows, patterns, adapters)
 
 
 def problems(values: Values) -> list[str]:

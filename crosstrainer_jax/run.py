@@ -115,7 +115,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     SettingsError: the workdir belongs to another config, to other data or to another video encoder.
   """
   workdir = Path(workdir)
-  mesh = sharding.make_mesh(config.mesh)
+  mesh = sharding.make_mesh(config.mesh, across=config.mesh_across)
   source = ClipSource(dataset)
   video_encoder = encoders.load(
     config.encoder.weights, config.encoder.revision, config.encoder.fps, config.encoder.dtype
@@ -175,7 +175,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   if 'whitening' in initial['mapper']:
     seen = _training_features(video, video_encoder, mesh, clips, split.train, seconds)
     initial['mapper'] = mapper.whiten(initial['mapper'], seen)
-  update = stages.make_update(blueprint, initial, config.training.optimizer, mesh)
+  update = stages.make_update(blueprint, initial, config.training, mesh)
   return Run(
     config,
     workdir,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from crosstrainer_jax.weights.convert import flat
 from tests.input import hub_tokenizers
 from tests.models import hub_directories
 from tests.models.test_llama_family import LLAMA_31_8B
+
+SHARDINGS = pathlib.Path(__file__).parent / 'golden' / 'paper_shardings.txt'
 
 
 def paper(*overrides):
@@ -62,6 +65,25 @@ def test_counts_from_shapes_alone(tmp_path):
   assert counts == {'mapper': 33_562_624, 'base': 8_030_261_248, 'adapters': 335_544_320}
 
 
+def test_where_every_parameter_lies(tmp_path, request):
+  """A change shows in review. After a wanted one: pytest tests/test_paper.py --update-goldens."""
+  (tmp_path / 'config.json').write_text(json.dumps(LLAMA_31_8B))
+  config = paper(f'decoder.weights={tmp_path}')
+  state = nnx.state(nnx.eval_shape(stages.architecture(config, 0, 4096, 128_256)), nnx.Param)
+  lines = []
+  for shape in ((1, 8, 1), (2, 64, 4)):
+    mesh = jax.sharding.AbstractMesh(shape, sharding.MESH_AXES)
+    places, share = flat(sharding.state_shardings(state, mesh)), sharding.unsplit_share(state, mesh)
+    assert share < 0.02
+    lines.append(f'# replica, fsdp, tensor: {shape}; {share:.3%} of all numbers are on every chip')
+    for path, leaf in sorted(flat(state).items()):
+      lines.append(f'{path:60} {leaf.dtype!s:9} {leaf.shape!s:20} {tuple(places[path].get_value().spec)}')
+  got = '\n'.join(lines) + '\n'
+  if request.config.getoption('--update-goldens'):
+    SHARDINGS.write_text(got)
+  assert got == SHARDINGS.read_text()
+
+
 @pytest.fixture(scope='module')
 def hub(tmp_path_factory):
   root = tmp_path_factory.mktemp('hub')
@@ -74,7 +96,7 @@ def hub(tmp_path_factory):
 def config(hub):
   """The preset with small models; data and lengths are small as well."""
   changes = {
-    **hub, 'encoder.fps': 4, 'encoder.dtype': 'float32', 'decoder.max_position': 1024, 'decoder.dtype': 'float32',
+    **hub, 'encoder.fps': 4, 'encoder.dtype': 'float32', 'decoder.max_position': 1024, 'training.row_tokens': 1024, 'decoder.dtype': 'float32',
     'lora.rank': 4, 'lora.dropout': 0.0, 'data.skillsim.train_clips': 12, 'data.skillsim.test_clips': 4,
     'training.batch_size': 8, 'stage1.epochs': 1.0, 'stage2.epochs': 1.0, 'stage2.folds': 0, 'stage2.true_ratio': 1.0,
     'probe.steps': 5, 'assess.samples': 2, 'eval.batch_size': 8, 'eval.max_attribute_tokens': 6,
@@ -125,13 +147,11 @@ def test_features_give_the_loss_of_frames(config, opened, data, tmp_path):
   losses = []
   for run in (opened, frames):
     stage = pipeline.Stage(run.clips, run.split.train, [pipeline.Task(FEEDBACK, 1)], run.text, 0.0, run.seconds)
-    iterator = pipeline.batches(stage, run.video, 8, seed=0)
     trained, frozen = run.blueprint.split(run.initial)
     loss = jax.jit(stages.make_loss(run.blueprint, deterministic=True))
-    batch = sharding.put_batch(next(iterator), run.mesh)
+    batch = sharding.put_batch(pipeline.Updates(stage, run.video, 8, 0, 1)(0), run.mesh)
     total, weight, _ = loss(trained, frozen, batch, jax.random.key(0))
     losses.append(float(total / weight))
-    iterator.close()
   assert losses[0] == pytest.approx(losses[1], abs=1e-5)
   assert losses[0] > 1
 

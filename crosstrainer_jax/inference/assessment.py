@@ -269,14 +269,12 @@ class Assessor:
     return groups, -(-samples // groups)
 
   def _prompts(self, rows: Sequence[list[int]], valid: np.ndarray) -> dict[str, np.ndarray]:
-    """tokens, segment_ids and positions of rows, int32[N, L]; L is one of few, so that few lengths are compiled."""
-    length = examples.bucket(max((len(row) for row in rows), default=1))
-    arrays = [
-      examples.prompt_arrays(row, length, seen.reshape(-1), self._encoder.video_id, self._encoder.pad_id)
-      for row, seen in zip(rows, valid, strict=True)
-    ]
-    names = ('tokens', 'segment_ids', 'positions')
-    return {name: np.stack([row[name] for row in arrays]) for name in names} if arrays else {}
+    """tokens, segment_ids and video_slots of rows, int32[N, L]; L is one of few, so that few lengths are compiled."""
+    video_id = self._encoder.video_id
+    parts = [examples.prompt_ids(row, seen.reshape(-1), video_id) for row, seen in zip(rows, valid, strict=True)]
+    length = examples.bucket(max((len(ids) for ids, _ in parts), default=1))
+    arrays = [examples.prompt_arrays(ids, slots, length, self._encoder.pad_id) for ids, slots in parts]
+    return {name: np.stack([row[name] for row in arrays]) for name in arrays[0]} if arrays else {}
 
   def _chunks(self, count: int, arrays: Arrays, video: Video | None = None) -> Iterator[tuple[Arrays, int]]:
     """Batches of the one fixed size; the last (or only) one is filled with zeros, whose segment ids are padding."""

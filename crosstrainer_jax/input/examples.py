@@ -1,21 +1,21 @@
 """From one clip to the arrays of one training example, or of one prompt.
 
 The `<video>` of a prompt becomes V x S placeholder tokens, views one after another (paper, section 4.2). A placeholder
-whose view was dropped, or whose second has no frame, is padding: nothing attends to it and it takes no position.
+whose view was dropped, or whose second has no frame, is left out.
 
-A batch of training holds, for B clips of one task, L token positions and M targets:
+A batch of training, the clips of one update, holds R rows of L tokens with at most K clips and M targets in each:
 
 | array | | |
 |---|---|---|
-| `tokens` | int32[B, L] | prompt with placeholders, then target |
-| `segment_ids` | int32[B, L] | 1 for what is attended to, 0 for padding |
-| `positions` | int32[B, L] | rotary positions, which pass over padding |
-| `target_slots` | int32[B, M] | positions whose state predicts a target |
-| `target_ids` | int32[B, M] | the targets |
-| `target_weights` | float32[B, M] | 1, or 0 for padding |
-| `weight` | float32[B] | 1, or 0 for a clip that pads the batch |
-| `features` | float16[B, V, S, D] | v', of a frozen encoder; or instead |
-| `frames`, `frames_valid` | uint8[B, V, T, H, W, 3], bool[B, V, T] | pixels, where the encoder trains too |
+| `tokens` | int32[R, L] | of each clip the prompt with placeholders, then the target |
+| `segment_ids` | int32[R, L] | 1, 2 … for the clips of a row, 0 for padding |
+| `positions` | int32[R, L] | rotary positions, from 0 in every clip |
+| `video_slots` | int32[R, L] | which of the row's K x V x S video tokens stands at a placeholder |
+| `target_slots` | int32[R, M] | positions whose state predicts a target |
+| `target_ids` | int32[R, M] | the targets |
+| `target_weights` | float32[R, M] | 1, or 0 for padding |
+| `features` | float16[R, K, V, S, D] | v', of a frozen encoder; or instead |
+| `frames`, `frames_valid` | uint8[R, K, V, T, H, W, 3], bool[R, K, V, T] | pixels, where the encoder trains too |
 """
 
 import dataclasses
@@ -33,14 +33,6 @@ from crosstrainer_jax.input.tokenizer import Words, load_tokenizer, padded_vocab
 ATTRIBUTES, FEEDBACK, DIRECT = 'attributes', 'feedback', 'direct'
 
 Array = np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Lengths:
-  """Fixed sizes of the arrays of one task: L tokens, of which at most M are predicted."""
-
-  tokens: int
-  targets: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,27 +117,45 @@ class PromptTokenizer:
     return ids
 
 
-def arrays(tokens: Tokens, lengths: Lengths, video_valid: Array, video_id: int, pad_id: int) -> dict[str, Array]:
-  """Pads one example on the right.
+def row_arrays(
+  clips: Sequence[tuple[Tokens, Array]], length: int, targets: int, video_id: int, pad_id: int
+) -> dict[str, Array]:
+  """One row of a batch: the examples of several clips one after another, then padding.
 
   Args:
-    tokens: the example; it must fit into `lengths`.
-    video_valid: bool[V * S], False for the placeholders that are padding.
+    clips: of each its tokens, and bool[V * S], False for the placeholders that are left out.
+    length, targets: L and M.
 
-  Returns:
-    tokens int32[L], segment_ids int32[L] (1, or 0 for padding), positions int32[L]; target_slots int32[M] (the
-    positions whose state predicts a target), target_ids int32[M], target_weights float32[M].
+  Raises:
+    ValueError: the clips need more than that.
   """
-  ids = [*tokens.prompt, *tokens.target]
-  if len(ids) > lengths.tokens or len(tokens.target) > lengths.targets:
-    raise ValueError(f'an example of {len(ids)} tokens ({len(tokens.target)} of them target) is longer than {lengths}')
-  result = prompt_arrays(ids, lengths.tokens, video_valid, video_id, pad_id)
-  slots, targets, weights = (np.zeros(lengths.targets, kind) for kind in (np.int32, np.int32, np.float32))
-  count, first = len(tokens.target), len(tokens.prompt)
-  slots[:count] = np.arange(first - 1, first - 1 + count)
-  targets[:count] = tokens.target
-  weights[:count] = 1.0
-  return result | {'target_slots': slots, 'target_ids': targets, 'target_weights': weights}
+  parts = [prompt_ids([*tokens.prompt, *tokens.target], valid, video_id) for tokens, valid in clips]
+  answers = [tokens.target for tokens, _ in clips]
+  needed = sum(len(ids) for ids, _ in parts), sum(map(len, answers))
+  if needed[0] > length or needed[1] > targets:
+    raise ValueError(
+      f'{len(clips)} clips of {needed[0]} tokens ({needed[1]} of them targets) do not fit into a row of {length} '
+      f'({targets})'
+    )
+  row = {name: np.zeros(length, np.int32) for name in ('tokens', 'segment_ids', 'positions', 'video_slots')}
+  row['tokens'][:] = pad_id
+  aims = {name: np.zeros(targets, np.int32) for name in ('target_slots', 'target_ids')}
+  weights = np.zeros(targets, np.float32)
+  start = first = 0
+  for number, ((ids, slots), answer) in enumerate(zip(parts, answers, strict=True)):
+    place = slice(start, start + len(ids))
+    row['tokens'][place] = ids
+    row['segment_ids'][place] = number + 1
+    row['positions'][place] = np.arange(len(ids))
+    row['video_slots'][place] = np.where(ids == video_id, slots + number * len(clips[number][1]), 0)
+    start = place.stop
+    aim = slice(first, first + len(answer))
+    # A token is predicted from the state of the one before it.
+    aims['target_slots'][aim] = np.arange(start - len(answer) - 1, start - 1)
+    aims['target_ids'][aim] = answer
+    weights[aim] = 1.0
+    first = aim.stop
+  return row | aims | {'target_weights': weights}
 
 
 def bucket(length: int) -> int:
@@ -158,15 +168,28 @@ def bucket(length: int) -> int:
   return -(-length // step) * step
 
 
-def prompt_arrays(ids: Sequence[int], length: int, video_valid: Array, video_id: int, pad_id: int) -> dict[str, Array]:
-  """tokens, segment_ids and positions of one row of `length`, padded on the right."""
-  row = np.full(length, pad_id, np.int32)
-  row[: len(ids)] = ids
-  segments = np.zeros(length, np.int32)
-  segments[: len(ids)] = 1
-  segments[row == video_id] = video_valid
-  positions = np.maximum(np.cumsum(segments) - 1, 0).astype(np.int32)
-  return {'tokens': row, 'segment_ids': segments, 'positions': positions}
+def prompt_ids(ids: Sequence[int], valid: Array, video_id: int) -> tuple[Array, Array]:
+  """The tokens without the placeholders that are not `valid`, int32[N], and the video tokens at their places, int32[N].
+
+  Args:
+    valid: bool[V * S].
+  """
+  tokens = np.asarray(ids, np.int32)
+  is_video = tokens == video_id
+  slots = np.zeros(len(tokens), np.int32)
+  slots[is_video] = np.arange(is_video.sum())
+  kept = ~is_video
+  kept[is_video] = valid
+  return tokens[kept], slots[kept]
+
+
+def prompt_arrays(ids: Array, slots: Array, length: int, pad_id: int) -> dict[str, Array]:
+  """tokens, segment_ids and video_slots of one prompt, from `prompt_ids`, padded on the right to `length`."""
+  row = {name: np.zeros(length, np.int32) for name in ('tokens', 'segment_ids', 'video_slots')}
+  row['tokens'][:] = pad_id
+  for name, value in (('tokens', ids), ('segment_ids', 1), ('video_slots', slots)):
+    row[name][: len(ids)] = value
+  return row
 
 
 def valid_tokens(frame_times: Array, seconds: int) -> Array:

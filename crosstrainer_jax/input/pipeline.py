@@ -1,18 +1,21 @@
-"""The Grain pipeline of training: one global example index decides what every batch holds, for any number of hosts.
+"""The Grain pipeline of training: the number of an update decides what it holds, for any number of hosts.
 
-All examples of one batch are of one task, chosen by the batch's number, and of similar length, so that little is
-padded. The iterator is Grain's ElasticIterator: its state is the global index, it shards by itself, and nothing before
-it filters.
+Each update is a fixed set of clips, all of one task. Every host works out the same rows for them, and makes and reads
+those rows only that lie on its devices. So the iterator's whole state is the number of the next update.
+
+Rows hold a clip each, of similar length within an update, so that little is padded; or, with `row_tokens`, they hold as
+many clips as fit (`packing`).
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
 import numpy as np
 
-from crosstrainer_jax.input import examples, prompts
+from crosstrainer_jax.input import examples, packing, prompts
+from crosstrainer_jax.input.packing import Shape, Sizes
 from crosstrainer_jax.input.source import ClipInfo
 
 
@@ -60,20 +63,19 @@ class Stage:
       place -= task.share
     raise AssertionError('shares are positive')
 
-  def sizes(self, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens that each clip of `train` needs under `task`, whatever its prompt shows: int32[N] in all at most, and
-    int32[N] of its target.
-    """
-    totals, targets = np.zeros(len(self.train), np.int32), np.zeros(len(self.train), np.int32)
+  def sizes(self, task: Task) -> Sizes:
+    """What each clip of `train` needs under `task` at most, whatever its prompt shows."""
+    sizes = Sizes(np.zeros(len(self.train), np.int32), np.zeros(len(self.train), np.int32))
     longer = {sport: self._longer(task.name, sport) for sport in {self.clips[index].sport for index in self.train}}
     for row, index in enumerate(self.train):
       clip = self.clips[index]
+      unseen = int((~examples.valid_tokens(clip.frame_times, self.seconds)).sum())
       for attributes in (clip.incorrect, task.predicted.get(index)):
         if attributes is not None:
           tokens = self.encoder.tokens(task.name, clip, attributes)
-          targets[row] = len(tokens.target)
-          totals[row] = max(totals[row], len(tokens.prompt) + longer[clip.sport] + len(tokens.target))
-    return totals, targets
+          needed = len(tokens.prompt) - unseen + longer[clip.sport] + len(tokens.target)
+          sizes.tokens[row], sizes.targets[row] = max(sizes.tokens[row], needed), len(tokens.target)
+    return sizes
 
   def _longer(self, task: str, sport: str) -> int:
     """How many tokens a prompt is longer at most under an invented name."""
@@ -89,23 +91,26 @@ class Order:
   are shuffled. All follows from seed and place.
 
   Args:
-    sizes: task name -> int32[N] tokens that each clip needs in all, int32[N] those of its target; from `Stage.sizes`.
+    sizes: by the name of the task, from `Stage.sizes`.
+    window: 1 leaves clips of any length together.
   """
 
-  def __init__(self, sizes: dict[str, tuple[np.ndarray, np.ndarray]], batch_size: int, seed: int, window: int = 16):
+  def __init__(self, sizes: dict[str, Sizes], batch_size: int, seed: int, window: int = 16):
     self._sizes, self._batch_size, self._seed, self._window = sizes, batch_size, seed, window
-    self._longest = np.max([totals for totals, _ in sizes.values()], axis=0)
+    self._longest = np.max([needed.tokens for needed in sizes.values()], axis=0)
     self._epochs: dict[int, np.ndarray] = {}
 
   def __getitem__(self, place: int) -> int:
     epoch, within = divmod(place, len(self._longest))
     return int(self._epoch(epoch)[within])
 
-  def lengths(self, batch: int, task: str) -> examples.Lengths:
-    """The sizes of the arrays of a batch, of which there are few, so that few updates are compiled."""
-    rows = [self[place] for place in range(batch * self._batch_size, (batch + 1) * self._batch_size)]
-    total, target = (examples.bucket(int(needed[rows].max())) for needed in self._sizes[task])
-    return examples.Lengths(total, target)
+  def update(self, number: int) -> np.ndarray:
+    """The clips of an update, as rows of the tables of sizes."""
+    return np.array([self[place] for place in range(number * self._batch_size, (number + 1) * self._batch_size)])
+
+  def needed(self, number: int, task: str) -> Sizes:
+    """What the clips of an update need."""
+    return self._sizes[task][self.update(number)]
 
   def _epoch(self, number: int) -> np.ndarray:
     if number not in self._epochs:
@@ -129,13 +134,12 @@ class Order:
     return order
 
 
+# clip index -> {'features': float16[V, S, D]}, or {'frames': uint8[V, T, H, W, 3], 'frames_valid': bool[V, T]}
 Video = Callable[[int], dict[str, np.ndarray]]
 
 
-def example(
-  stage: Stage, lengths: examples.Lengths, video: Video, task: Task, index: int, random: np.random.Generator
-) -> dict[str, Any]:
-  """The arrays of clip `index` under `task`, with its video."""
+def example(stage: Stage, task: Task, index: int, random: np.random.Generator) -> tuple[examples.Tokens, np.ndarray]:
+  """The tokens of clip `index` under `task`, and bool[V * S], which of its placeholders are seen."""
   clip = stage.clips[index]
   attributes = clip.incorrect
   if index in task.predicted and random.random() >= task.true_ratio:
@@ -144,45 +148,138 @@ def example(
   name = clip.sport
   if random.random() < stage.name_dropout:
     name = random.choice(prompts.invented_names())
-  tokens = stage.encoder.tokens(task.name, clip, attributes, name)
-  row = examples.arrays(tokens, lengths, valid.reshape(-1), stage.encoder.video_id, stage.encoder.pad_id)
-  return row | video(index) | {'weight': np.float32(1.0)}
+  return stage.encoder.tokens(task.name, clip, attributes, name), valid.reshape(-1)
 
 
-def batches(
-  stage: Stage,
-  video: Video,
-  batch_size: int,
-  seed: int,
-  workers: int = 0,
-  threads: int = 1,
-  prefetch: int = 4,
-  shard: grain.sharding.ShardOptions | None = None,
-) -> grain.experimental.ElasticIterator:
-  """An endless, globally shuffled, elastic iterator of host batches.
+class Updates:
+  """The host's part of every update of a stage, by number.
+
+  A value of its own, since reader processes get a copy of it: nothing of JAX may be in it.
 
   Args:
-    video: clip index -> {'features': float16[V, S, D]}, or {'frames': uint8[V, T, H, W, 3], 'frames_valid': bool[V,
-      T]}.
-    batch_size: global; every process gets its share of each batch.
-    workers: spawned reader processes; 0 reads in threads of this one, which is faster up to a few cores.
-    prefetch: batches that the readers may be ahead.
-    shard: which part of each batch to read; by default that of this JAX process.
+    stage, video: what is learnt from.
+    batch_size: clips of an update, over all hosts.
+    count: of updates.
+    multiple: of the rows of an update.
+    row_tokens: the longest row that clips may share; 0 gives each clip its own.
+    own_rows: of the number of rows of an update, those that this host makes; by default all.
+
+  Attributes:
+    shapes: of the arrays of each task, where clips share rows.
+    needed: tokens that an update of each task needs on average, there.
   """
-  train = np.asarray(stage.train)
-  order = Order({task.name: stage.sizes(task) for task in stage.tasks}, batch_size, seed)
 
-  def build(place: int, random: np.random.Generator) -> dict[str, Any]:
-    batch = place // batch_size
-    task = stage.task_of(batch)
-    return example(stage, order.lengths(batch, task.name), video, task, int(train[order[place]]), random)
+  def __init__(
+    self,
+    stage: Stage,
+    video: Video,
+    batch_size: int,
+    seed: int,
+    count: int,
+    multiple: int = 1,
+    row_tokens: int = 0,
+    own_rows: Callable[[int], Sequence[int]] = range,
+  ):
+    self.count, self.shapes, self.needed = count, dict[str, Shape](), dict[str, float]()
+    self._stage, self._video, self._batch_size, self._seed = stage, video, batch_size, seed
+    self._multiple, self._own_rows = multiple, own_rows
+    self._train = np.asarray(stage.train)
+    # All clips have its shapes and types.
+    self._first_video = video(int(self._train[0]))
+    sizes = {task.name: stage.sizes(task) for task in stage.tasks}
+    self._order = Order(sizes, batch_size, seed, 1 if row_tokens else 16)
+    if row_tokens:
+      for name in sizes:
+        own = [self._order.needed(k, name) for k in range(count) if stage.task_of(k).name == name]
+        if own:
+          self.shapes[name] = packing.choose_shape(own, row_tokens, multiple)
+          self.needed[name] = float(np.mean([update.tokens.sum() for update in own]))
 
-  dataset = grain.MapDataset.range(len(train)).seed(seed).repeat()
-  dataset = dataset.map_with_index(lambda place, row: place).random_map(build)
-  return grain.experimental.ElasticIterator(
-    dataset,
-    batch_size,
-    shard or grain.sharding.ShardByJaxProcess(),
-    read_options=grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch * batch_size),
-    multiprocessing_options=grain.MultiprocessingOptions(num_workers=workers) if workers else None,
-  )
+  def packed(self) -> list[str]:
+    """A line for each task whose clips share rows: how many rows, and how full they are."""
+    return [
+      f'{name}: {self._batch_size} clips an update in {shape.rows} rows of {shape.tokens:,} tokens, of which '
+      f'{self.needed[name]:,.0f} are needed on average ({self.needed[name] / (shape.rows * shape.tokens):.0%})'
+      for name, shape in self.shapes.items()
+    ]
+
+  def rows(self, number: int) -> tuple[Shape, list[list[int]]]:
+    """The shape of an update, and the places of the clips that each of its rows holds."""
+    task = self._stage.task_of(number)
+    needed = self._order.needed(number, task.name)
+    shape = self.shapes.get(task.name)
+    if shape is not None:
+      rows = packing.pack(needed, shape)
+      assert rows is not None, 'the shape was chosen so that every update fits'
+      return shape, rows
+    count = -(-self._batch_size // self._multiple) * self._multiple
+    length, targets = (examples.bucket(int(size.max())) for size in (needed.tokens, needed.targets))
+    return Shape(count, length, targets, 1), [[place] if place < self._batch_size else [] for place in range(count)]
+
+  def __call__(self, number: int) -> dict[str, np.ndarray]:
+    """The host's rows of update `number`."""
+    stage, task = self._stage, self._stage.task_of(number)
+    shape, rows = self.rows(number)
+    own = [rows[row] for row in self._own_rows(shape.rows)]
+    indices = self._train[self._order.update(number)]
+    arrays: list[dict[str, np.ndarray]] = []
+    videos = {
+      name: np.zeros((len(own), shape.clips, *like.shape), like.dtype) for name, like in self._first_video.items()
+    }
+    for row, places in enumerate(own):
+      clips = []
+      for column, place in enumerate(places):
+        # Of its own for each place in the stream, whoever asks for it.
+        random = np.random.default_rng([self._seed, number, place])
+        clips.append(example(stage, task, int(indices[place]), random))
+        for name, value in self._video(int(indices[place])).items():
+          videos[name][row, column] = value
+      arrays.append(
+        examples.row_arrays(clips, shape.tokens, shape.targets, stage.encoder.video_id, stage.encoder.pad_id)
+      )
+    return {name: np.stack([row[name] for row in arrays]) for name in arrays[0]} | videos
+
+
+class Batches:
+  """Host batches of `updates`, read ahead; `get_state` is the number of the next one.
+
+  Args:
+    workers: spawned reader processes; 0 reads in threads of this one, which is faster up to a few cores.
+    threads: that make batches side by side.
+    prefetch: batches that the readers may be ahead.
+  """
+
+  def __init__(self, updates: Updates, workers: int = 0, threads: int = 1, prefetch: int = 4):
+    self.updates = updates
+    self._options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
+    self._workers = workers
+    self._next = 0
+    self._iterator: Any = None
+
+  def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+    return self
+
+  def __next__(self) -> dict[str, np.ndarray]:
+    if self._iterator is None:
+      # Begun anew from a number, so that neither the state nor the order knows of the readers.
+      numbers = grain.MapDataset.range(self._next, self.updates.count).map(self.updates)
+      dataset = numbers.to_iter_dataset(self._options)
+      if self._workers:
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=self._workers))
+      self._iterator = iter(dataset)
+    batch = next(self._iterator)
+    self._next += 1
+    return batch
+
+  def get_state(self) -> dict[str, int]:
+    return {'next_update': self._next}
+
+  def set_state(self, state: dict[str, int]) -> None:
+    self.close()
+    self._next = state['next_update']
+
+  def close(self) -> None:
+    """Ends the readers."""
+    if self._iterator is not None:
+      self._iterator.close()
+      self._iterator = None

@@ -14,9 +14,10 @@ LATER: dict[str, dict[str, Any]] = {
   'encoder': {'revision': '', 'fps': 0, 'dtype': ''},
   'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
   'mapper': {'whiten': True},
-  'training': {'frozen': ()},
+  'decoder': {'attention': 'auto'},
+  'training': {'frozen': (), 'row_tokens': 0, 'accumulate': 1},
 }
-LATER_OF_PRETRAINED = {'quantize': '', 'quantize_tile': 64}
+LATER_OF_PRETRAINED = LATER['decoder'] | {'quantize': '', 'quantize_tile': 64}
 
 
 def recorded_config(workdir: str | Path) -> ml_collections.ConfigDict:
@@ -37,6 +38,7 @@ def completed(config: dict[str, Any]) -> dict[str, Any]:
   """The config with the settings that came later. One that has no L, as that of pretraining, stays as it is."""
   if 'decoder' not in config:
     return config
+  config = {'mesh_across': (-1, 1, 1)} | config
   later = LATER | ({'decoder': LATER_OF_PRETRAINED} if config['decoder'].get('weights') else {})
   return config | {group: values | config.get(group, {}) for group, values in later.items()}
 

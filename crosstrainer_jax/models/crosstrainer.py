@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx
 
+from crosstrainer_jax.models.cross_entropy import cross_entropy, pieces_of
 from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
 from crosstrainer_jax.models.mapper import Mapper
 from crosstrainer_jax.models.registry import Registry, configure
@@ -58,12 +58,15 @@ class CrossTrainer(nnx.Module):
     # f_m trains, so that its parameters are float32 whatever those of a frozen L are.
     self.mapper = Mapper(feature_dim, decoder.hidden_size, rngs=rngs, dtype=decoder.dtype, whitened=whitened)
     # The exact type: a family's config may inherit from another's.
-    self.decoder = next(module for kind, module in DECODERS.values() if type(decoder) is kind)(decoder, rngs)
+    self.decoder = next(module for kind, module in DECODERS.values() if type(decoder) is kind)(
+      decoder, rngs, None if row_sharding is None else row_sharding.mesh
+    )
 
   def video_tokens(self, batch: dict[str, jax.Array]) -> jax.Array:
-    """v = f_m(v'): float[B, V * S, hidden] from 'features' float16[B, V, S, D] or 'frames' uint8[B, V, T, H, W, 3].
+    """v = f_m(v') of all clips of a row: float[R, N, hidden], from 'features' float16[R, …, D] or from 'frames'
+    uint8[R, …, T, H, W, 3], where … are K clips (none for a clip a row) and V views, and of features S seconds.
 
-    Beside frames, 'frames_valid' bool[B, V, T] says which of them are real; without it all are.
+    Beside frames, 'frames_valid' bool[R, …, T] says which of them are real; without it all are.
     """
     if 'features' in batch:
       features = batch['features']
@@ -73,29 +76,29 @@ class CrossTrainer(nnx.Module):
       frames, valid = batch['frames'], batch.get('frames_valid')
       if valid is not None:
         valid = valid.reshape(-1, valid.shape[-1])
-      encoded = self.encoder(frames.reshape(-1, *frames.shape[2:]), valid)
-      features = encoded.reshape(*frames.shape[:2], *encoded.shape[1:])
+      encoded = self.encoder(frames.reshape(-1, *frames.shape[-4:]), valid)
+      features = encoded.reshape(len(frames), -1, encoded.shape[-1])
       if self.rounded:
         features = features.astype(jnp.float16)
-    b, v, s, d = features.shape
-    return self.mapper(features.astype(jnp.float32).reshape(b * v * s, d)).reshape(b, v * s, -1)
+    rows, width = len(features), features.shape[-1]
+    return self.mapper(features.astype(jnp.float32).reshape(-1, width)).reshape(
+      rows, -1, self.decoder.config.hidden_size
+    )
 
   def embed(self, batch: dict[str, jax.Array]) -> jax.Array:
-    """float[B, L, hidden]: word embeddings, with the n-th placeholder of a row replaced by its n-th video token."""
+    """float[R, L, hidden]: word embeddings; at placeholders the video tokens that 'video_slots' int32[R, L] name."""
     tokens = batch['tokens']
     is_video = tokens == self.video_id
     # The placeholder may be an id that the table does not have.
     words, video = self.decoder.embed(jnp.where(is_video, 0, tokens)), self.video_tokens(batch)
-    order = jnp.clip(jnp.cumsum(is_video, 1) - 1, 0, video.shape[1] - 1)
-    placed = jnp.take_along_axis(video, order[..., None], axis=1)
+    placed = jnp.take_along_axis(video, batch['video_slots'][..., None], axis=1)
     mixed = jnp.where(is_video[..., None], placed.astype(words.dtype), words)
     return mixed if self.row_sharding is None else jax.lax.with_sharding_constraint(mixed, self.row_sharding)
 
-  def target_logits(self, batch: dict[str, jax.Array], deterministic: bool) -> jax.Array:
-    """float32[B, M, vocab]: logits at the target positions only; a prompt's are never computed."""
+  def target_states(self, batch: dict[str, jax.Array], deterministic: bool) -> jax.Array:
+    """dtype[R, M, hidden]: the states that predict the targets."""
     hidden, _ = self.decoder(self.embed(batch), batch['positions'], batch['segment_ids'], deterministic)
-    chosen = jnp.take_along_axis(hidden, batch['target_slots'][..., None], axis=1)
-    return self.decoder.logits(chosen)
+    return jnp.take_along_axis(hidden, batch['target_slots'][..., None], axis=1)
 
 
 def negative_log_likelihood(
@@ -104,13 +107,10 @@ def negative_log_likelihood(
   """Next-token loss on the targets (paper, eq. 1 and 2).
 
   Returns:
-    Σ w·loss, Σ w, and Σ w·correct, over all target tokens of the batch; an example of weight 0 counts for nothing.
+    Σ w·loss, Σ w, and Σ w·correct, over all target tokens of the batch.
   """
-  logits = model.target_logits(batch, deterministic)
-  weights = batch['target_weights'] * batch['weight'][:, None]
-  losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch['target_ids'])
-  # Right where no token is likelier. The largest logit is at hand from the softmax; to look for its place costs as much
-  # again.
-  chosen = jnp.take_along_axis(logits, batch['target_ids'][..., None], axis=-1)[..., 0]
-  correct = (chosen >= logits.max(-1)).astype(jnp.float32)
-  return (losses * weights).sum(), weights.sum(), (correct * weights).sum()
+  states, weights = model.target_states(batch, deterministic), batch['target_weights']
+  shards = 1 if model.row_sharding is None else len(states) // model.row_sharding.shard_shape(states.shape)[0]
+  pieces = pieces_of(states.shape[1], len(states) // shards, model.decoder.config.vocab_size)
+  total, correct = cross_entropy(states, model.decoder.head(), batch['target_ids'], weights, pieces)
+  return total, weights.sum(), correct

@@ -25,19 +25,24 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import Mesh
 
+from crosstrainer_jax.models import attention
 from crosstrainer_jax.models.lora import LoRAConfig, LoRALinear
 from crosstrainer_jax.models.quantized import KINDS, QuantizedLinear, QuantizedLoRALinear
 from crosstrainer_jax.models.rotary import RopeScaling, rotary_angles, rotary_frequencies, rotate
 
 # `heads` and `kv_heads` name a projection's flattened width, heads x head_dim: a rule must split it into whole heads.
-LOGICAL_AXES = ('layers', 'vocab', 'embed', 'heads', 'kv_heads', 'mlp')
+LOGICAL_AXES = ('layers', 'vocab', 'embed', 'heads', 'kv_heads', 'mlp', 'long')
 
-# What the backward pass keeps of a layer: everything, nothing but its input, or the outputs of its linear layers.
+# What the backward pass keeps of a layer: everything, nothing but its input, the outputs of its linear layers, or what
+# attention has mixed (the one part whose recomputation grows with the square of the length).
 REMAT_POLICIES: dict[str, Any] = {
   'none': None,
   'full': jax.checkpoint_policies.nothing_saveable,
   'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'attention': jax.checkpoint_policies.save_only_these_names('mixed'),
 }
 
 
@@ -70,6 +75,7 @@ class DecoderConfig:
   dtype: str = 'float32'  # of the computation; norms, rotary angles, softmax and logits are float32 in any case
   param_dtype: str = 'float32'
   lora: LoRAConfig | None = None
+  attention: str = 'auto'  # the kernel, see `attention`
   quantize: str = ''  # nf4 or int4: kernels of the blocks are held in 4 bits, and do not train
   quantize_tile: int = 64  # so many of a kernel's inputs share a scale
   remat: str = 'none'
@@ -94,6 +100,8 @@ class DecoderConfig:
     tile = self.quantize_tile
     if self.quantize and (tile < 2 or tile % 2 or any(width % tile for width in widths)):
       raise ValueError(f'decoder: quantize_tile = {tile} is not even, or does not divide the widths {widths}')
+    if self.attention not in attention.KERNELS:
+      raise ValueError(f'decoder: attention must be one of {", ".join(attention.KERNELS)}, not {self.attention!r}')
     if self.remat not in REMAT_POLICIES:
       raise ValueError(f'decoder: remat must be one of {", ".join(REMAT_POLICIES)}, not {self.remat!r}')
 
@@ -125,20 +133,6 @@ class KVCache:
     """The cache of a batch in which every row stands `times` times in succession."""
     keys, values = jnp.repeat(self.keys, times, axis=1), jnp.repeat(self.values, times, axis=1)
     return KVCache(keys, values, jnp.repeat(self.segment_ids, times, axis=0), self.index)
-
-
-def attention_mask(query_segments: jax.Array, key_segments: jax.Array, first_slot: jax.Array | int = 0) -> jax.Array:
-  """bool[B, 1, L, S]: whether the query in slot `first_slot` + l sees the key in slot s.
-
-  Args:
-    query_segments: int32[B, L].
-    key_segments: int32[B, S].
-    first_slot: slot of the first query.
-  """
-  query_slots = first_slot + jnp.arange(query_segments.shape[1])
-  causal = jnp.arange(key_segments.shape[1]) <= query_slots[:, None]
-  same = query_segments[:, :, None] == key_segments[:, None, :]
-  return (causal & same & (key_segments > 0)[:, None, :])[:, None]
 
 
 @jax.custom_vjp
@@ -217,6 +211,22 @@ def _apply(linear: nnx.Linear, x: jax.Array, deterministic: bool) -> jax.Array:
   return linear(x, deterministic) if isinstance(linear, LoRALinear) else linear(x)
 
 
+@dataclasses.dataclass(frozen=True)
+class Visible:
+  """Who may attend to whom, made once for all layers.
+
+  Attributes:
+    segments: int32[B, L], of the queries.
+    mask: bool[B, 1, L, S], for the kernels that take one.
+    kernel, mesh: for `attention.attend`.
+  """
+
+  segments: jax.Array
+  mask: jax.Array | None
+  kernel: str
+  mesh: Mesh | None
+
+
 class Attention(nnx.Module):
   """Grouped-query attention with rotary positions (Ainslie et al. 2023)."""
 
@@ -244,7 +254,7 @@ class Attention(nnx.Module):
     self,
     x: jax.Array,
     angles: tuple[jax.Array, jax.Array],
-    mask: jax.Array,
+    visible: Visible,
     cache: KVCache | None,
     layer: jax.Array,
     deterministic: bool,
@@ -264,7 +274,8 @@ class Attention(nnx.Module):
         values=jax.lax.dynamic_update_slice(cache.values, values[None].astype(cache.values.dtype), start),
       )
       keys, values = cache.keys[layer], cache.values[layer]
-    mixed = jax.nn.dot_product_attention(queries, keys, values, mask=mask)
+    seen = visible.segments, visible.mask, visible.kernel, visible.mesh
+    mixed = checkpoint_name(attention.attend(queries, keys, values, *seen), 'mixed')
     return _apply(self.o_proj, mixed.reshape(*x.shape[:2], -1), deterministic), cache
 
 
@@ -298,12 +309,12 @@ class DecoderLayer(nnx.Module):
     self,
     x: jax.Array,
     angles: tuple[jax.Array, jax.Array],
-    mask: jax.Array,
+    visible: Visible,
     deterministic: bool = True,
     cache: KVCache | None = None,
     layer: jax.Array | int = 0,
   ) -> tuple[jax.Array, KVCache | None]:
-    mixed, cache = self.attention(self.input_norm(x), angles, mask, cache, jnp.asarray(layer), deterministic)
+    mixed, cache = self.attention(self.input_norm(x), angles, visible, cache, jnp.asarray(layer), deterministic)
     x = x + self.dropout(mixed, deterministic=deterministic)
     return x + self.dropout(self.mlp(self.post_attention_norm(x), deterministic), deterministic=deterministic), cache
 
@@ -314,10 +325,11 @@ class Decoder(nnx.Module):
   Args:
     config: shape and numerics.
     rngs: `params`, and `dropout` where dropout is above 0: every layer then draws from a stream of its own.
+    mesh: what it runs on, for kernels that the compiler cannot split over it.
   """
 
-  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs) -> None:
-    self.config = config
+  def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, mesh: Mesh | None = None) -> None:
+    self.config, self.mesh = config, mesh
     self.embedding = nnx.Embed(
       config.vocab_size,
       config.hidden_size,
@@ -385,16 +397,20 @@ class Decoder(nnx.Module):
         'and attention within a window is not supported'
       )
     if cache is None:
-      mask = attention_mask(segment_ids, segment_ids)
+      kernel = attention.choose_kernel(config.attention, length, config.head_dim, self.mesh)
+      mask = None if kernel == 'splash' else attention.mask_of(segment_ids, segment_ids)
     else:
+      # One form for a whole prompt and for the single token behind it, whatever stands in the cache.
+      kernel = 'xla'
       seen = jax.lax.dynamic_update_slice(cache.segment_ids, segment_ids, (0, cache.index))
-      mask = attention_mask(segment_ids, seen, cache.index)
+      mask = attention.mask_of(segment_ids, seen, cache.index)
       cache = dataclasses.replace(cache, segment_ids=seen)
+    visible = Visible(segment_ids, mask, kernel, self.mesh)
     angles = rotary_angles(positions, rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling))
 
     def block(layer: DecoderLayer, carry: Any, number: jax.Array | int) -> Any:
       x, cache = carry
-      return layer(x, angles, mask, deterministic, cache, number)
+      return layer(x, angles, visible, deterministic, cache, number)
 
     if config.remat != 'none':
       # Inside a scan nothing can be merged across iterations, and the barrier against it would cost speed; layers that
@@ -425,5 +441,9 @@ class Decoder(nnx.Module):
   def logits(self, hidden: jax.Array) -> jax.Array:
     """Unnormalised log-probabilities float32[..., vocab] of `hidden` float[..., D]."""
     dtype = jnp.dtype(self.config.dtype)
+    return jnp.matmul(hidden.astype(dtype), self.head(), preferred_element_type=jnp.float32)
+
+  def head(self) -> jax.Array:
+    """What makes logits of hidden states: dtype[D, vocab]."""
     table = self.embedding.embedding[...].T if self.config.tie_embeddings else self.lm_head.kernel[...]
-    return jnp.matmul(hidden.astype(dtype), table.astype(dtype), preferred_element_type=jnp.float32)
+    return table.astype(self.config.dtype)

@@ -21,7 +21,7 @@ IGNORED = (r'model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq$',)
 TIED = (r'lm_head\.weight$',)
 
 # Settings of a decoder that no directory knows.
-OURS = {'dropout', 'dtype', 'param_dtype', 'lora', 'quantize', 'quantize_tile', 'remat', 'unroll'}
+OURS = {'attention', 'dropout', 'dtype', 'param_dtype', 'lora', 'quantize', 'quantize_tile', 'remat', 'unroll'}
 
 # What a directory says that changes nothing about logits.
 HARMLESS = {

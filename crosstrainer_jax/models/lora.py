@@ -68,6 +68,8 @@ class LoRALinear(nnx.Linear):
     super().__init__(inputs, outputs, rngs=rngs, **kwargs)
     self.scale = lora.scale
     axes = kwargs.get('kernel_metadata', {}).get('logical_axes', (None, None))
+    # The rank is too short to be split, so that the other side must be, over all that there is.
+    axes = [axis if axis in (None, 'embed') else 'long' for axis in axes]
     # PEFT's kaiming_uniform(a=√5): between ± 1/√inputs.
     first = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
     self.lora_a = nnx.LoRAParam(first(rngs.params(), (inputs, lora.rank), jnp.float32), logical_axes=(axes[0], None))

@@ -15,7 +15,7 @@ from sklearn.covariance import ledoit_wolf
 from crosstrainer_jax.weights.convert import LINEAR, Source
 
 # The width of the encoder's features; the other axes are the decoder's.
-LOGICAL_AXES = ('features', 'mlp', 'embed')
+LOGICAL_AXES = ('features', 'long', 'mlp', 'embed')
 
 
 class Whitening(nnx.Module):
@@ -68,7 +68,7 @@ class Mapper(nnx.Module):
         rngs=rngs,
       )
 
-    self.fc1 = linear(inputs, ('features', 'mlp'))
+    self.fc1 = linear(inputs, ('features', 'long'))
     self.fc2 = linear(outputs, ('mlp', 'embed'))
     self.whitened = whitened
     if whitened:

@@ -138,20 +138,22 @@ def make_loss(blueprint: Blueprint, deterministic: bool = False) -> Loss:
   def loss(trained: nnx.State, frozen: nnx.State, batch: dict[str, jax.Array], key: jax.Array) -> Any:
     model = blueprint.merge(nnx.merge_state(trained, frozen), key)
     total, weight, correct = negative_log_likelihood(model, batch, deterministic)
-    tokens = (batch['segment_ids'] > 0).sum().astype(jnp.float32)
-    return total, weight, {'token_accuracy': (correct, weight), 'tokens': (tokens, jnp.ones(()))}
+    real = (batch['segment_ids'] > 0).astype(jnp.float32)
+    counts = {'tokens': (real.sum(), jnp.ones(())), 'fill': (real.sum(), jnp.array(real.size, jnp.float32))}
+    return total, weight, {'token_accuracy': (correct, weight), **counts}
 
   return loss
 
 
 def make_update(blueprint: Blueprint, params: nnx.State, config: ml_collections.ConfigDict, mesh: Mesh) -> Step:
-  """The update of every stage of a run, from `config.training.optimizer`.
+  """The update of every stage of a run, from the training settings `config`.
 
   Args:
     params: of the model; the update keeps those that are frozen.
   """
   frozen = blueprint.split(params)[1]
-  return make_step(make_loss(blueprint), optimizer.make_optimizer(config), mesh, frozen)
+  tx = optimizer.make_optimizer(config.optimizer)
+  return make_step(make_loss(blueprint), tx, mesh, frozen, config.accumulate)
 
 
 def make_evaluate(
@@ -159,7 +161,7 @@ def make_evaluate(
   params: nnx.State,
   stage: pipeline.Stage,
   video: pipeline.Video,
-  batch_size: int,
+  config: ml_collections.ConfigDict,
   mesh: Mesh,
   most: int = 16,
 ) -> Callable[[nnx.State], dict[str, float]]:
@@ -170,15 +172,15 @@ def make_evaluate(
   Args:
     params: of the model, for those that are frozen.
     stage: of validation clips; nothing is dropped from them.
+    config: the training settings.
   """
   whole = dataclasses.replace(stage, view_dropout=0.0, name_dropout=0.0)
   loss, frozen = jax.jit(make_loss(blueprint, deterministic=True)), blueprint.split(params)[1]
   batches: dict[str, list[Any]] = {}
+  count = min(most, -(-len(stage.train) // config.batch_size))
   for task in stage.tasks:
-    iterator = pipeline.batches(dataclasses.replace(whole, tasks=[task]), video, batch_size, seed=0)
-    count = min(most, -(-len(stage.train) // batch_size))
-    batches[task.name] = [next(iterator) for _ in range(count)]
-    iterator.close()
+    updates = _updates(dataclasses.replace(whole, tasks=[task]), video, config, 0, count, mesh)
+    batches[task.name] = [updates(number) for number in range(count)]
 
   def evaluate(trained: nnx.State) -> dict[str, float]:
     found = {}
@@ -189,6 +191,14 @@ def make_evaluate(
     return found
 
   return evaluate
+
+
+def _updates(
+  stage: pipeline.Stage, video: pipeline.Video, config: ml_collections.ConfigDict, seed: int, count: int, mesh: Mesh
+) -> pipeline.Updates:
+  own = functools.partial(sharding.own_rows, mesh)
+  multiple = sharding.data_shards(mesh) * config.accumulate
+  return pipeline.Updates(stage, video, config.batch_size, seed, count, multiple, config.row_tokens, own)
 
 
 def updates_of(epochs: float, clips: int, batch_size: int) -> int:
@@ -228,7 +238,10 @@ def train_stage(
   if done.is_file():
     say(f'  {name}: done before ({json.loads(done.read_text())["updates"]} updates)')
     return load_params(directory, blueprint, params)
-  iterator = pipeline.batches(stage, video, config.batch_size, seed, config.workers, config.threads, config.prefetch)
+  contents = _updates(stage, video, config, seed, updates, mesh)
+  for line in contents.packed():
+    say(f'  {name}, {line}')
+  iterator = pipeline.Batches(contents, config.workers, config.threads, config.prefetch)
   trained, frozen = blueprint.split(params)
   start = time.monotonic()
   try:

@@ -48,31 +48,60 @@ def init_state(params: Any, tx: optax.GradientTransformation, seed: int) -> Trai
 Step = Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, jax.Array]]]
 
 
-def make_step(loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh, frozen: Any = ()) -> Step:
+def make_step(
+  loss_fn: Loss, tx: optax.GradientTransformation, mesh: Mesh, frozen: Any = (), accumulate: int = 1
+) -> Step:
   """The jitted update.
 
   Args:
     frozen: what the loss needs beside the parameters that train, on the mesh. It gets no gradient and no state.
+    accumulate: into so many parts the rows of a batch are cut, whose gradients are added up: less memory, the same
+      update (dropout draws anew for each part).
 
-  Every mean is Σ(w·x)/Σw. The key of an update depends on the seed and the step alone, so that a resumed run is the
-  same run.
+  Every mean is Σ(w·x)/Σw over the whole batch. The key of an update depends on the seed and the step alone, so that a
+  resumed run is the same run.
   """
+
+  def sums(params: Any, frozen: Any, batch: Any, key: jax.Array) -> tuple[Any, Any]:
+    """(Σ w·loss, Σ w, metrics), and the gradient of the first."""
+
+    def total_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+      total, weight, metrics = loss_fn(params, frozen, batch, key)
+      return total, (weight, metrics)
+
+    (total, (weight, metrics)), grads = jax.value_and_grad(total_loss, has_aux=True)(params)
+    return (total, weight, metrics), grads
+
+  def accumulated(params: Any, frozen: Any, batch: Any, key: jax.Array) -> tuple[Any, Any]:
+    if accumulate == 1:
+      return sums(params, frozen, batch, key)
+
+    def cut(rows: jax.Array) -> jax.Array:
+      # Each device's own rows are dealt to the parts, so that nothing moves between devices.
+      parts = jnp.moveaxis(rows.reshape(-1, accumulate, *rows.shape[1:]), 1, 0)
+      return jax.lax.with_sharding_constraint(parts, sharding.part_sharding(mesh))
+
+    def add(so_far: Any, part: tuple[jax.Array, Any]) -> tuple[Any, None]:
+      number, rows = part
+      return jax.tree.map(jnp.add, so_far, sums(params, frozen, rows, jax.random.fold_in(key, number))), None
+
+    parts = jax.tree.map(cut, batch)
+    like = jax.eval_shape(sums, params, frozen, jax.tree.map(lambda x: x[0], parts), key)
+    # In float32, whatever the parameters are.
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, jnp.float32)), like)
+    return jax.lax.scan(add, zeros, (jnp.arange(accumulate), parts))[0]
 
   def step(
     frozen: Any, state: TrainState, batch: Any, learning_rate: jax.Array
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-
-    def mean_loss(params: Any) -> tuple[jax.Array, tuple[jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]:
-      total, weight, metrics = loss_fn(params, frozen, batch, key)
-      return total / jnp.maximum(weight, 1e-6), (weight, metrics)
-
-    (loss, (weight, metrics)), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    (total, weight, metrics), grads = accumulated(state.params, frozen, batch, key)
+    grads = jax.tree.map(lambda g: g / jnp.maximum(weight, 1e-6).astype(g.dtype), grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     updates = jax.tree.map(lambda u: (learning_rate * u).astype(u.dtype), updates)
     params = optax.apply_updates(state.params, updates)
     scalars = {
-      'loss': loss,
+      'loss': total / jnp.maximum(weight, 1e-6),
       'weight': weight,
       'grad_norm': optax.tree.norm(grads),
       'update_norm': optax.tree.norm(updates),

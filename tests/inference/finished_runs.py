@@ -46,6 +46,7 @@ def config_on(base: Path, *overrides: str) -> ml_collections.ConfigDict:
       'encoder.dtype=',
       f'decoder.weights={base}',
       'decoder.max_position=640',
+      'training.row_tokens=640',
       'decoder.dtype=float32',
       'decoder.param_dtype=float32',
       'decoder.remat=none',

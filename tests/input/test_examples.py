@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crosstrainer_jax.input import examples, prompts
-from crosstrainer_jax.input.examples import ATTRIBUTES, DIRECT, FEEDBACK, Lengths, PromptTokenizer, Tokens
+from crosstrainer_jax.input.examples import ATTRIBUTES, DIRECT, FEEDBACK, PromptTokenizer, Tokens
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.input.tokenizer import train_tokenizer
 
@@ -32,10 +32,12 @@ def video_id(words):
   return words.convert_tokens_to_ids(prompts.VIDEO)
 
 
-def rows(words, tokens, valid=None, lengths=None):
-  valid = np.ones(VIDEO, bool) if valid is None else valid
-  lengths = lengths or Lengths(len(tokens.prompt) + len(tokens.target), len(tokens.target))
-  return examples.arrays(tokens, lengths, valid, video_id(words), words.pad_token_id)
+def row(words, *tokens, valid=None, length=None, targets=None):
+  """One row of the examples `tokens`, each with all of its video unless `valid` says otherwise."""
+  clips = [(each, np.ones(VIDEO, bool) if valid is None else valid) for each in tokens]
+  length = length or sum(len(each.prompt) + len(each.target) for each in tokens)
+  targets = targets or sum(len(each.target) for each in tokens)
+  return examples.row_arrays(clips, length, targets, video_id(words), words.pad_token_id)
 
 
 @pytest.mark.parametrize('task', [ATTRIBUTES, FEEDBACK, DIRECT])
@@ -80,52 +82,74 @@ def test_commentary_cannot_forge_special_tokens(words, encoder):
   assert tokens.prompt.count(video_id(words)) == VIDEO
   assert min(tokens.target[:-1]) > video_id(words)
   assert words.decode(tokens.target[:-1]) == f' {said}'
-  assert rows(words, tokens)['segment_ids'].sum() == len(tokens.prompt) + len(tokens.target)
+  assert row(words, tokens)['segment_ids'].sum() == len(tokens.prompt) + len(tokens.target)
 
 
 def test_each_target_slot_stands_right_before_its_target(words, encoder):
-  tokens = encoder.tokens(FEEDBACK, clip(), ['balance'])
-  row = rows(words, tokens, lengths=Lengths(128, 40))
-  counted = row['target_weights'] > 0
-  assert counted.sum() == len(tokens.target)
-  np.testing.assert_array_equal(row['target_ids'][counted], row['tokens'][row['target_slots'][counted] + 1])
-  assert words.decode(row['target_ids'][counted].tolist(), skip_special_tokens=True) == ' Keep the balance.'
+  pair = encoder.tokens(FEEDBACK, clip(), ['balance']), encoder.tokens(FEEDBACK, clip('Bend your knees.'), [])
+  made = row(words, *pair, length=256, targets=60)
+  counted = made['target_weights'] > 0
+  lengths = [len(tokens.target) for tokens in pair]
+  assert counted.sum() == sum(lengths)
+  np.testing.assert_array_equal(made['target_ids'][counted], made['tokens'][made['target_slots'][counted] + 1])
+  first, second = np.split(made['target_ids'][counted], [lengths[0]])
+  assert words.decode(first.tolist(), skip_special_tokens=True) == ' Keep the balance.'
+  assert words.decode(second.tolist(), skip_special_tokens=True) == ' Bend your knees.'
   # the first is predicted from the last token of the prompt
-  assert row['target_slots'][0] == len(tokens.prompt) - 1
-  assert not row['target_ids'][~counted].any()
+  starts = len(pair[0].prompt) - 1, len(pair[0].prompt) + lengths[0] + len(pair[1].prompt) - 1
+  np.testing.assert_array_equal(made['target_slots'][[0, lengths[0]]], starts)
+  assert not made['target_ids'][~counted].any()
 
 
 def test_shapes_types_and_padding(words, encoder):
   tokens = encoder.tokens(ATTRIBUTES, clip())
   used = len(tokens.prompt) + len(tokens.target)
-  row = rows(words, tokens, lengths=Lengths(used + 5, len(tokens.target) + 3))
-  for name in ('tokens', 'segment_ids', 'positions'):
-    assert (row[name].shape, row[name].dtype) == ((used + 5,), np.int32), name
+  made = row(words, tokens, length=used + 5, targets=len(tokens.target) + 3)
+  for name in ('tokens', 'segment_ids', 'positions', 'video_slots'):
+    assert (made[name].shape, made[name].dtype) == ((used + 5,), np.int32), name
   for name in ('target_slots', 'target_ids'):
-    assert (row[name].shape, row[name].dtype) == ((len(tokens.target) + 3,), np.int32), name
-  assert row['target_weights'].dtype == np.float32
-  np.testing.assert_array_equal(row['tokens'][:used], [*tokens.prompt, *tokens.target])
-  assert set(row['tokens'][used:]) == {words.pad_token_id}
-  np.testing.assert_array_equal(row['segment_ids'], [1] * used + [0] * 5)
-  np.testing.assert_array_equal(row['positions'][:used], np.arange(used))
+    assert (made[name].shape, made[name].dtype) == ((len(tokens.target) + 3,), np.int32), name
+  assert made['target_weights'].dtype == np.float32
+  np.testing.assert_array_equal(made['tokens'][:used], [*tokens.prompt, *tokens.target])
+  assert set(made['tokens'][used:]) == {words.pad_token_id}
+  np.testing.assert_array_equal(made['segment_ids'], [1] * used + [0] * 5)
+  np.testing.assert_array_equal(made['positions'][:used], np.arange(used))
+  empty = row(words, length=7, targets=2)
+  assert not empty['segment_ids'].any()
+  assert not empty['target_weights'].any()
 
 
-def test_a_dropped_view_is_padding_and_takes_no_position(words, encoder):
+def test_clips_that_share_a_row_are_each_what_they_are_alone(words, encoder):
+  clips = [encoder.tokens(FEEDBACK, clip(), ['balance']), encoder.tokens(ATTRIBUTES, clip())]
+  shared, alone = row(words, *clips, length=256), [row(words, tokens) for tokens in clips]
+  for number, single in enumerate(alone):
+    place = shared['segment_ids'] == number + 1
+    for name in ('tokens', 'positions'):
+      np.testing.assert_array_equal(shared[name][place], single[name])
+    seen = single['tokens'] == video_id(words)
+    np.testing.assert_array_equal(shared['video_slots'][place][seen], single['video_slots'][seen] + number * VIDEO)
+
+
+def test_a_dropped_view_is_left_out_and_the_others_keep_their_features(words, encoder):
   tokens = encoder.tokens(ATTRIBUTES, clip())
   valid = np.array([True, True, False, False, True, False])
-  whole, row = rows(words, tokens), rows(words, tokens, valid)
-  places = np.flatnonzero(row['tokens'] == video_id(words))
-  np.testing.assert_array_equal(row['segment_ids'][places], valid)
-  np.testing.assert_array_equal(row['tokens'], whole['tokens'])
-  np.testing.assert_array_equal(row['target_slots'], whole['target_slots'])
-  seen = row['segment_ids'] > 0
-  np.testing.assert_array_equal(row['positions'][seen], np.arange(seen.sum()))
+  whole, made = row(words, tokens), row(words, tokens, valid=valid)
+  used = len(whole['tokens']) - 3
+  assert made['segment_ids'].sum() == used
+  np.testing.assert_array_equal(made['positions'][:used], np.arange(used))
+  places = made['tokens'] == video_id(words)
+  np.testing.assert_array_equal(made['video_slots'][places], np.flatnonzero(valid))
+  np.testing.assert_array_equal(
+    made['tokens'][:used][~places[:used]], whole['tokens'][whole['tokens'] != video_id(words)]
+  )
+  np.testing.assert_array_equal(made['target_slots'], whole['target_slots'] - 3)
 
 
 @pytest.mark.parametrize(('tokens', 'targets'), [(9, 4), (10, 3)])
 def test_what_does_not_fit_is_an_error_not_a_cut(tokens, targets):
-  with pytest.raises(ValueError, match=r'10 tokens \(4 of them target\) is longer than'):
-    examples.arrays(Tokens([1] * 6, [2] * 4), Lengths(tokens, targets), np.zeros(0, bool), 3, 0)
+  clips = [(Tokens([1] * 6, [2] * 4), np.zeros(0, bool))]
+  with pytest.raises(ValueError, match=r'1 clips of 10 tokens \(4 of them targets\) do not fit into a row of'):
+    examples.row_arrays(clips, tokens, targets, 3, 0)
 
 
 def test_a_token_is_valid_with_one_real_frame():

@@ -1,4 +1,4 @@
-"""What batch k holds depends on k, the seed and the batch size: not on hosts, threads, workers or where a run began."""
+"""What update k holds depends on k, seed and batch size: not on hosts, threads, workers or where a run began."""
 
 import collections
 import dataclasses
@@ -6,12 +6,12 @@ import itertools
 import json
 import re
 
-import grain
 import numpy as np
 import pytest
 from absl import flags
 
 from crosstrainer_jax.input import examples, pipeline, prompts
+from crosstrainer_jax.input.packing import Sizes
 from crosstrainer_jax.input.pipeline import Stage, Task
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.input.tokenizer import train_tokenizer
@@ -49,11 +49,12 @@ def stage(words):
   return make
 
 
-def take(count, stage, state=None, **options):
-  iterator = pipeline.batches(stage, video, **({'batch_size': BATCH, 'seed': 0} | options))
+def take(wanted, stage, state=None, workers=0, threads=1, prefetch=4, **options):
+  updates = pipeline.Updates(stage, video, **({'batch_size': BATCH, 'seed': 0, 'count': 60} | options))
+  iterator = pipeline.Batches(updates, workers, threads, prefetch)
   if state is not None:
     iterator.set_state(state)
-  batches = list(itertools.islice(iterator, count))
+  batches = list(itertools.islice(iterator, wanted))
   states = iterator.get_state()
   iterator.close()
   return batches, states
@@ -67,23 +68,30 @@ def assert_same(one, other):
 
 
 def clips_of(batches):
-  return [int(i) for batch in batches for i in batch['features'][:, 0, 0, 0]]
+  """The clips in the order of rows; clip 0 does not train."""
+  return [int(i) for batch in batches for i in batch['features'][:, :, 0, 0, 0].reshape(-1) if i]
 
 
+def share(host, hosts):
+  """The rows of one host of several."""
+  return lambda rows: range(host * rows // hosts, (host + 1) * rows // hosts)
+
+
+@pytest.mark.parametrize('row_tokens', [0, 256])
 @pytest.mark.parametrize('hosts', [2, 4])
-def test_any_number_of_hosts_sees_the_same_batches(stage, hosts):
-  whole, _ = take(7, stage())
-  parts = [take(7, stage(), shard=grain.sharding.ShardOptions(host, hosts))[0] for host in range(hosts)]
+def test_any_number_of_hosts_sees_the_same_batches(stage, hosts, row_tokens):
+  settings = {'multiple': 4, 'row_tokens': row_tokens}
+  whole, _ = take(7, stage(), **settings)
+  parts = [take(7, stage(), own_rows=share(host, hosts), **settings)[0] for host in range(hosts)]
   for k, batch in enumerate(whole):
-    # the rows are dealt to the hosts in turn
-    dealt = {name: np.stack([part[k][name] for part in parts], 1).reshape(value.shape) for name, value in batch.items()}
-    assert_same(dealt, batch)
+    together = {name: np.concatenate([part[k][name] for part in parts]) for name in batch}
+    assert_same(together, batch)
 
 
 def test_hosts_may_change_in_the_middle(stage):
-  whole, _ = take(6, stage())
-  _, state = take(3, stage(), shard=grain.sharding.ShardOptions(1, 2))
-  resumed, _ = take(3, stage(), state)
+  whole, _ = take(6, stage(), multiple=4)
+  _, state = take(3, stage(), multiple=4, own_rows=share(1, 2))
+  resumed, _ = take(3, stage(), state, multiple=4)
   for one, other in zip(resumed, whole[3:], strict=True):
     assert_same(one, other)
 
@@ -92,10 +100,16 @@ def test_the_state_is_one_integer_and_resumes_exactly(stage):
   whole, _ = take(9, stage())
   for done in (0, 1, 5):
     _, state = take(done, stage())
-    assert state == {'global_next_index': done * BATCH}
+    assert state == {'next_update': done}
     resumed, _ = take(9 - done, stage(), json.loads(json.dumps(state)))
     for one, other in zip(resumed, whole[done:], strict=True):
       assert_same(one, other)
+
+
+def test_a_stage_ends_with_its_last_update(stage):
+  batches, state = take(None, stage(), count=3, prefetch=16)
+  assert len(batches) == state['next_update'] == 3
+  assert take(None, stage(), state, count=3)[0] == []
 
 
 def test_threads_change_nothing(stage):
@@ -152,26 +166,65 @@ def test_a_batch_has_the_shapes_that_its_clips_need(stage):
   made = stage()
   sizes = {task.name: made.sizes(task) for task in made.tasks}
   order = pipeline.Order(sizes, BATCH, 0)
-  batches, _ = take(3, made)
+  batches, _ = take(3, made, multiple=3)
   for number, (batch, task) in enumerate(zip(batches, (FEEDBACK, FEEDBACK, ATTRIBUTES), strict=True)):
-    size = order.lengths(number, task.name)
-    for name in ('tokens', 'segment_ids', 'positions'):
-      assert batch[name].shape == (BATCH, size.tokens)
+    needed = order.needed(number, task.name)
+    # four clips and two rows that fill the multiple
+    for name in ('tokens', 'segment_ids', 'positions', 'video_slots'):
+      assert batch[name].shape == (6, examples.bucket(int(needed.tokens.max())))
     for name in ('target_slots', 'target_ids', 'target_weights'):
-      assert batch[name].shape == (BATCH, size.targets)
-    assert batch['features'].shape == (BATCH, VIEWS, SECONDS, 3)
-    np.testing.assert_array_equal(batch['weight'], np.ones(BATCH, np.float32))
-    used = int((batch['tokens'] != made.encoder.pad_id).sum(1).max())
-    # room for the longest name of a sport, which may not be in it
-    assert size.tokens in {examples.bucket(used + longer) for longer in range(16)}
-    answers = int(batch['target_weights'].sum(1).max())
-    assert size.targets == examples.bucket(answers)
+      assert batch[name].shape == (6, examples.bucket(int(needed.targets.max())))
+    assert batch['features'].shape == (6, 1, VIEWS, SECONDS, 3)
+    assert not batch['segment_ids'][4:].any()
+    assert not batch['target_weights'][4:].any()
+    used = (batch['segment_ids'] > 0).sum(1)[:4]
+    assert (used <= needed.tokens).all()
+    np.testing.assert_array_equal(batch['target_weights'].sum(1)[:4], needed.targets)
+
+
+def test_views_without_frames_need_no_room(stage):
+  made = stage(view_dropout=0.0)
+  whole = made.sizes(FEEDBACK).tokens
+  times = np.array([[0.0] * 4, [np.nan] * 4], np.float32)
+  one_view = [dataclasses.replace(clip, frame_times=times) for clip in CLIPS]
+  np.testing.assert_array_equal(dataclasses.replace(made, clips=one_view).sizes(FEEDBACK).tokens, whole - SECONDS)
+
+
+def examples_of(batch):
+  """For each clip, what its part of a row says: its features, tokens, positions and targets."""
+  found = {}
+  for row in range(len(batch['tokens'])):
+    weights = batch['target_weights'][row] > 0
+    for segment in range(1, batch['segment_ids'][row].max() + 1):
+      place = batch['segment_ids'][row] == segment
+      mine = weights & place[batch['target_slots'][row]]
+      clip = int(batch['features'][row, segment - 1, 0, 0, 0])
+      slots = batch['target_slots'][row][mine] - np.flatnonzero(place)[0]
+      video = batch['video_slots'][row][place] - (segment - 1) * VIEWS * SECONDS
+      tokens = batch['tokens'][row][place]
+      found[clip] = (tokens, batch['positions'][row][place], slots, batch['target_ids'][row][mine],
+                     video[tokens == 3])  # fmt: skip
+  return found
+
+
+def test_clips_that_share_rows_are_what_they_are_in_rows_of_their_own(stage):
+  # an update is a whole epoch, so that it is of the same clips, in whatever order
+  alone, packed = (take(6, stage(view_dropout=0.0), batch_size=10, row_tokens=most)[0] for most in (0, 512))
+  shapes = {tuple((name, value.shape) for name, value in batch.items()) for batch in packed}
+  assert len(shapes) == 2  # one a task
+  for one, other in zip(alone, packed, strict=True):
+    assert len(other['tokens']) < len(one['tokens'])
+    both = examples_of(one), examples_of(other)
+    assert len(both[0]) == len(both[1]) == 10
+    for clip, parts in both[0].items():
+      for left, right in zip(parts, both[1][clip], strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 @pytest.mark.parametrize(('count', 'batch'), [(64, 4), (50, 4), (50, 7), (3, 8)])
 def test_every_epoch_is_a_permutation_wherever_batches_end(count, batch):
   tokens = np.random.default_rng(0).integers(20, 90, count)
-  order = pipeline.Order({'a': (tokens, tokens // 2)}, batch, seed=0)
+  order = pipeline.Order({'a': Sizes(tokens, tokens // 2)}, batch, seed=0)
   stream = [order[place] for place in range(5 * count)]
   epochs = [tuple(stream[i : i + count]) for i in range(0, 5 * count, count)]
   assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
@@ -181,11 +234,11 @@ def test_every_epoch_is_a_permutation_wherever_batches_end(count, batch):
 
 def test_clips_of_similar_length_share_a_batch():
   tokens = np.random.default_rng(0).integers(20, 100, 640)
-  order = pipeline.Order({'a': (tokens, tokens // 2)}, 8, seed=0)
-  padded = np.mean([order.lengths(batch, 'a').tokens for batch in range(80)])
+  order = pipeline.Order({'a': Sizes(tokens, tokens // 2)}, 8, seed=0)
+  first = [examples.bucket(int(order.needed(number, 'a').tokens.max())) for number in range(80)]
+  padded = np.mean(first)
   anyhow = np.mean([examples.bucket(int(rows.max())) for rows in tokens.reshape(80, 8)])
   assert padded < tokens.mean() + 0.5 * (anyhow - tokens.mean())
-  first = [order.lengths(batch, 'a').tokens for batch in range(80)]
   assert first != sorted(first)
   assert abs(np.corrcoef(np.arange(80), first)[0, 1]) < 0.3
 
@@ -228,16 +281,20 @@ def test_an_invented_name_takes_the_place_of_the_sport(stage, words):
 
 
 def test_views_are_dropped_anew_each_time(stage):
-  batches, _ = take(20, stage((ATTRIBUTES,)))
-  kept = np.concatenate(
-    [batch['segment_ids'][batch['tokens'] == 3].reshape(BATCH, VIEWS, SECONDS) for batch in batches]
-  )
+  def seen(batches):
+    """Whether each video token of each clip is there: bool[N, V, S]."""
+    return np.array([
+      np.isin(np.arange(VIEWS * SECONDS), slots[tokens == 3]).reshape(VIEWS, SECONDS)
+      for batch in batches
+      for tokens, slots in zip(batch['tokens'], batch['video_slots'], strict=True)
+    ])  # fmt: skip
+
+  kept = seen(take(20, stage((ATTRIBUTES,)))[0])
   assert (kept.min(2) == kept.max(2)).all()
   assert kept[..., 0].any(1).all()
   patterns = collections.Counter(map(tuple, kept[..., 0].tolist()))
-  assert set(patterns) == {(1, 1), (1, 0), (0, 1)}
-  whole, _ = take(5, stage((ATTRIBUTES,), view_dropout=0.0))
-  assert all((batch['segment_ids'][batch['tokens'] == 3] == 1).all() for batch in whole)
+  assert set(patterns) == {(True, True), (True, False), (False, True)}
+  assert seen(take(5, stage((ATTRIBUTES,), view_dropout=0.0))[0]).all()
 
 
 def test_nothing_outside_the_training_part_is_read(stage):
@@ -247,7 +304,7 @@ def test_nothing_outside_the_training_part_is_read(stage):
     asked.add(index)
     return video(index)
 
-  iterator = pipeline.batches(stage(train=[3, 4, 7]), watched, BATCH, 0)
+  iterator = pipeline.Batches(pipeline.Updates(stage(train=[3, 4, 7]), watched, BATCH, 0, 4))
   for _ in range(4):
     next(iterator)
   iterator.close()

@@ -254,13 +254,13 @@ def test_stage_one_learns_attributes_of_its_training_part_alone(spoken, setting,
   task = pipeline.Task(examples.ATTRIBUTES, 1)
   stage = pipeline.Stage(spoken, split.train, [task], examples.PromptTokenizer(words, 1, 3), 0.0, 1)
   features = {'features': np.zeros((1, 1, 2), np.float16)}
-  batches = pipeline.batches(stage, lambda index: features, 8, seed=0)
+  count = -(-len(split.train) // 8)
+  updates = pipeline.Updates(stage, lambda index: features, 8, 0, count)
   learnt: collections.Counter[str] = collections.Counter()
-  for _ in range(-(-len(split.train) // 8)):
-    batch = next(batches)
+  for number in range(count):
+    batch = updates(number)
     for ids, weights in zip(batch['target_ids'], batch['target_weights'], strict=True):
       learnt[words.decode(ids[weights > 0].tolist(), skip_special_tokens=True).strip()] += 1
-  batches.close()
   assert set(learnt) == {spoken[i].incorrect[0] for i in split.train}
 
 

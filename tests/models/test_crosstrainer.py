@@ -30,6 +30,8 @@ def make_batch() -> dict[str, np.ndarray]:
   # the placeholders stand elsewhere in every row, and not all side by side
   for row, places in enumerate([(1, 2, 3, 4), (2, 3, 4, 5), (1, 2, 6, 7)]):
     tokens[row, list(places)] = VIDEO
+  is_video = tokens == VIDEO
+  video_slots = np.where(is_video, np.cumsum(is_video, 1) - 1, 0).astype(np.int32)
   segments = np.ones((ROWS, LENGTH), np.int32)
   segments[1, 12:] = 0
   slots = np.tile(np.arange(8, 12, dtype=np.int32), (ROWS, 1))
@@ -40,14 +42,21 @@ def make_batch() -> dict[str, np.ndarray]:
     'target_slots': slots,
     'target_ids': np.take_along_axis(tokens, slots + 1, 1),
     'target_weights': np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 1, 0]], np.float32),
-    'weight': np.ones(ROWS, np.float32),
+    'video_slots': video_slots,
     'features': random.normal(size=(ROWS, VIEWS, SECONDS, DIM)).astype(np.float16),
   }
 
 
 @functools.cache
 def compiled():
-  return nnx.jit(lambda model, batch: (negative_log_likelihood(model, batch, True), model.target_logits(batch, True)))
+  def both(model, batch):
+    return negative_log_likelihood(model, batch, True), model.decoder.logits(model.target_states(batch, True))
+
+  return nnx.jit(both)
+
+
+def weighted(batch, *weights):
+  return batch | {'target_weights': batch['target_weights'] * np.array(weights, np.float32)[:, None]}
 
 
 def loss(batch) -> list[float]:
@@ -101,7 +110,7 @@ def test_what_comes_after_a_slot_is_not_seen():
 
 
 def test_a_row_of_weight_zero_changes_nothing():
-  batch = make_batch() | {'weight': np.array([1, 1, 0], np.float32)}
+  batch = weighted(make_batch(), 1, 1, 0)
   rubbish = {name: value.copy() for name, value in batch.items()}
   rubbish['features'][2], rubbish['target_ids'][2], rubbish['tokens'][2, 9:] = 50.0, 7, 8
   assert loss(rubbish) == pytest.approx(loss(batch))
@@ -113,10 +122,10 @@ def test_a_row_of_weight_zero_changes_nothing():
 def test_a_row_weighs_what_it_weighs():
   parts = []
   for row in range(ROWS):
-    weight = np.zeros(ROWS, np.float32)
-    weight[row] = row + 1
-    parts.append(loss(make_batch() | {'weight': weight}))
-  both = loss(make_batch() | {'weight': np.array([1, 2, 3], np.float32)})
+    weights = np.zeros(ROWS)
+    weights[row] = row + 1
+    parts.append(loss(weighted(make_batch(), *weights)))
+  both = loss(weighted(make_batch(), 1, 2, 3))
   assert both == pytest.approx(np.sum(parts, 0).tolist(), rel=1e-5)
 
 
@@ -183,6 +192,6 @@ def test_frames_without_an_encoder_are_a_clear_error():
 def test_unknown_decoders_and_settings_are_refused():
   with pytest.raises(ValueError, match=r"config\.decoder\.name='gpt' is not one of \['llama'\]"):
     decoder_config('gpt', {})
-  with pytest.raises(ValueError, match=r"decoder 'llama' has no setting \['heads'\]; it has \['dropout'"):
+  with pytest.raises(ValueError, match=r"decoder 'llama' has no setting \['heads'\]; it has \['attention', 'dropout'"):
     decoder_config('llama', {'vocab_size': 8, 'heads': 4})
   assert set(crosstrainer.DECODERS) == {'llama'}

@@ -11,12 +11,13 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from crosstrainer_jax.models.attention import mask_of
 from crosstrainer_jax.models.decoder import (
   LOGICAL_AXES,
   Decoder,
   DecoderConfig,
   KVCache,
-  attention_mask,
+  Visible,
   matmul,
 )
 from crosstrainer_jax.models.rotary import rotary_angles, rotary_frequencies
@@ -63,12 +64,12 @@ def close(a: jax.Array, b: jax.Array, tolerance: float = 2e-5) -> None:
 
 
 def test_mask_truth_table() -> None:
-  mask = attention_mask(jnp.array([[0, 1, 1, 2, 2, 0]]), jnp.array([[0, 1, 1, 2, 2, 0]]))
+  mask = mask_of(jnp.array([[0, 1, 1, 2, 2, 0]]), jnp.array([[0, 1, 1, 2, 2, 0]]))
   expected = np.zeros((6, 6), bool)
   for query, key in [(1, 1), (2, 1), (2, 2), (3, 3), (4, 3), (4, 4)]:
     expected[query, key] = True
   np.testing.assert_array_equal(mask[0, 0], expected)
-  later = attention_mask(jnp.array([[2]]), jnp.array([[0, 1, 1, 2, 2, 0]]), first_slot=4)
+  later = mask_of(jnp.array([[2]]), jnp.array([[0, 1, 1, 2, 2, 0]]), first_slot=4)
   np.testing.assert_array_equal(later[0, 0], expected[4:5])
 
 
@@ -109,11 +110,11 @@ def test_scanned_unrolled_and_layer_by_layer_without_jit_are_the_same() -> None:
   scanned = run(decoder, *batch)
   close(run(make(dataclasses.replace(TINY, unroll=True)), *batch), scanned)
   x, positions, segments = batch
-  mask, angles = attention_mask(segments, segments), rotary_angles(positions, FREQUENCIES)
+  mask, angles = mask_of(segments, segments), rotary_angles(positions, FREQUENCIES)
   layers = decoder.split_layers()
   close(decoder(*batch, layers=layers)[0], scanned)
   for layer in layers:
-    x, _ = layer(x, angles, mask)
+    x, _ = layer(x, angles, Visible(segments, mask, 'xla', None))
   close(decoder.final_norm(x), scanned)
 
 
@@ -189,12 +190,12 @@ def test_dropout_differs_between_layers() -> None:
   decoder = make(dataclasses.replace(TINY, dropout=0.5, num_layers=2))
   x, positions, segments = inputs()
   graphdef, params, streams = nnx.split(decoder.layers, nnx.Param, ...)
-  mask, angles = attention_mask(segments, segments), rotary_angles(positions, FREQUENCIES)
+  mask, angles = mask_of(segments, segments), rotary_angles(positions, FREQUENCIES)
 
   def layer(i: int) -> jax.Array:
     stream = jax.tree.map(lambda leaf: leaf[i], streams)
     block = nnx.merge(graphdef, jax.tree.map(lambda leaf: leaf[0], params), stream)
-    return nnx.jit(lambda block: block(x, angles, mask, False)[0])(block)
+    return nnx.jit(lambda block: block(x, angles, Visible(segments, mask, 'xla', None), False)[0])(block)
 
   assert jnp.abs(layer(0) - layer(1)).max() > 1e-2
 

@@ -72,4 +72,6 @@ def test_every_field_is_written():
     assert hugging_face_config(dataclasses.replace(config, **{name: value})) != before, name
   left = {field.name for field in dataclasses.fields(DecoderConfig)} - other.keys()
   # a bias of the fourth projection alone is no family's
-  assert left == {'dropout', 'dtype', 'param_dtype', 'lora', 'remat', 'unroll', 'o_bias', 'quantize', 'quantize_tile'}
+  assert left == {
+    'attention', 'dropout', 'dtype', 'param_dtype', 'lora', 'remat', 'unroll', 'o_bias', 'quantize', 'quantize_tile',
+  }  # fmt: skip

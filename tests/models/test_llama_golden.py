@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.inference.generate import generate
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder, DecoderConfig, Visible
 from crosstrainer_jax.models.llama_family import ignored, read_config, sources
 from crosstrainer_jax.models.rotary import RopeScaling, rotary_angles, rotary_frequencies
 from crosstrainer_jax.weights import convert
@@ -94,11 +94,12 @@ def layers(decoder: Decoder, tokens: jax.Array) -> jax.Array:
   config, length = decoder.config, tokens.shape[1]
   frequencies = rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
   angles, mask = rotary_angles(positions(tokens), frequencies), jnp.tril(jnp.ones((length, length), bool))[None, None]
+  visible = Visible(jnp.ones_like(tokens), mask, 'xla', None)
   graph, stacked = nnx.split(decoder.layers)
   states = [decoder.embed(tokens)]
   for number in range(config.num_layers):
     layer = nnx.merge(graph, jax.tree.map(lambda leaf, number=number: leaf[number], stacked))
-    states.append(layer(states[-1], angles, mask)[0])
+    states.append(layer(states[-1], angles, visible)[0])
   return jnp.stack([*states[:-1], decoder.final_norm(states[-1])])
 
 

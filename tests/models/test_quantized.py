@@ -16,7 +16,8 @@ from flax import nnx
 
 from crosstrainer_jax.configs import paper
 from crosstrainer_jax.models import llama_family, peft_adapter, pretrained, quantized
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig, attention_mask
+from crosstrainer_jax.models.attention import mask_of
+from crosstrainer_jax.models.decoder import Decoder, DecoderConfig, Visible
 from crosstrainer_jax.models.lora import LoRAConfig, merged
 from crosstrainer_jax.models.quantized import QuantizedLoRALinear
 from crosstrainer_jax.models.rotary import rotary_angles, rotary_frequencies
@@ -140,8 +141,8 @@ def test_scanned_is_layer_by_layer(kind):
   decoder, (x, positions, segments) = make(kind), inputs()
   graph, state = nnx.split(decoder.layers)
   angles = rotary_angles(positions, rotary_frequencies(SMALL.head_dim, SMALL.rope_theta))
-  mask, hidden = attention_mask(segments, segments), x
-  block = nnx.jit(lambda layer, x: layer(x, angles, mask))
+  mask, hidden = mask_of(segments, segments), x
+  block = nnx.jit(lambda layer, x: layer(x, angles, Visible(segments, mask, 'xla', None)))
   for number in range(SMALL.num_layers):
     layer = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[number], state))  # noqa: B023
     hidden, _ = block(layer, hidden)
@@ -291,12 +292,12 @@ def batch(rows=8):
   return {
     'tokens': tokens,
     'features': random.normal(size=(rows, 1, 2, 6)).astype(np.float16),
+    'video_slots': np.tile([0, 1, *[0] * 10], (rows, 1)),
     'positions': np.tile(np.arange(12), (rows, 1)),
     'segment_ids': np.ones((rows, 12), np.int32),
     'target_slots': np.tile(np.arange(7, 11), (rows, 1)),
     'target_ids': tokens[:, 8:],
     'target_weights': np.ones((rows, 4), np.float32),
-    'weight': np.ones(rows, np.float32),
   }
 
 
@@ -312,7 +313,7 @@ def updated(config, mesh, updates, blueprint, params):
   """Losses of `updates` on one batch, and the parameters that train afterwards."""
   trained, frozen = blueprint.split(params)
   before = jax.tree.map(np.asarray, frozen)
-  step = stages.make_update(blueprint, params, config.training.optimizer, mesh)
+  step = stages.make_update(blueprint, params, config.training, mesh)
   state = init_state(jax.tree.map(jnp.copy, trained), optimizer.make_optimizer(config.training.optimizer), 0)
   losses = []
   for _ in range(updates):

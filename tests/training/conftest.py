@@ -144,7 +144,4 @@ def world(words: Words) -> World:
 @pytest.fixture(scope='session')
 def first_batch(world: World) -> dict[str, np.ndarray]:
   """A batch of eight, by the pipeline."""
-  iterator = pipeline.batches(world.stage(), video, 8, seed=0)
-  first = next(iterator)
-  iterator.close()
-  return first
+  return pipeline.Updates(world.stage(), video, 8, 0, 1)(0)

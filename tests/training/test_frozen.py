@@ -54,7 +54,7 @@ def make(sizes, world, one_device):
     config.training.frozen = FROZEN if adapted else ()
     shape = (len(world.words), world.feature_dim, world.video_id)
     blueprint, params = stages.build(config, *shape, 0, mesh)
-    return Model(config, blueprint, params, stages.make_update(blueprint, params, config.training.optimizer, mesh))
+    return Model(config, blueprint, params, stages.make_update(blueprint, params, config.training, mesh))
 
   return make
 
@@ -130,7 +130,7 @@ def forward_flops(model: Model, batch: dict[str, np.ndarray], layers: int) -> di
   heads, kv_heads = decoder.num_heads * decoder.head_dim, decoder.num_kv_heads * decoder.head_dim
   linears = [(embed, heads), (embed, kv_heads), (embed, kv_heads), (heads, embed), (embed, mlp), (embed, mlp)]
   tokens = layers * 2 * rows * length
-  video = 2 * np.prod(batch['features'].shape[:3])
+  video = 2 * np.prod(batch['features'].shape[:4])
   return {
     'linear': tokens * sum(inputs * outputs for inputs, outputs in linears),
     'last': tokens * mlp * embed,

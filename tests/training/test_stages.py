@@ -19,7 +19,7 @@ FEEDBACK = pipeline.Task(examples.FEEDBACK, 1)
 def model(config, world, one_device):
   """Blueprint, fresh parameters and the update that all stages share."""
   blueprint, params = stages.build(config, len(world.words), world.feature_dim, world.video_id, 0, one_device)
-  return blueprint, params, stages.make_update(blueprint, params, config.training.optimizer, one_device)
+  return blueprint, params, stages.make_update(blueprint, params, config.training, one_device)
 
 
 @pytest.fixture
@@ -133,9 +133,7 @@ def test_the_loss_falls_on_what_is_learnt_by_heart(config, train, world, model, 
   fast.training.optimizer.learning_rate = 0.02
   fast.training.save_every = 100
   learnt = train(tmp_path / 'heart', stage=world.stage(), updates=60, config=fast)
-  iterator = pipeline.batches(world.stage(), world.video, 8, seed=5)
-  batch = next(iterator)
-  iterator.close()
+  batch = pipeline.Updates(world.stage(), world.video, 8, 5, 60)(0)
   loss = jax.jit(stages.make_loss(blueprint))
   totals = [loss(p, nnx.State({}), batch, jax.random.key(0)) for p in (params, learnt)]
   means = [float(total / weight) for total, weight, _ in totals]
@@ -148,7 +146,7 @@ def test_the_loss_falls_on_what_is_learnt_by_heart(config, train, world, model, 
 def test_validation_loss_is_the_mean_over_target_tokens_without_dropout(config, world, one_device, model):
   blueprint, params, _ = model
   stage = world.stage(FEEDBACK, pipeline.Task(examples.ATTRIBUTES, 1), train=range(8))
-  evaluate = stages.make_evaluate(blueprint, params, stage, world.video, 8, one_device)
+  evaluate = stages.make_evaluate(blueprint, params, stage, world.video, config.training, one_device)
   found = evaluate(params)
   assert set(found) == {'validation/feedback/loss', 'validation/attributes/loss'}
   assert evaluate(params) == found
@@ -156,9 +154,8 @@ def test_validation_loss_is_the_mean_over_target_tokens_without_dropout(config, 
   for value in found.values():
     assert value == pytest.approx(np.log(len(world.words)), rel=0.1)
   whole = dataclasses.replace(stage, tasks=[FEEDBACK], view_dropout=0.0)
-  iterator = pipeline.batches(whole, world.video, 8, seed=0)
-  total, weight, _ = stages.make_loss(blueprint)(params, nnx.State({}), next(iterator), jax.random.key(0))
-  iterator.close()
+  batch = pipeline.Updates(whole, world.video, 8, 0, 1)(0)
+  total, weight, _ = stages.make_loss(blueprint)(params, nnx.State({}), batch, jax.random.key(0))
   assert found['validation/feedback/loss'] == pytest.approx(float(total / weight), rel=1e-5)
 
 
@@ -194,7 +191,7 @@ def test_a_joint_encoder_starts_as_given_and_learns(config, world, one_device, f
     config, len(world.words), settings.feature_dim, world.video_id, 0, one_device, encoder
   )
   assert_same(params['encoder'], encoder.params)
-  frames = np.random.default_rng(0).integers(0, 256, (8, 2, 4, 16, 16, 3), np.uint8)
+  frames = np.random.default_rng(0).integers(0, 256, (8, 1, 2, 4, 16, 16, 3), np.uint8)
   batch = {name: value for name, value in first_batch.items() if name != 'features'} | {'frames': frames}
   loss = stages.make_loss(blueprint)
   gradients = jax.jit(jax.grad(lambda params: loss(params, nnx.State({}), batch, jax.random.key(0))[0]))(params)
