@@ -96,7 +96,8 @@ def hub(tmp_path_factory):
 def config(hub):
   """The preset with small models; data and lengths are small as well."""
   changes = {
-    **hub, 'encoder.fps': 4, 'encoder.dtype': 'float32', 'decoder.max_position': 1024, 'training.row_tokens': 1024, 'decoder.dtype': 'float32',
+    **hub, 'encoder.fps': 4, 'encoder.dtype': 'float32', 'decoder.max_position': 1024, 'decoder.dtype': 'float32',
+    'training.row_tokens': 1024,
     'lora.rank': 4, 'lora.dropout': 0.0, 'data.skillsim.train_clips': 12, 'data.skillsim.test_clips': 4,
     'training.batch_size': 8, 'stage1.epochs': 1.0, 'stage2.epochs': 1.0, 'stage2.folds': 0, 'stage2.true_ratio': 1.0,
     'probe.steps': 5, 'assess.samples': 2, 'eval.batch_size': 8, 'eval.max_attribute_tokens': 6,
