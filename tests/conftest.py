@@ -145,12 +145,14 @@ SMALL = (
 def small_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> pathlib.Path:
   """The workdir of the main job on a handful of clips; `../datasets` holds its data. Tests must not change it.
 
-  Where tests run in several processes they share it: the first one that needs it makes it.
+  Where tests run in several processes they share it: the first one that needs it makes it. So do several runs of the
+  tests, where CROSSTRAINER_TESTS_MAIN_JOB names a folder for it.
   """
   from crosstrainer_jax import settings, train
 
   base = tmp_path_factory.getbasetemp()
   home = (base if worker_id == 'master' else base.parent) / 'main_job'
+  home = pathlib.Path(os.environ.get('CROSSTRAINER_TESTS_MAIN_JOB', home))
   with filelock.FileLock(f'{home}.lock'):
     config = settings.load_config('configs/cross_sport.py:smoke', SMALL)
     train.run(config, home / 'run', home / 'datasets', './launch_tpu.sh configs/cross_sport.py:smoke')

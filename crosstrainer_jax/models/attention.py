@@ -75,8 +75,10 @@ def attend(
   Raises:
     ValueError: the heads cannot be split over the mesh.
   """
-  if kernel != 'splash':
-    return jax.nn.dot_product_attention(queries, keys, values, mask=mask, implementation=kernel)
+  if kernel == 'cudnn':
+    return jax.nn.dot_product_attention(queries, keys, values, mask=mask, implementation='cudnn')
+  if kernel == 'xla':
+    return jax.nn.dot_product_attention(queries, keys, values, mask=mask, implementation='xla')
   if mesh is None:
     return _splash(queries, keys, values, segments)
   parts = mesh.shape['tensor']
@@ -95,11 +97,9 @@ def attend(
 def _splash(queries: jax.Array, keys: jax.Array, values: jax.Array, segments: jax.Array) -> jax.Array:
   length, count, width = queries.shape[1:]
   block = max(size for size in range(LANES, min(BLOCK, length) + 1, LANES) if length % size == 0)
-  sizes = splash.BlockSizes(**dict.fromkeys(
-    ('block_q', 'block_kv', 'block_kv_compute', 'block_q_dkv', 'block_kv_dkv', 'block_kv_dkv_compute', 'block_q_dq',
-     'block_kv_dq'),
-    block,
-  ))  # fmt: skip
+  sizes = splash.BlockSizes(
+    block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block, block_q_dq=block, block_kv_dq=block
+  )
   kernel = splash.make_splash_mha_single_device(
     splash.MultiHeadMask([splash.CausalMask((length, length))] * count), block_sizes=sizes, interpret=INTERPRET
   )

@@ -100,7 +100,7 @@ def data_shards(mesh: Mesh) -> int:
 def own_rows(mesh: Mesh, rows: int) -> list[int]:
   """Which of the `rows` of a batch lie on devices of this process, in their order."""
   places = batch_sharding(mesh).addressable_devices_indices_map((rows,))
-  return sorted({row for (part,) in places.values() for row in range(*part.indices(rows))})
+  return sorted({row for place in places.values() if place for row in range(*place[0].indices(rows))})
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:

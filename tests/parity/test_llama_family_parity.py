@@ -16,7 +16,7 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.inference.generate import generate
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder, DecoderConfig, Visible
 from crosstrainer_jax.models.llama_family import ignored, read_config, sources
 from crosstrainer_jax.models.rotary import rotary_angles, rotary_frequencies
 from crosstrainer_jax.weights import convert
@@ -114,11 +114,11 @@ def test_logits_and_every_layer(name: str, reference: Callable, record_property:
   x = decoder.embed(jnp.asarray(TOKENS))
   positions = jnp.broadcast_to(jnp.arange(17), TOKENS.shape)
   angles = rotary_angles(positions, rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling))
-  mask = jnp.tril(jnp.ones((17, 17), bool))[None, None]
+  visible = Visible(jnp.ones_like(positions), jnp.tril(jnp.ones((17, 17), bool))[None, None], 'xla', None)
   graph, state = nnx.split(decoder.layers)
   for number in range(config.num_layers):
     found = max(found, difference(x, expected.hidden_states[number]))
-    x, _ = nnx.merge(graph, jax.tree.map(lambda leaf, number=number: leaf[number], state))(x, angles, mask)
+    x, _ = nnx.merge(graph, jax.tree.map(lambda leaf, number=number: leaf[number], state))(x, angles, visible)
   found = max(found, difference(decoder.final_norm(x), expected.hidden_states[-1]))
   record_property('max_abs_difference', f'{found:.1e}')
   assert found <= TOLERANCE

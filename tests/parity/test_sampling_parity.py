@@ -4,7 +4,7 @@ import functools
 import itertools
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 
@@ -31,8 +31,11 @@ def warped(logits: np.ndarray, temperature: float, top_k: int | None, top_p: flo
   return transformers.LogitsProcessorList(warpers)(None, torch.tensor(logits)).numpy()
 
 
+compiled = jax.jit(sampling.filtered, static_argnames='top_k')
+
+
 def filtered(logits: np.ndarray, temperature: float, top_k: int | None, top_p: float | None) -> np.ndarray:
-  return np.asarray(sampling.filtered(jnp.asarray(logits), temperature=temperature, top_k=top_k, top_p=top_p))
+  return np.asarray(compiled(logits, temperature=temperature, top_k=top_k, top_p=top_p))
 
 
 @pytest.mark.parametrize('spread', [0.5, 3.0, 12.0])
