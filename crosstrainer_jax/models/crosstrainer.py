@@ -76,7 +76,7 @@ class CrossTrainer(nnx.Module):
       frames, valid = batch['frames'], batch.get('frames_valid')
       if valid is not None:
         valid = valid.reshape(-1, valid.shape[-1])
-      encoded = self.encoder(frames.reshape(-1, *frames.shape[-4:]), valid)
+      encoded = self._by_rows(self.encoder(self._by_rows(frames.reshape(-1, *frames.shape[-4:])), valid))
       features = encoded.reshape(len(frames), -1, encoded.shape[-1])
       if self.rounded:
         features = features.astype(jnp.float16)
@@ -93,7 +93,11 @@ class CrossTrainer(nnx.Module):
     words, video = self.decoder.embed(jnp.where(is_video, 0, tokens)), self.video_tokens(batch)
     placed = jnp.take_along_axis(video, batch['video_slots'][..., None], axis=1)
     mixed = jnp.where(is_video[..., None], placed.astype(words.dtype), words)
-    return mixed if self.row_sharding is None else jax.lax.with_sharding_constraint(mixed, self.row_sharding)
+    return self._by_rows(mixed)
+
+  def _by_rows(self, x: jax.Array) -> jax.Array:
+    """`x`, split over the mesh by its first axis: rows, or what rows hold."""
+    return x if self.row_sharding is None else jax.lax.with_sharding_constraint(x, self.row_sharding)
 
   def target_states(self, batch: dict[str, jax.Array], deterministic: bool) -> jax.Array:
     """dtype[R, M, hidden]: the states that predict the targets."""

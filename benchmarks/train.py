@@ -1,0 +1,276 @@
+"""One LoRA update against `transformers` and PEFT on PyTorch: the same weights, adapters, examples and precision.
+
+    python benchmarks/train.py
+
+A random model of the Llama family is written as a directory of the Hugging Face hub and read by both; adapters of the
+paper's form sit on every linear layer but the head, dropout off, AdamW on both sides. The examples are sequences of the
+lengths of the paper's: a prompt, of which nothing is learnt, and a target. Updates of equally many clips:
+
+- ours: several clips share a row, the loss is computed at the targets alone (`packing`, `cross_entropy`);
+- theirs, padded: batches of clips as they come, padded to the longest (what `Trainer` does by default);
+- theirs, by length: all clips sorted by length before they are cut into batches (`group_by_length`).
+
+All pass over the same clips; passes alternate, after a warm-up that compiles. Rates count real tokens: padding is no
+work done. Before that both compute the loss and the norm of the adapters' gradient on the same clips, which must agree,
+or it exits with 1.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+
+from crosstrainer_jax.configs import paper
+from crosstrainer_jax.input import packing
+from crosstrainer_jax.input.packing import Shape, Sizes
+from crosstrainer_jax.models import llama_family
+from crosstrainer_jax.models.cross_entropy import cross_entropy, pieces_of
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.lora import LoRAConfig
+from crosstrainer_jax.training import optimizer, sharding
+from crosstrainer_jax.training.stages import divide
+from crosstrainer_jax.training.step import init_state, make_step
+from crosstrainer_jax.weights import convert
+from crosstrainer_jax.weights.files import write_shards
+from crosstrainer_jax.weights.tensors import Tensors
+
+COMMON: dict[str, Any] = {
+  'model_type': 'llama', 'architectures': ['LlamaForCausalLM'], 'max_position_embeddings': 4096, 'rms_norm_eps': 1e-5,
+  'rope_theta': 10000.0, 'tie_word_embeddings': False, 'bos_token_id': None, 'eos_token_id': None, 'pad_token_id': None,
+}  # fmt: skip
+SIZES: dict[str, dict[str, Any]] = {
+  # a test, not a measurement
+  'tiny': {
+    'vocab_size': 256, 'hidden_size': 64, 'intermediate_size': 128, 'num_hidden_layers': 2, 'num_attention_heads': 4,
+    'num_key_value_heads': 2,
+  },
+  '50m': {
+    'vocab_size': 16_384, 'hidden_size': 512, 'intermediate_size': 1536, 'num_hidden_layers': 12,
+    'num_attention_heads': 8, 'num_key_value_heads': 4,
+  },
+  # Llama-3.1-8B, for a GPU of 80 GB
+  '8b': {
+    'vocab_size': 128_256, 'hidden_size': 4096, 'intermediate_size': 14_336, 'num_hidden_layers': 32,
+    'num_attention_heads': 32, 'num_key_value_heads': 8,
+  },
+}  # fmt: skip
+FROZEN = ('^(?!.*lora_)',)
+
+# The clips of one update: of each its tokens, and how many of them, at the end, are targets.
+Clips = list[tuple[np.ndarray, int]]
+# A side makes one update, and says its loss and the norm of its gradient.
+Update = Callable[[Clips], tuple[float, float]]
+
+
+def draw(count: int, vocab: int, mean: float, seed: int) -> Clips:
+  """Sequences of about `mean` tokens, as skewed as comments are, of which a third are targets."""
+  random = np.random.default_rng(seed)
+  lengths = np.clip(random.lognormal(np.log(mean) - 0.08, 0.4, count), 24, 3 * mean).astype(int)
+  return [(random.integers(0, vocab, length), max(1, length // 3)) for length in lengths]
+
+
+def write_model(directory: Path, sizes: dict[str, Any], dtype: str, seed: int) -> int:
+  """Writes a random model; returns the number of its parameters."""
+  config = llama_family.decoder_config(sizes, dtype=dtype, param_dtype=dtype)
+  state = jax.jit(lambda: nnx.state(Decoder(config, nnx.Rngs(seed)), nnx.Param))()
+  write_shards(directory, convert.tensors(state, llama_family.sources(config)))
+  (directory / 'config.json').write_text(json.dumps(sizes))
+  return sum(leaf.size for leaf in jax.tree.leaves(state))
+
+
+# --- Ours
+
+
+def rows_of(clips: Clips, shape: Shape, places: list[list[int]]) -> dict[str, np.ndarray]:
+  """The arrays of an update, as `input.examples` makes them, of sequences without video."""
+  names = ('tokens', 'segment_ids', 'positions')
+  batch = {name: np.zeros((shape.rows, shape.tokens), np.int32) for name in names}
+  batch |= {name: np.zeros((shape.rows, shape.targets), np.int32) for name in ('target_slots', 'target_ids')}
+  batch['target_weights'] = np.zeros((shape.rows, shape.targets), np.float32)
+  for row, members in enumerate(places):
+    start = first = 0
+    for number, member in enumerate(members):
+      ids, targets = clips[member]
+      stop, last = start + len(ids), first + targets
+      batch['tokens'][row, start:stop] = ids
+      batch['segment_ids'][row, start:stop] = number + 1
+      batch['positions'][row, start:stop] = np.arange(len(ids))
+      batch['target_slots'][row, first:last] = np.arange(stop - targets - 1, stop - 1)
+      batch['target_ids'][row, first:last] = ids[-targets:]
+      batch['target_weights'][row, first:last] = 1.0
+      start, first = stop, last
+  return batch
+
+
+def ours(directory: Path, options: argparse.Namespace, updates: Sequence[Clips], adapter: Path) -> Update:
+  """Updates of packed rows; the adapters' start is written as a directory of PEFT, for the other side to read."""
+  config = llama_family.read_config(
+    directory, dtype=options.dtype, param_dtype=options.dtype, remat=options.remat,
+    lora=LoRAConfig(options.rank, 2.0 * options.rank, 0.0),
+  )  # fmt: skip
+  graph, abstract, rest = nnx.split(nnx.eval_shape(lambda: Decoder(config, nnx.Rngs(0))), nnx.Param, ...)
+  mesh = sharding.make_mesh((1, 1, 1), jax.devices()[:1])
+  adapters, base = divide(abstract, FROZEN)
+  frozen = convert.load(Tensors(directory), llama_family.sources(config), base, llama_family.ignored(config))
+  random = np.random.default_rng(options.seed)
+  trained = jax.tree.map(
+    lambda leaf: jnp.asarray(random.standard_normal(leaf.shape) * 0.02, leaf.dtype), adapters
+  )  # fmt: skip
+  np.savez(adapter, **{path: np.asarray(leaf[...]) for path, leaf in convert.flat(trained).items()})
+
+  def loss(trained: nnx.State, frozen: nnx.State, batch: dict[str, jax.Array], key: jax.Array) -> Any:
+    del key
+    decoder = nnx.merge(graph, nnx.merge_state(trained, frozen), rest, copy=True)
+    hidden, _ = decoder(decoder.embed(batch['tokens']), batch['positions'], batch['segment_ids'], False)
+    states = jnp.take_along_axis(hidden, batch['target_slots'][..., None], axis=1)
+    weights = batch['target_weights']
+    pieces = pieces_of(states.shape[1], len(states), config.vocab_size)
+    total, _ = cross_entropy(states, decoder.head(), batch['target_ids'], weights, pieces)
+    return total, weights.sum(), {}
+
+  settings: ml_collections.ConfigDict = paper.preset().training.optimizer
+  tx = optimizer.make_optimizer(settings)
+  state = init_state(jax.device_put(trained, sharding.replicated(mesh)), tx, 0)
+  step = make_step(loss, tx, mesh, jax.device_put(frozen, sharding.replicated(mesh)))
+  needed = [Sizes(np.array([len(ids) for ids, _ in clips]), np.array([n for _, n in clips])) for clips in updates]
+  shape = packing.choose_shape(needed, options.row_tokens, 1)
+  fill = np.mean([size.tokens.sum() for size in needed]) / (shape.rows * shape.tokens)
+  print(f'Ours: {options.batch_size} clips in {shape.rows} rows of {shape.tokens} tokens, {fill:.0%} filled.')
+  places = {id(clips): packing.pack(size, shape) for clips, size in zip(updates, needed, strict=True)}
+
+  def update(clips: Clips) -> tuple[float, float]:
+    nonlocal state
+    batch = sharding.put_batch(rows_of(clips, shape, places[id(clips)]), mesh)
+    state, scalars = step(state, batch, np.float32(settings.learning_rate))
+    return float(scalars['loss']), float(scalars['grad_norm'])
+
+  return update
+
+
+# --- Theirs
+
+
+def theirs(directory: Path, options: argparse.Namespace, adapter: Path) -> Update:
+  """Updates of padded batches, with PEFT's adapters in the same state."""
+  import peft
+  import torch
+  import transformers
+
+  transformers.logging.set_verbosity_error()
+  transformers.logging.disable_progress_bar()
+  device = 'cuda' if torch.cuda.is_available() else 'cpu'
+  model: Any = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=getattr(torch, options.dtype))
+  targets = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']
+  model = peft.get_peft_model(
+    model, peft.LoraConfig(r=options.rank, lora_alpha=2 * options.rank, lora_dropout=0.0, target_modules=targets)
+  )
+  start = np.load(adapter)
+  for name, parameter in model.named_parameters():
+    if 'lora_' not in name:
+      continue
+    parts = name.split('.')
+    layer, path = int(parts[parts.index('layers') + 1]), parts[parts.index('layers') + 2 :]
+    module = 'attention' if path[0] == 'self_attn' else 'mlp'
+    value = start[f'layers/{module}/{path[1]}/{path[2].lower()}'][layer].T
+    parameter.data = torch.tensor(value, dtype=torch.float32)
+  model = model.to(device).train()
+  if options.remat == 'full':
+    model.gradient_checkpointing_enable({'use_reentrant': False})
+    model.enable_input_require_grads()
+  trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+  adam = torch.optim.AdamW(trained, lr=2e-4, betas=(0.9, 0.999), weight_decay=0.0)
+
+  def update(clips: Clips) -> tuple[float, float]:
+    longest = max(len(ids) for ids, _ in clips)
+    tokens, labels, mask = (torch.zeros((len(clips), longest), dtype=torch.long) for _ in range(3))
+    labels -= 100
+    for row, (ids, count) in enumerate(clips):
+      tokens[row, : len(ids)] = torch.tensor(ids)
+      labels[row, len(ids) - count : len(ids)] = torch.tensor(ids[-count:])
+      mask[row, : len(ids)] = 1
+    done = model(tokens.to(device), attention_mask=mask.to(device), labels=labels.to(device))
+    done.loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    adam.step()
+    adam.zero_grad()
+    return float(done.loss), float(norm)
+
+  return update
+
+
+# --- Side by side
+
+
+def passes(options: argparse.Namespace, vocab: int) -> dict[str, list[Clips]]:
+  """The batches of each way to make them."""
+  clips = draw(options.updates * options.batch_size, vocab, options.tokens, options.seed)
+
+  def cut(clips: Clips) -> list[Clips]:
+    return [clips[i : i + options.batch_size] for i in range(0, len(clips), options.batch_size)]
+
+  return {'padded': cut(clips), 'by length': cut(sorted(clips, key=lambda clip: -len(clip[0])))}
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument('--size', choices=list(SIZES), default='50m', help='of the model; tiny is for tests')
+  parser.add_argument('--dtype', choices=['float32', 'bfloat16'], default='float32')
+  parser.add_argument('--remat', choices=['none', 'full'], default='none')
+  parser.add_argument('--rank', type=int, default=32)
+  parser.add_argument('--batch_size', type=int, default=16, help='clips of an update')
+  parser.add_argument('--tokens', type=int, default=155, help='of a clip, on average')
+  parser.add_argument('--row_tokens', type=int, default=1024, help='longest row of ours')
+  parser.add_argument('--updates', type=int, default=4, help='in a pass')
+  parser.add_argument('--alternations', type=int, default=3)
+  parser.add_argument('--seed', type=int, default=0)
+  options = parser.parse_args()
+  sizes = COMMON | SIZES[options.size]
+  batches = passes(options, sizes['vocab_size'])
+  clips = options.updates * options.batch_size
+  tokens = sum(len(ids) for update in batches['padded'] for ids, _ in update)
+  print(f'{os.cpu_count()} CPU cores ({platform.machine()}), jax {jax.__version__} on {jax.devices()[0].device_kind}.')
+  print(f'{clips} clips of {tokens / clips:.0f} tokens; n = {options.alternations} alternations, seed {options.seed}.')
+  with tempfile.TemporaryDirectory() as folder:
+    directory = Path(folder)
+    count = write_model(directory, sizes, options.dtype, options.seed)
+    print(f'{count / 1e6:.1f} M parameters, {options.dtype}, adapters of rank {options.rank}, remat {options.remat}.')
+    mine = ours(directory, options, batches['padded'], directory / 'adapter.npz')
+    other = theirs(directory, options, directory / 'adapter.npz')
+  first = mine(batches['padded'][0]), other(batches['padded'][0])
+  for name, values in zip(('Loss', 'Norm of the gradient'), zip(*first, strict=True), strict=True):
+    print(f'{name} of the first update: ours {values[0]:.5f}, theirs {values[1]:.5f}.')
+  runs = {'ours': (mine, 'padded'), 'padded': (other, 'padded'), 'by length': (other, 'by length')}
+  seconds: dict[str, list[float]] = {name: [] for name in runs}
+  for number in range(options.alternations):
+    for name in sorted(runs, reverse=number % 2 == 1):
+      update, kind = runs[name]
+      start = time.perf_counter()
+      for part in batches[kind]:
+        update(part)
+      seconds[name].append(time.perf_counter() - start)
+  print('| | real tokens/s | clips/s | ours / theirs, median [least, most] |\n|---|---|---|---|')
+  for name, taken in seconds.items():
+    ratios = sorted(theirs / ours for ours, theirs in zip(seconds['ours'], taken, strict=True))
+    middle = statistics.median(taken)
+    print(f'| {name} | {tokens / middle:,.0f} | {clips / middle:.1f} | '
+          f'{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] |')  # fmt: skip
+  allowed = 1e-3 if options.dtype == 'float32' else 3e-2
+  if any(abs(a - b) > allowed * max(1.0, abs(b)) for a, b in zip(*first, strict=True)):
+    sys.exit('loss or gradient of the first update differ')
+
+
+if __name__ == '__main__':
+  main()
