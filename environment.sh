@@ -135,8 +135,7 @@ $python could not make a virtual environment; the log is $log"
 # Runs pip with a line now and then, so that nobody takes it for stuck; shows the end of the log when it fails.
 install_quietly() {
   local extras=$1 log=$2 pip started=$SECONDS next=30
-  # most of what is installed is never imported, so that Python compiles it when it is
-  "$venv/bin/python" -m pip install --no-compile --progress-bar off --disable-pip-version-check --editable "$root${extras:+[$extras]}" >"$log" 2>&1 &
+  "$venv/bin/python" -m pip install --progress-bar off --disable-pip-version-check --editable "$root${extras:+[$extras]}" >"$log" 2>&1 &
   pip=$!
   # a kill of this script must not leave pip writing behind its back
   trap 'kill "$pip" 2>/dev/null' EXIT
