@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains and evaluates what a config describes, on a TPU, a GPU or a CPU; makes its environment first. See --help.
+# Trains and evaluates what a config describes, on a TPU, a GPU or a CPU, here or on a pod; makes its environment first. See --help.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$root/environment.sh"
@@ -35,6 +35,23 @@ Run again, it resumes where it stopped, or says that it is done. Nothing is inst
   --workdir    where the run lies; default ./runs/<config name and argument>
   --data_dir   where prepared datasets lie; default ./runs/datasets
 
+On a TPU pod, from any machine with gcloud:
+
+  ./launch_tpu.sh CONFIG --tpu NAME --zone ZONE --project PROJECT [--type v5litepod-16] [--spot] --workdir=gs://BUCKET/FOLDER
+
+finds the pod, or asks for one of that type and waits; copies this checkout to all of its workers, installs there, starts
+the same run so that it outlives the connection, and shows what worker 0 prints. Preempted, the pod is asked for again
+and the run resumes. In the end what was asked for is deleted. The same command again follows the run, or resumes it.
+
+  --type       the accelerator type to ask for where there is no TPU of that name
+  --spot       a spot TPU: cheap, and can be preempted at any time
+  --keep       the TPU stays in the end
+  --retries    how often it is asked for again when it was lost; default 20
+  --runtime    the TPU's software version; default: the one that goes with its type
+  --dry-run    prints every command of gcloud, and runs none
+
+POD_CREATE_FLAGS='--network=…' adds flags of gcloud to the request. docs/operations.md says what to do when something fails.
+
 PYTHON=/path/to/python3 chooses the interpreter, CROSSTRAINER_EXTRA=cpu|cuda|cuda13|tpu overrides the detection.
 
 TEXT
@@ -46,6 +63,19 @@ config_exists() {
   local file=${1%%:*}
   [ -f "$file" ] || [ -f "$root/$file" ] || [ -f "$root/configs/$file" ]
 }
+
+# Given --tpu, the run is not for this machine: pods/ takes over. gcloud is all it needs, and a Python.
+for argument in "$@"; do
+  case $argument in
+    -h | --help | --helpfull) break ;;
+    --tpu | --tpu=*)
+      python=$(find_python) || exit
+      # not by PYTHONPATH, which gcloud, a Python program too, would inherit
+      exec "$python" -c 'import sys; sys.path.insert(0, sys.argv.pop(1)); from pods import launch; sys.exit(launch.main(sys.argv[1:]))' \
+        "$root" "$@"
+      ;;
+  esac
+done
 
 config=
 dry_run=
