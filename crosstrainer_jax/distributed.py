@@ -1,4 +1,4 @@
-"""The processes of one run find each other: on a TPU pod, under Slurm, or as they are told; a run that is alone stays so.
+"""The processes of one run find each other, on a TPU pod, under Slurm, or as they are told; alone, nothing is done.
 
 settings.run(main)                 a verb …
   distributed.initialize()         … joins the others before it touches a device

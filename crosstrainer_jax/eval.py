@@ -8,6 +8,7 @@ import ml_collections
 from absl import flags
 
 from crosstrainer_jax import datasets, measure, provenance, recipe, settings
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training.telemetry import say
 
@@ -36,7 +37,7 @@ def newest_run(runs: str | Path) -> Path:
 
 def dataset_of(workdir: Path, config: ml_collections.ConfigDict, data_dir: str | None) -> Path:
   """The directory of a run's dataset: the one it was trained on where that is still there and no other is asked for."""
-  recorded = Path(provenance.recorded_environment(workdir).get('dataset', ''))
+  recorded = as_path(provenance.recorded_environment(workdir).get('dataset', ''))
   if data_dir is None and (recorded / 'dataset_info.json').is_file():
     return recorded
   return datasets.prepare(config.data, data_dir or 'runs/datasets')
@@ -44,7 +45,7 @@ def dataset_of(workdir: Path, config: ml_collections.ConfigDict, data_dir: str |
 
 def main(argv: list[str]) -> None:
   del argv
-  workdir = Path(flags.FLAGS.workdir) if flags.FLAGS.workdir else newest_run(flags.FLAGS.runs)
+  workdir = as_path(flags.FLAGS.workdir) if flags.FLAGS.workdir else newest_run(flags.FLAGS.runs)
   say(f'Evaluating {workdir}{"" if flags.FLAGS.workdir else ", the newest run"}')
   config = provenance.recorded_config(workdir)
   settings.keep_compiled(flags.FLAGS.data_dir or 'runs/datasets')

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.recorded_config import recorded_config
 from crosstrainer_jax.settings import DURING_A_RUN, SettingsError, flatten
@@ -37,7 +38,7 @@ def claim_workdir(
   Raises:
     SettingsError: the folder holds a run of another config (`DURING_A_RUN` apart) or from something else.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = as_path(workdir)
   if not (workdir / 'config.json').is_file():
     record_environment(workdir, config, fingerprints, **more)
     return
@@ -68,7 +69,7 @@ def record_environment(
   workdir: Path, config: ml_collections.ConfigDict, fingerprints: Mapping[str, str], **more: str
 ) -> None:
   """Writes `environment.json` and `config.json`: what another person needs to make the same run."""
-  workdir = pathlib.Path(workdir)
+  workdir = as_path(workdir)
   environment = {**_start(), 'seed': config.get('seed'), **fingerprints, **more}
   # The config comes last: where it is, the record is whole.
   _write_json(workdir / 'environment.json', environment)
@@ -77,7 +78,7 @@ def record_environment(
 
 def recorded_environment(workdir: Path) -> dict[str, Any]:
   """What `record_environment` wrote."""
-  result: dict[str, Any] = json.loads((pathlib.Path(workdir) / 'environment.json').read_text())
+  result: dict[str, Any] = json.loads((as_path(workdir) / 'environment.json').read_text())
   return result
 
 

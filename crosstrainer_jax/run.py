@@ -17,6 +17,7 @@ from crosstrainer_jax.inference import second_encoding
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import check_rate, encode_dataset, fitted, make_encode, to_common_shape
 from crosstrainer_jax.input import examples, features, prompts, splits, tokenizer
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.second_features import ClipFeatures
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
 from crosstrainer_jax.models import encoders, mapper, pretrained
@@ -114,7 +115,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   Raises:
     SettingsError: the workdir belongs to another config, to other data or to another video encoder.
   """
-  workdir = Path(workdir)
+  workdir = as_path(workdir)
   mesh = sharding.make_mesh(config.mesh, across=config.mesh_across)
   source = ClipSource(dataset)
   video_encoder = encoders.load(
@@ -268,7 +269,8 @@ def _tokenizer(
 ) -> Path:
   """The folder of the tokenizer: a pretrained decoder's own, or one trained on the training part's text alone."""
   folder = workdir / 'tokenizer'
-  if folder.is_dir():
+  # the last of its files to be written
+  if (folder / tokenizer.LAST_FILE).is_file():
     return folder
   if base is not None:
     tokenizer.adopt_tokenizer(base.directory, folder)

@@ -31,6 +31,7 @@ from absl import app, flags, logging
 
 from crosstrainer_jax import rules
 from crosstrainer_jax.configs import arguments
+from crosstrainer_jax.input.buckets import in_bucket
 
 # what is defined here for a verb shows in that verb's --help
 flags.disclaim_key_flags()
@@ -247,7 +248,8 @@ def _raised_here(error: BaseException) -> bool:
 
 def keep_compiled(folder: str | os.PathLike[str]) -> None:
   """Keeps compiled programs under `folder`, so that a resumed run, an evaluation or a sweep does not compile again."""
-  jax.config.update('jax_compilation_cache_dir', str(pathlib.Path(folder).absolute() / '.compiled'))
+  place = os.fspath(folder) if in_bucket(folder) else os.path.abspath(folder)
+  jax.config.update('jax_compilation_cache_dir', f'{place}/.compiled')
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from absl import flags
 
-from crosstrainer_jax import datasets, measure, provenance, recipe, settings
+from crosstrainer_jax import datasets, distributed, measure, provenance, recipe, settings
 from crosstrainer_jax.evaluation.report import Report, read_report
+from crosstrainer_jax.input.buckets import as_path, check
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training import stages
@@ -25,10 +26,13 @@ _DRY_RUN = flags.DEFINE_bool('dry-run', False, 'Print what would be done, and do
 def main(argv: list[str]) -> None:
   del argv
   config = settings.config_from_flags()
-  workdir = Path(_WORKDIR.value or Path('runs') / settings.run_name(flags.FLAGS.config, flags.FLAGS.override))
+  workdir = as_path(_WORKDIR.value or Path('runs') / settings.run_name(flags.FLAGS.config, flags.FLAGS.override))
   if _DRY_RUN.value:
     say(plan(config, workdir))
     return
+  distributed.initialize()
+  check(workdir, '--workdir', write=True)
+  check(_DATA_DIR.value, '--data_dir', write=False)
   start = time.monotonic()
   if is_done(workdir):
     say(f'{workdir} is done already; its results again:')

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.input.splits import Split
 
@@ -28,10 +29,10 @@ def prepare(config: Any, data_dir: str | Path) -> Path:
     FileNotFoundError: nothing is imported under that name; the message says what is, and how to import.
   """
   if config.dataset in FAMILIES:
-    return Path(_module(config, 'builder').prepare(data_dir, **_settings(config)).data_dir)
-  versions = sorted(path.parent for path in (Path(data_dir) / config.dataset).glob('*/dataset_info.json'))
+    return as_path(_module(config, 'builder').prepare(data_dir, **_settings(config)).data_dir)
+  versions = sorted(path.parent for path in (as_path(data_dir) / config.dataset).glob('*/dataset_info.json'))
   if not versions:
-    found = {path.parent.parent.name for path in Path(data_dir).glob('*/*/dataset_info.json')}
+    found = {path.parent.parent.name for path in as_path(data_dir).glob('*/*/dataset_info.json')}
     raise FileNotFoundError(
       f'no dataset {config.dataset!r} in {data_dir}: made on the spot are {sorted(FAMILIES)}, imported are '
       f'{sorted(found)}. Import it: python -m crosstrainer_jax.prepare MANIFEST --name {config.dataset} '

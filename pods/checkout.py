@@ -1,5 +1,4 @@
-"""The checkout as it lies on this machine, packed for the workers of a pod: with what is not committed, without what git
-ignores."""
+"""The checkout as it lies here, packed for the workers: with what is not committed, without what git ignores."""
 
 import io
 import subprocess

@@ -98,8 +98,8 @@ class Machine:
     if request is None:
       if dead:
         raise CloudError(
-          f'The TPU {self.options.tpu} is {state}, and was not asked for through a queued resource. Delete it, and this '
-          'command asks for a new one (with --type): '
+          f'The TPU {self.options.tpu} is {state}, and was not asked for through a queued resource. Delete it, and '
+          'this command asks for a new one (with --type): '
           + shown(self.gcloud.line(['compute', 'tpus', 'tpu-vm', 'delete', self.options.tpu]))
         )
       self._create()

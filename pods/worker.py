@@ -88,7 +88,7 @@ def install(archive):
 def start(token, *arguments):
   """Starts the job in a session of its own, unless it runs."""
   if running() is not None:
-    tell('a job runs here already: %s' % describe())
+    tell(f'a job runs here already: {describe()}')
     return 3
   JOB.mkdir(exist_ok=True)
   for old in JOB.glob('shown-*'):
@@ -105,7 +105,7 @@ def start(token, *arguments):
     command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
   )
   (JOB / 'pid').write_text(str(process.pid))
-  tell('started: ./launch_tpu.sh %s' % ' '.join(arguments))
+  tell('started: ./launch_tpu.sh ' + ' '.join(arguments))
   return 0
 
 
@@ -132,7 +132,7 @@ def running():
   pid = int((JOB / 'pid').read_text())
   # another program may have got its number since, after a restart of the machine for example
   try:
-    words = Path('/proc/%d/cmdline' % pid).read_bytes().split(b'\0')
+    words = Path(f'/proc/{pid}/cmdline').read_bytes().split(b'\0')
   except OSError:
     return None
   return pid if str(HERE).encode() in words and b'run' in words else None
@@ -146,8 +146,9 @@ def describe():
   if running() is not None:
     state = 'running'
   else:
-    state = 'ended %s' % ((JOB / 'status').read_text() if (JOB / 'status').exists() else 'unknown')
-  return '%s %s %s' % (state, job['token'], ' '.join(job['arguments']))
+    ended = JOB / 'status'
+    state = 'ended ' + (ended.read_text() if ended.exists() else 'unknown')
+  return ' '.join([state, job['token'], *job['arguments']])
 
 
 def status():
@@ -160,7 +161,7 @@ def follow(session):
 
   A connection that breaks is made again with the same session.
   """
-  mark = JOB / ('shown-%s' % session)
+  mark = JOB / f'shown-{session}'
   place = int(mark.read_text()) if mark.exists() else 0
   while True:
     over = running() is None
@@ -177,7 +178,7 @@ def follow(session):
     if over:
       known = (JOB / 'status').exists()
       ended = int((JOB / 'status').read_text()) if known else 137
-      tell('%s %d%s' % (ENDED, ended, '' if known else ', of which nothing is known: was the machine restarted?'))
+      tell(f'{ENDED} {ended}' + ('' if known else ', of which nothing is known: was the machine restarted?'))
       return ended
     time.sleep(float(os.environ.get('POD_TICK', '1')))
 

@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import hashlib
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from crosstrainer_jax.discovery import backend as backends
 from crosstrainer_jax.discovery.agreement import Agreement, agreement, table
 from crosstrainer_jax.discovery.backend import Attributes
+from crosstrainer_jax.input.buckets import as_path, in_bucket
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.source import ClipSource
 
@@ -71,10 +73,12 @@ def discover_dataset(
     FileNotFoundError: no dataset in `directory`.
   """
   discoverer = backends.create(backend)
-  output = Path(output)
+  output = as_path(output)
   infos = ClipSource(directory).infos()[:limit]
   output.parent.mkdir(parents=True, exist_ok=True)
   part = output.with_name(output.name + '.part')
+  if in_bucket(output):  # where nothing can be added to a file
+    part = Path(tempfile.mkdtemp(prefix='crosstrainer_jax-')) / part.name
   report = Report(output, clips=len(infos))
   lines: dict[str, dict[str, object]] = {}
   for path in (output, part):
@@ -111,7 +115,7 @@ def discover_dataset(
 
 def read_attributes(path: str | Path) -> dict[str, Attributes]:
   """The attributes of each clip id in a file of `discover_dataset`."""
-  path = Path(path)
+  path = as_path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no attributes here. Make them: python -m crosstrainer_jax.discover --help')
   report = Report(path)

@@ -7,10 +7,10 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.record import LEVELS
 
@@ -71,7 +71,7 @@ def _write(path: str | os.PathLike[str], answers: Iterable[Prediction] | Iterabl
 
 
 def _read(path: str | os.PathLike[str], kind: type[Answer]) -> list[Answer]:
-  path = Path(path)
+  path = as_path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path} does not exist: run the evaluation that writes it, or name another file.')
   answers: list[Answer] = []

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.table import MISSING, Footnotes, Table, markdown, show, terminal
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.files import write_atomically
 
 # The rows in the order of the table; others follow after them.
@@ -100,7 +101,7 @@ class Report:
 
   def write(self, workdir: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Writes report.md and report.json into the workdir, and returns their paths."""
-    paths = Path(workdir) / 'report.md', Path(workdir) / 'report.json'
+    paths = as_path(workdir) / 'report.md', as_path(workdir) / 'report.json'
     for path, text in zip(paths, (self.to_markdown(), self.to_json()), strict=True):
       write_atomically(path, text)
     return paths
@@ -108,7 +109,7 @@ class Report:
 
 def read_report(path: str | os.PathLike[str]) -> Report:
   """Inverse of `to_json`; raises FileNotFoundError or ValueError naming the file."""
-  path = Path(path)
+  path = as_path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path} does not exist: run `python -m crosstrainer_jax.eval` for that workdir first.')
   try:

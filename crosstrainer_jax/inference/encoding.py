@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from crosstrainer_jax.input import features
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.record import Clip
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
 from crosstrainer_jax.input.turns import take_turns
@@ -121,9 +122,9 @@ def encode_dataset(
   Raises:
     ValueError: clips that do not fit the encoder.
   """
-  if not (Path(directory) / 'header.json').is_file():
+  if not (as_path(directory) / 'header.json').is_file():
     with take_turns(directory, 'the features of these clips'):
-      if not (Path(directory) / 'header.json').is_file():
+      if not (as_path(directory) / 'header.json').is_file():
         _encode_all(source, directory, encoder, mesh, batch_size, shape)
   return features.FeatureCache(directory)
 

@@ -14,6 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from crosstrainer_jax.input import examples, video
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.recorded_config import CONFIG_FILE, recorded_config
 from crosstrainer_jax.input.source import ClipSource
@@ -58,13 +59,13 @@ class Card:
   frame_size: int = 0
 
   def write(self, workdir: str | Path) -> None:
-    write_atomically(Path(workdir) / MODEL_FILE, json.dumps(dataclasses.asdict(self), indent=1) + '\n')
+    write_atomically(as_path(workdir) / MODEL_FILE, json.dumps(dataclasses.asdict(self), indent=1) + '\n')
 
   @classmethod
   def read(cls, workdir: str | Path) -> 'Card':
-    path = Path(workdir) / MODEL_FILE
+    path = as_path(workdir) / MODEL_FILE
     if not path.is_file():
-      if (Path(workdir) / CONFIG_FILE).is_file():
+      if (as_path(workdir) / CONFIG_FILE).is_file():
         remedy = 'The run is not finished: start its launch command again, it resumes'
       else:
         remedy = 'Train one: ./launch_tpu.sh configs/cross_sport.py'
@@ -180,7 +181,7 @@ def read_trained(
     FileNotFoundError: something is missing there; the message says what.
     ValueError: it was trained on the features of another video encoder, or from another L.
   """
-  workdir = Path(workdir)
+  workdir = as_path(workdir)
   config = recorded_config(workdir) if config is None else config.copy_and_resolve_references()
   for part, weights in (('encoder', encoder_weights), ('decoder', decoder_weights)):
     if not weights:

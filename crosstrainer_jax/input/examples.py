@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from crosstrainer_jax.input import prompts
+from crosstrainer_jax.input.buckets import as_path, local_copy
 from crosstrainer_jax.input.chat import Layout, layout_of
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.input.tokenizer import Words, load_tokenizer, padded_vocab_size
@@ -79,6 +80,7 @@ class PromptTokenizer:
   @classmethod
   def load(cls, directory: str | Path, video_tokens: int, k: int, rows: int | None = None) -> 'PromptTokenizer':
     """Of a directory in the Hugging Face format, with the layout that it asks for."""
+    directory = local_copy(as_path(directory))
     words = load_tokenizer(directory)
     return cls(words, video_tokens, k, rows, layout_of(words, directory))
 

@@ -13,6 +13,7 @@ import numpy as np
 from array_record.python import array_record_module
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.files import replacing, write_atomically
 
 # A part is what a minute brings, or a fiftieth of the time so far: few files also after days.
@@ -35,7 +36,7 @@ class FeatureCache:
   """
 
   def __init__(self, directory: str | Path):
-    self.directory = Path(directory)
+    self.directory = as_path(directory)
     header = self.directory / 'header.json'
     if not header.is_file():
       raise FileNotFoundError(f'{self.directory}: features are not complete here; training makes them')
@@ -70,7 +71,7 @@ def write(
   Raises:
     OSError: nothing can be written there.
   """
-  directory = Path(directory)
+  directory = as_path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   done, shape, parts = 0, [], []
   while (path := _part(directory, done)).is_file():

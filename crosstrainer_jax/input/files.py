@@ -8,14 +8,30 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from crosstrainer_jax.input.buckets import as_path, in_bucket, upload
+
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str], last: str = '') -> Iterator[Path]:
   """A name beside `path` to write a file or a folder to; at the end of the block that takes the place of `path`.
 
   Where the block fails, `path` stays as it was. A kill may leave a hidden folder beside it (`leftovers`), which nobody
   reads; between the last two steps that also holds what `path` was.
+
+  In a bucket a file is there whole or not at all too, but a folder comes file by file: what reads it looks for `last`.
+
+  Args:
+    last: name of the file of a folder that comes last.
   """
+  if in_bucket(path):
+    with tempfile.TemporaryDirectory() as elsewhere:
+      fresh = Path(elsewhere) / os.path.basename(path)
+      yield fresh
+      if fresh.is_dir():
+        upload(fresh, as_path(path), last)
+      else:
+        as_path(path).write_bytes(fresh.read_bytes())
+    return
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f'.{path.name}.'))

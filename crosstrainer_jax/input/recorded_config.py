@@ -6,6 +6,8 @@ from typing import Any
 
 import ml_collections
 
+from crosstrainer_jax.input.buckets import as_path
+
 CONFIG_FILE = 'config.json'
 
 # Settings that runs of earlier versions have not recorded, with the values at which a run is what it was without them.
@@ -28,7 +30,7 @@ def recorded_config(workdir: str | Path) -> ml_collections.ConfigDict:
   Raises:
     FileNotFoundError: there is none.
   """
-  path = Path(workdir) / CONFIG_FILE
+  path = as_path(workdir) / CONFIG_FILE
   if not path.is_file():
     raise FileNotFoundError(f'{workdir} is not the folder of a run: it has no {CONFIG_FILE}')
   return ml_collections.ConfigDict(completed(_with_tuples(json.loads(path.read_text())))).lock()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.features import in_parts, write_records
 from crosstrainer_jax.input.files import write_atomically
 
@@ -46,7 +47,7 @@ class SecondStore:
   """
 
   def __init__(self, directory: str | Path):
-    self.directory = Path(directory)
+    self.directory = as_path(directory)
     self._places: dict[Second, int] = {}
     self._paths: list[str] = []
     self._sizes: list[int] = []
@@ -92,7 +93,7 @@ def write(directory: str | Path, seconds: Sequence[Second], features: Iterable[n
   Raises:
     OSError: nothing can be written there.
   """
-  directory = Path(directory)
+  directory = as_path(directory)
   directory.mkdir(parents=True, exist_ok=True)
   done = 0
   for found in in_parts(features, MOST_SECONDS):

@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from crosstrainer_jax.input import video
+from crosstrainer_jax.input.buckets import as_path, size_and_time
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.record import Clip
 
@@ -55,7 +56,7 @@ class ClipSource:
   """
 
   def __init__(self, directory: str | Path):
-    self.directory = Path(directory)
+    self.directory = as_path(directory)
     if not (self.directory / 'dataset_info.json').is_file():
       raise FileNotFoundError(
         f'{self.directory}: no prepared dataset here (no dataset_info.json). '
@@ -107,8 +108,7 @@ class ClipSource:
     records, which are read again (2 to 5 s a GB) only when a file's name, size or time of change is another.
     """
     kept = self.directory / 'fingerprint.json'
-    stats = {path.name: path.stat() for path in sorted(self.directory.glob('*.array_record*'))}
-    files = {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+    files = {path.name: size_and_time(path) for path in sorted(self.directory.glob('*.array_record*'))}
     if kept.is_file() and (known := json.loads(kept.read_text()))['files'] == files:
       return str(known['fingerprint'])
     fingerprint = self._hash()

@@ -8,11 +8,14 @@ from typing import Any, Protocol, cast
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from crosstrainer_jax.input.buckets import as_path, local_copy
 from crosstrainer_jax.input.files import replacing
 from crosstrainer_jax.input.prompts import VIDEO
 
 PAD, BOS, EOS = '<pad>', '<s>', '</s>'
 GENERATION = 'generation_config.json'
+# Where it is, the tokenizer is whole.
+LAST_FILE = 'tokenizer_config.json'
 
 
 class Words(Protocol):
@@ -66,7 +69,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path
     additional_special_tokens=[VIDEO],
     clean_up_tokenization_spaces=False,
   )
-  with replacing(directory) as fresh:
+  with replacing(directory, LAST_FILE) as fresh:
     fast.save_pretrained(str(fresh))
   return load_tokenizer(directory)
 
@@ -83,7 +86,7 @@ def adopt_tokenizer(source: str | Path, directory: str | Path) -> Words:
     FileNotFoundError: no tokenizer there.
   """
   words = load_tokenizer(source)
-  with replacing(directory) as fresh:
+  with replacing(directory, LAST_FILE) as fresh:
     words.save_pretrained(str(fresh))
     if (Path(source) / GENERATION).is_file():
       shutil.copy(Path(source) / GENERATION, fresh / GENERATION)
@@ -96,6 +99,6 @@ def load_tokenizer(directory: str | Path) -> Words:
   Raises:
     FileNotFoundError: no tokenizer there.
   """
-  if not (Path(directory) / 'tokenizer_config.json').is_file():
-    raise FileNotFoundError(f'{directory}: no tokenizer here (tokenizer_config.json is missing)')
-  return cast(Words, AutoTokenizer.from_pretrained(str(directory)))
+  if not (as_path(directory) / LAST_FILE).is_file():
+    raise FileNotFoundError(f'{directory}: no tokenizer here ({LAST_FILE} is missing)')
+  return cast(Words, AutoTokenizer.from_pretrained(str(local_copy(as_path(directory)))))

@@ -35,7 +35,7 @@ class Probe(NamedTuple):
     """What `save` wrote; None when there is no such file."""
     if not path.is_file():
       return None
-    with np.load(path) as file:
+    with path.open('rb') as stream, np.load(stream) as file:
       return cls(jnp.asarray(file['kernel']), jnp.asarray(file['bias']))
 
 

@@ -18,6 +18,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from crosstrainer_jax.input import pipeline
+from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.models import pretrained
 from crosstrainer_jax.models.crosstrainer import CrossTrainer, negative_log_likelihood
@@ -233,7 +234,7 @@ def train_stage(
     blueprint, params: of the model.
     config: the training settings (batch size, optimiser, reading, saving).
   """
-  directory = Path(directory)
+  directory = as_path(directory)
   done = directory / 'done.json'
   if done.is_file():
     say(f'  {name}: done before ({json.loads(done.read_text())["updates"]} updates)')
@@ -278,7 +279,7 @@ def train_stage(
 def load_params(directory: str | Path, blueprint: Blueprint, like: nnx.State) -> nnx.State:
   """`like` with what a finished stage has trained."""
   trained, frozen = blueprint.split(like)
-  return nnx.merge_state(checkpoints.load_params(Path(directory) / 'params', trained), frozen)
+  return nnx.merge_state(checkpoints.load_params(as_path(directory) / 'params', trained), frozen)
 
 
 def _reseed(rest: nnx.State, key: jax.Array) -> nnx.State:

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import pathlib
 import shutil
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -21,11 +22,14 @@ from tqdm import tqdm
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.datasets.skillsim.world import SPLITS, World
 from crosstrainer_jax.input import record
+from crosstrainer_jax.input.buckets import as_path, in_bucket, upload
 from crosstrainer_jax.input.turns import take_turns
 
 # Level 3 takes half the time of zlib's default 6 for files a quarter larger.
 _ZLIB_LEVEL = 3
 _CHUNK = 16
+# Where it is, the dataset is whole.
+LAST_FILE = 'dataset_info.json'
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -153,18 +157,30 @@ def prepare(data_dir: str | os.PathLike, workers: int | None = None, **config: A
   # TFDS warns of configs that it does not list.
   chosen = Skillsim.builder_configs.setdefault(chosen.name, chosen)
   builder = Skillsim(workers=workers, data_dir=os.fspath(data_dir), config=chosen, file_format='array_record')
-  place = pathlib.Path(builder.data_dir)
-  if not place.exists():
+  place = as_path(builder.data_dir)
+  if not (place / LAST_FILE).exists():
     with take_turns(place, f'the dataset {place}'):
-      if not place.exists():
-        _generate(builder, place)
+      if not (place / LAST_FILE).exists():
+        _make(chosen, workers, data_dir, place)
   return tfds.builder_from_directory(os.fspath(place))
+
+
+def _make(chosen: SkillsimConfig, workers: int | None, data_dir: str | os.PathLike, place: pathlib.Path) -> None:
+  """Makes the dataset at `place`; what lies in a bucket is made on this machine first, where records can be written."""
+  if not in_bucket(place):
+    builder = Skillsim(workers=workers, data_dir=os.fspath(data_dir), config=chosen, file_format='array_record')
+    _generate(builder, place)
+    return
+  with tempfile.TemporaryDirectory() as elsewhere:
+    builder = Skillsim(workers=workers, data_dir=elsewhere, config=chosen, file_format='array_record')
+    _generate(builder, pathlib.Path(builder.data_dir))
+    upload(pathlib.Path(builder.data_dir), place, LAST_FILE)
 
 
 def estimate(data_dir: str | os.PathLike, workers: int | None = None, **config: Any) -> str:
   """What `prepare` would do, for the terminal, from a few clips that are made and thrown away."""
   chosen = SkillsimConfig(**config)
-  place = pathlib.Path(data_dir) / 'skillsim' / chosen.name / str(Skillsim.VERSION)
+  place = as_path(data_dir) / 'skillsim' / chosen.name / str(Skillsim.VERSION)
   if place.exists():
     return f'{place}: prepared already'
   begin = time.monotonic()

@@ -287,7 +287,8 @@ STAND_IN = f"""#!/bin/bash
 case "$1 $2" in
   '-m venv') mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
   '-m pip') exit ;;
-  '-m crosstrainer_jax.train') echo "worker $TPU_WORKER_ID runs $*"; for i in 1 2 3; do echo "step $i"; sleep "$STEP"; done ;;
+  '-m crosstrainer_jax.train') echo "worker $TPU_WORKER_ID runs $*"
+    for i in 1 2 3; do echo "step $i"; sleep "$STEP"; done ;;
   '--version ') echo 'Python 3.11.0' ;;
   *) exec {sys.executable} "$@" ;;
 esac
