@@ -30,7 +30,8 @@ lint() {
   ln -s "$root"/crosstrainer_jax/* "$layout/crosstrainer_jax/"
   ln -s "$root/configs" "$layout/crosstrainer_jax/configs"
   ln -s "$root/data" "$layout/crosstrainer_jax/datasets"
-  (cd "$layout" && "$venv/bin/python" -m mypy --config-file "$root/setup.cfg" --cache-dir "$root/.mypy_cache" -p crosstrainer_jax) ||
+  ln -s "$root/pods" "$layout/pods"
+  (cd "$layout" && "$venv/bin/python" -m mypy --config-file "$root/setup.cfg" --cache-dir "$root/.mypy_cache" -p crosstrainer_jax -p pods) ||
     status=1
   rm -r "$layout"
   return $status

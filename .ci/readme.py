@@ -47,7 +47,8 @@ RULES = (
   (r'(-m crosstrainer_jax\.sweep (?!.*--dry-run).*)$', r'\1 --dry-run', 'a sweep takes hours'),
 )  # fmt: skip
 TRAINS = re.compile(r'launch_tpu\.sh|run_tests\.sh|\.ci/run|crosstrainer_jax\.(train|sweep|pretrain)')
-SHORT = re.compile(r'[:,]smoke\b|--dry-run|--help|configs/own_videos\.py')
+# What runs on a pod ends at once: gcloud is a stand-in.
+SHORT = re.compile(r'[:,]smoke\b|--dry-run|--help|configs/own_videos\.py|--tpu ')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
+from crosstrainer_jax.input.buckets import forget_listings
 from crosstrainer_jax.settings import SettingsError
 
 # A process that has not been heard of for so long is dead, and the others end; a JAX of its own waits 100 s.
@@ -206,6 +207,7 @@ def first(name: str) -> Iterator[None]:
   wait = multihost.get_barrier_sync_fn()
   if jax.process_index():
     wait(key=f'first {name}', timeout_ms=LONGEST_TURN_SECONDS * 1000)
+    forget_listings()
   yield
   if not jax.process_index():
     wait(key=f'first {name}', timeout_ms=LONGEST_TURN_SECONDS * 1000)

@@ -20,6 +20,8 @@ from crosstrainer_jax.input.recorded_config import recorded_config
 from crosstrainer_jax.settings import DURING_A_RUN, SettingsError, flatten
 
 PACKAGE = pathlib.Path(__file__).resolve().parent
+# What a checkout without git, on a worker of a pod, knows of itself (pods/checkout.py).
+COMMIT_FILE = '.commit'
 
 Path = str | os.PathLike[str]
 
@@ -115,6 +117,9 @@ def _commit() -> dict[str, Any]:
   # an installed wheel may lie inside another project's checkout, whose commit says nothing
   top = git('rev-parse', '--show-toplevel')
   commit = git('rev-parse', 'HEAD') if top and pathlib.Path(top).resolve() == root else None
+  if commit is None and (root / COMMIT_FILE).is_file():
+    commit, state = (root / COMMIT_FILE).read_text().splitlines()[:2]
+    return {'commit': commit or 'not a checkout', 'dirty': state == 'dirty' if commit else None}
   if commit is None:
     return {'commit': 'not a checkout', 'dirty': None}
   return {'commit': commit, 'dirty': bool(git('status', '--porcelain', '--untracked-files=no'))}

@@ -76,13 +76,13 @@ def install(archive):
       (ROOT / old).unlink() if (ROOT / old).is_file() else None
     tar.extractall(str(ROOT))
   CARRIED.write_text('\n'.join(names))
-  script = subprocess.Popen(
-    ['bash', str(ROOT / 'pods' / 'install.sh')], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-    stderr=subprocess.STDOUT, cwd=str(ROOT),
-  )  # fmt: skip
-  for line in script.stdout:
-    tell(line.decode(errors='replace').rstrip('\n'))
-  return script.wait()
+  command = ['bash', str(ROOT / 'pods' / 'install.sh')]
+  with subprocess.Popen(
+    command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=str(ROOT)
+  ) as script:
+    for line in script.stdout:
+      tell(line.decode(errors='replace').rstrip('\n'))
+  return script.returncode
 
 
 def start(token, *arguments):
@@ -111,12 +111,22 @@ def start(token, *arguments):
 
 def run(*arguments):
   """Runs the job to its end and writes how it ended; hands on SIGTERM, at which the job saves."""
+  told, children = [], []
+
+  def end(*_):
+    told.append(True)
+    for child in children:
+      os.killpg(child.pid, signal.SIGTERM)
+
+  signal.signal(signal.SIGTERM, end)
   with (JOB / 'log').open('ab') as log:
     child = subprocess.Popen(
       ['bash', str(ROOT / 'launch_tpu.sh'), *arguments], cwd=str(ROOT), stdin=subprocess.DEVNULL, stdout=log,
       stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
-    signal.signal(signal.SIGTERM, lambda *_: os.killpg(child.pid, signal.SIGTERM))
+    children.append(child)
+    if told:  # before there was anybody to tell
+      end()
     status = child.wait()
   # 128 + n is how a shell tells of signal n; 255 would look like a connection that failed.
   status = 128 - status if status < 0 else status

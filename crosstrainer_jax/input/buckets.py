@@ -62,6 +62,15 @@ def size_and_time(path: Path) -> list[int]:
   return [stat.st_size, stat.st_mtime_ns]
 
 
+def forget_listings() -> None:
+  """Forgets what is known of folders in buckets, where another process has written since."""
+  if 'gcsfs' in sys.modules:
+    import fsspec
+
+    # as epath makes it: the same settings give the same object
+    fsspec.filesystem('gcs', finalize_on_close=True).invalidate_cache()
+
+
 # --- Trying
 
 
