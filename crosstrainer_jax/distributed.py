@@ -191,16 +191,19 @@ def hosts_by_metadata(server: str, seconds: float = 5.0) -> int:
 
 
 @contextlib.contextmanager
-def first(name: str) -> Iterator[None]:
+def first(name: str) -> Iterator[bool]:
   """Process 0 runs the block first, and the others when it is done: they find what it has made.
 
   A process that fails ends the others: they learn of it through its heartbeat.
 
   Args:
     name: of what is made, the same in all processes.
+
+  Yields:
+    Whether this is process 0, for what one alone may do.
   """
   if jax.process_count() == 1:
-    yield
+    yield True
     return
   from orbax.checkpoint import multihost  # seconds of import, which a run alone does not need here
 
@@ -208,7 +211,7 @@ def first(name: str) -> Iterator[None]:
   if jax.process_index():
     wait(key=f'first {name}', timeout_ms=LONGEST_TURN_SECONDS * 1000)
     forget_listings()
-  yield
+  yield jax.process_index() == 0
   if not jax.process_index():
     wait(key=f'first {name}', timeout_ms=LONGEST_TURN_SECONDS * 1000)
 

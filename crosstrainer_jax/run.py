@@ -4,25 +4,30 @@ What is prepared is kept in the workdir, or beside the dataset when other runs c
 """
 
 import dataclasses
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import jax
 import ml_collections
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from crosstrainer_jax import distributed
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
 from crosstrainer_jax.inference import second_encoding
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import check_rate, encode_dataset, fitted, make_encode, to_common_shape
 from crosstrainer_jax.input import examples, features, prompts, splits, tokenizer
 from crosstrainer_jax.input.buckets import as_path
+from crosstrainer_jax.input.recorded_config import CONFIG_FILE
 from crosstrainer_jax.input.second_features import ClipFeatures
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
 from crosstrainer_jax.models import encoders, mapper, pretrained
 from crosstrainer_jax.models.proficiency import Probe
 from crosstrainer_jax.provenance import claim_workdir
+from crosstrainer_jax.settings import SettingsError
 from crosstrainer_jax.training import sharding, stages
 from crosstrainer_jax.training.telemetry import say, timed
 
@@ -125,21 +130,29 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
   if base is not None:
     fingerprints['decoder_fingerprint'] = base.fingerprint
-  claim_workdir(
-    workdir,
-    config,
-    fingerprints,
-    dataset=str(source.directory.absolute()),
-  )
+  with distributed.first('workdir') as mine:
+    if not mine and not (workdir / CONFIG_FILE).is_file():
+      raise SettingsError(
+        f'{workdir}: process 0 has written to it, and this one on {socket.gethostname()} does not see that. '
+        'All processes need one workdir: --workdir=gs://BUCKET/FOLDER, or on a disk that all hosts have mounted'
+      )
+    claim_workdir(
+      workdir,
+      config,
+      fingerprints,
+      dataset=str(source.directory.absolute()),
+    )
 
   with timed('attributes'):
-    found = discover_dataset(dataset, workdir / 'attributes.jsonl', config.discovery.backend, progress=False)
+    with distributed.first('attributes') as mine:
+      if mine:
+        found = discover_dataset(dataset, workdir / 'attributes.jsonl', config.discovery.backend, progress=False)
+        say(f'  {found.clips - found.silent} comments of {found.clips} clips, {found.faulty} with something to improve')
     attributes = read_attributes(workdir / 'attributes.jsonl')
     clips = source.infos()
     for clip in clips:
       if clip.clip_id in attributes:
         clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
-    say(f'  {found.clips - found.silent} comments of {found.clips} clips, {found.faulty} with something to improve')
   split = splits.make_split(
     clips, config.split.setting, config.split.held_out, config.split.validation_share, config.split.seed
   )
@@ -159,7 +172,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   seconds = frames // video_encoder.config.frames_per_token
 
   with timed('tokenizer'):
-    folder = _tokenizer(config, workdir, clips, split, base)
+    with distributed.first('tokenizer'):
+      folder = _tokenizer(config, workdir, clips, split, base)
     rows = None if base is None else base.config.vocab_size
     text = examples.PromptTokenizer.load(folder, views * seconds, config.prompt.k, rows)
   with timed('model'):
@@ -212,7 +226,11 @@ def cached_features(
     plan = second_encoding.make_plan(source, clips, encoder)
     second_encoding.encode(plan, encoder, batch_size)
     return plan.clip_features()
-  return encode_dataset(source, source.directory / f'features-{encoder.fingerprint}', encoder, mesh, batch_size, shape)
+  if jax.process_count() > 1:  # one host makes them, on its own devices
+    mesh = sharding.make_mesh((1, -1, 1), jax.local_devices())
+  with distributed.first('features'):
+    folder = source.directory / f'features-{encoder.fingerprint}'
+    return encode_dataset(source, folder, encoder, mesh, batch_size, shape)
 
 
 def _warn_of_small_frames(source: ClipSource, encoder: encoders.Encoder) -> None:

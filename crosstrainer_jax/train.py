@@ -54,7 +54,7 @@ def run(config: settings.ml_collections.ConfigDict, workdir: Path, data_dir: str
     return read_report(workdir / 'report.json')
   start, done = time.monotonic(), is_done(workdir)
   settings.keep_compiled(data_dir)
-  with timed(f'data: {config.data.dataset}'):
+  with timed(f'data: {config.data.dataset}'), distributed.first('data'):
     directory = datasets.prepare(config.data, data_dir)
   opened = open_run(config, workdir, directory)
   recipe.train(opened)

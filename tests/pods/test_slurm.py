@@ -1,4 +1,4 @@
-"""The example for several GPU nodes, submitted to a stand-in for Slurm; tests/test_distributed.py has real processes."""
+"""The example for several GPU nodes, with a stand-in for Slurm; tests/test_distributed.py has real processes."""
 
 import os
 import shutil
@@ -35,8 +35,8 @@ def submit(tmp_path):
 
   def run(*words: str, status: int = 0) -> tuple[subprocess.CompletedProcess, list[str]]:
     environment = {
-      **os.environ, 'PATH': f'{STUBS}:{tmp_path / "bin"}:{os.environ["PATH"]}', 'SLURM_STUB': '1', 'STATUS': str(status),
-      'CROSSTRAINER_EXTRA': 'cuda', 'CALLS': str(tmp_path / 'calls'),
+      **os.environ, 'PATH': f'{STUBS}:{tmp_path / "bin"}:{os.environ["PATH"]}', 'SLURM_STUB': '1',
+      'STATUS': str(status), 'CROSSTRAINER_EXTRA': 'cuda', 'CALLS': str(tmp_path / 'calls'),
     }  # fmt: skip
     done = subprocess.run(
       ['sbatch', EXAMPLE, 'configs/small.py', *words], cwd=tmp_path, env=environment, capture_output=True, text=True
