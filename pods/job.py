@@ -1,5 +1,6 @@
 """The job on the workers of a TPU: installed, started so that it outlives this terminal, followed, ended."""
 
+import functools
 import hashlib
 import os
 import shlex
@@ -24,8 +25,14 @@ WORKER = f'python3 {REMOTE}/pods/worker.py'
 INSTALL = f'mkdir -p {REMOTE} && tar -xzf {ARCHIVE} -C {REMOTE} pods/worker.py && {WORKER} install {ARCHIVE}'
 STATUS = f'test -f {REMOTE}/pods/worker.py || exit 0; {WORKER} status'
 STOP = f'{WORKER} stop'
-# A run that was told to end has saved, and ends so (docs/operations.md); or SIGTERM came before it could.
+# How a run ends that another start goes on with (docs/checkpoints.md): it was told to end and has saved, or was told to
+# before there was anything to save …
 TOLD_TO_END = (75, 143)
+# … or it hung, or was killed, for want of memory for example.
+AGAIN = {76: 'it hung', 137: 'it was killed'}
+# What the other processes of such a run end with; the cause is elsewhere.
+PEERS = {77: 'it lost another process', 134: 'it heard no more of another process'}
+RESTARTS = 3
 # Seconds that the others get to end by themselves when one worker's job has failed.
 GRACE = float(os.environ.get('POD_GRACE', '180'))
 ATTEMPTS = 3
@@ -54,6 +61,7 @@ class Job:
     self.command = shlex.join(words)
     self.token = hashlib.sha256('\0'.join(words).encode()).hexdigest()[:12]
     self._failed: dict[str, int] = {}
+    self._restarts = 0
 
   def run(self) -> bool:
     """Gets the job to run, unless it does, and follows it to its end; False where the machine was lost meanwhile.
@@ -67,7 +75,11 @@ class Job:
         self._install()
         self._start()
       self.stage = 'running'
-      return self._follow()
+      while status := self._follow():
+        if status == LOST or self._lost_soon(status):
+          return False
+        self._start_again(status)
+      return True
     except CloudError:
       if self.machine.lost():
         return False
@@ -139,22 +151,23 @@ class Job:
 
   # --- Following
 
-  def _follow(self) -> bool:
+  def _follow(self) -> int:
+    """How the job ended; `LOST` where the machine was lost."""
     self._failed = {}
     session, unreachable = f'{os.getpid()}-{time.time_ns()}', 0
     while True:
       others = threading.Timer(GRACE, self._end_the_others)
       others.daemon = True
-      status = self.gcloud.on_workers(
-        f'{WORKER} follow {session}', lambda line, others=others: self._hear(line, others)
-      )
+      status = self.gcloud.on_workers(f'{WORKER} follow {session}', functools.partial(self._hear, others))
       others.cancel()
       if status == 0:
-        return True
+        return 0
       if self.machine.lost():
-        return False
-      if status != LOST or self._failed:
-        return self._ended_badly(status)
+        return LOST
+      if self._failed:  # the cause before those that it drew with it
+        return min(self._failed.values(), key=lambda status: status in PEERS)
+      if status != LOST:
+        return status
       unreachable += 1
       if unreachable > ATTEMPTS:
         raise CloudError(
@@ -164,7 +177,7 @@ class Job:
       self._say('  a connection is lost; the job goes on. Connecting again')
       time.sleep(self.gcloud.pause)
 
-  def _hear(self, line: str, others: threading.Timer) -> None:
+  def _hear(self, others: threading.Timer, line: str) -> None:
     worker, text = split(line)
     if text.startswith(ENDED):
       status = int(text[len(ENDED) :].split(',')[0])
@@ -180,24 +193,41 @@ class Job:
 
   def _end_the_others(self) -> None:
     self._say(f'  {GRACE:.0f} s after one worker failed others still run: ending them')
-    self.gcloud.on_workers(STOP)
+    try:
+      self.gcloud.on_workers(STOP)
+    except CloudError as error:  # who follows the job will hear of it too
+      self._say(f'  {error}')
 
-  def _ended_badly(self, status: int) -> bool:
-    """False where the machine was lost, which a run that was told to end learns before we do."""
-    worker = next(iter(self._failed), '0')
-    status = self._failed.get(worker, status)
+  def _lost_soon(self, status: int) -> bool:
+    """Whether the machine is being lost, which a run that is told to end, or is killed, learns before we do."""
+    if status not in (*TOLD_TO_END, *AGAIN, *PEERS):
+      return False
+    self._say(f'The job ended with status {status}; looking whether the TPU is being taken away')
+    for _ in range(ATTEMPTS):
+      time.sleep(self.gcloud.pause)
+      if self.machine.lost():
+        return True
+    return False
+
+  def _start_again(self, status: int) -> None:
+    """Starts the job again on the same machine.
+
+    Raises:
+      JobError: another start would end the same way, or this was the last one.
+    """
     if status in TOLD_TO_END:
-      self._say('The job was told to end and has saved; looking whether the TPU is being taken away')
-      for _ in range(ATTEMPTS):
-        time.sleep(self.gcloud.pause)
-        if self.machine.lost():
-          return False
       raise JobError('The TPU is still there, so somebody ended the job. The same command goes on.', status)
-    raise JobError(
-      f'The job failed with status {status}, first on worker {worker}; what all said: {self.logs}\n'
-      f'{self._last_words(f"worker-{worker}")}',
-      status,
-    )
+    why = {**AGAIN, **PEERS}.get(status)
+    if why is None or self._restarts == RESTARTS:
+      worker = next((worker for worker, ended in self._failed.items() if ended == status), '0')
+      raise JobError(
+        f'The job failed with status {status}, first on worker {worker}; what all said: {self.logs}\n'
+        f'{self._last_words(f"worker-{worker}")}',
+        status,
+      )
+    self._restarts += 1
+    self._say(f'The TPU is there, so the job is started again ({why}): {self._restarts} of {RESTARTS}')
+    self._start()
 
   # --- What workers say
 

@@ -80,7 +80,7 @@ def install(archive):
   with subprocess.Popen(
     command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=str(ROOT)
   ) as script:
-    for line in script.stdout:
+    for line in script.stdout or ():
       tell(line.decode(errors='replace').rstrip('\n'))
   return script.returncode
 
@@ -111,7 +111,7 @@ def start(token, *arguments):
 
 def run(*arguments):
   """Runs the job to its end and writes how it ended; hands on SIGTERM, at which the job saves."""
-  told, children = [], []
+  told, children = [], []  # type: list[bool], list[subprocess.Popen]
 
   def end(*_):
     told.append(True)

@@ -65,10 +65,8 @@ def size_and_time(path: Path) -> list[int]:
 def forget_listings() -> None:
   """Forgets what is known of folders in buckets, where another process has written since."""
   if 'gcsfs' in sys.modules:
-    import fsspec
-
     # as epath makes it: the same settings give the same object
-    fsspec.filesystem('gcs', finalize_on_close=True).invalidate_cache()
+    sys.modules['fsspec'].filesystem('gcs', finalize_on_close=True).invalidate_cache()
 
 
 # --- Trying
@@ -142,7 +140,7 @@ def _trial(path: str, write: bool) -> dict[str, object]:
 
       len(ArrayRecordDataSource([str(records)]))
   except ImportError as error:
-    return {'error': f'buckets need gcsfs ({error}): .venv/bin/python -m pip install gcsfs'}
+    return {'error': f'buckets need gcsfs ({error}): .venv/bin/python -m pip install -e .[gcs]'}
   except Exception as error:  # whatever a library of three says here, the user must hear
     reason = f'{type(error).__name__}: {str(error).strip()[:300]}'
     return {

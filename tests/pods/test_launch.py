@@ -262,6 +262,24 @@ def test_a_failed_job_names_the_worker_and_ends_the_others(cloud, launch, capsys
   assert cloud.kinds()[-2:] == ['stop', 'delete']
 
 
+def test_a_job_that_was_killed_is_started_again_and_its_peers_are_not_blamed(cloud, launch, capsys):
+  lines = ['[0] the job ended with status 77', '[1] Killed', '[1] the job ended with status 137']
+  killed = {'lines': lines, 'status': 77}
+  cloud.play(events={'follow': [killed]})
+  assert launch(*SPOT) == 0
+  assert cloud.kinds() == ['create', *RUN, 'start', 'follow', 'delete']
+  assert 'started again (it was killed): 1 of 3' in capsys.readouterr().out
+
+
+def test_a_job_that_is_killed_every_time_is_given_up(cloud, launch, capsys):
+  lines = ['[0] the job ended with status 134', '[1] Killed', '[1] the job ended with status 137']
+  cloud.play(events={'follow': [{'lines': lines, 'status': 134}] * 4})
+  assert launch(*SPOT) == 137
+  out = capsys.readouterr().out
+  assert 'The job failed with status 137, first on worker 1' in out
+  assert 'worker-1.log\nKilled' in out
+
+
 def test_a_job_that_runs_is_followed_not_started_again(cloud, launch, capsys):
   from pods.job import Job
   from pods.options import parse
