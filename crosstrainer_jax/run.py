@@ -4,6 +4,7 @@ What is prepared is kept in the workdir, or beside the dataset when other runs c
 """
 
 import dataclasses
+import functools
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import jax
 import ml_collections
 import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from crosstrainer_jax import distributed
@@ -99,9 +101,33 @@ class Run:
     return np.stack([examples.valid_tokens(self.clips[i].frame_times, self.seconds) for i in indices])
 
   def assessor(self, params: nnx.State) -> Assessor:
-    shards = sharding.data_shards(self.mesh)
+    """Where there are several processes each answers for itself, on its own devices, and all come to the same."""
+    blueprint, mesh = self.blueprint, self.mesh
+    if jax.process_count() > 1:
+      blueprint, mesh, shardings = self._on_this_host
+      params = jax.tree.map(_brought_here, params, shardings)
+    shards = sharding.data_shards(mesh)
     batch_size = -(-self.config.eval.batch_size // shards) * shards
-    return Assessor(self.blueprint, params, self.text, self.mesh, batch_size)
+    return Assessor(blueprint, params, self.text, mesh, batch_size)
+
+  @functools.cached_property
+  def _on_this_host(self) -> tuple[stages.Blueprint, Mesh, nnx.State]:
+    """The model on this process's own devices: how it is built, their mesh, and where its parameters lie there."""
+    mesh = sharding.make_mesh((1, -1, 1), jax.local_devices())
+    create = stages.architecture(
+      self.config,
+      self.text.rows,
+      self.video_encoder.config.feature_dim,
+      self.text.video_id,
+      self.config.seed,
+      None if self.video.cache is not None else self.video_encoder,
+      mesh,
+    )
+    graph, abstract, *_ = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
+    with jax.set_mesh(mesh):
+      rest = jax.jit(lambda: nnx.split(create(), nnx.Param, ...)[2])()
+    blueprint = dataclasses.replace(self.blueprint, graph=graph, rest=rest)
+    return blueprint, mesh, sharding.state_shardings(abstract, mesh)
 
   def params(self, folder: str) -> nnx.State:
     """The parameters that a finished stage left."""
@@ -109,6 +135,12 @@ class Run:
 
   def probe(self) -> Probe | None:
     return Probe.load(self.workdir / 'probe' / 'probe.npz')
+
+
+def _brought_here(leaf: jax.Array, place: jax.sharding.Sharding) -> jax.Array:
+  """The whole of an array that may lie over the devices of several processes, on this process's own."""
+  whole = leaf if leaf.is_fully_addressable else multihost_utils.process_allgather(leaf, tiled=True)
+  return jax.device_put(whole, place)
 
 
 def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: str | Path) -> Run:

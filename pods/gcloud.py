@@ -135,12 +135,16 @@ class Gcloud:
       return 0
     with _started(full) as process:
       said: list[str] = []
-      errors = threading.Thread(target=self._listen, args=(process.stderr, said))
+      errors = threading.Thread(target=self._listen, args=(process.stderr, said), daemon=True)
       errors.start()
-      for line in process.stdout or ():
-        hear(line.rstrip('\n'))
+      try:
+        for line in process.stdout or ():
+          hear(line.rstrip('\n'))
+      except KeyboardInterrupt:
+        process.terminate()
+        raise
       errors.join()
-    refused = [line for line in said if line.startswith('ERROR: (gcloud.') and '[/usr/bin/ssh]' not in line]
+    refused = [line for line in said if line.startswith('ERROR: (gcloud.') and 'return code [255]' not in line]
     if process.returncode not in (0, LOST) and refused:
       raise self.error('\n'.join(refused))
     return process.returncode

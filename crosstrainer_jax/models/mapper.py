@@ -116,5 +116,5 @@ def whiten(params: nnx.State, features: np.ndarray) -> nnx.State:
   placed = jax.tree.map(lambda leaf: leaf, params)
   for name, value in zip(('mean', 'matrix'), whitening(features), strict=True):
     old = placed['whitening'][name]
-    placed['whitening'][name] = old.replace(jax.device_put(jnp.asarray(value, old.dtype), old.get_value().sharding))
+    placed['whitening'][name] = old.replace(jax.device_put(np.asarray(value, old.dtype), old.get_value().sharding))
   return placed
