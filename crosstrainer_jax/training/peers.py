@@ -30,8 +30,8 @@ def needed(name: str) -> Iterator[None]:
     sys.stdout.flush()
     print(
       f'{name}: process {jax.process_index()} of {jax.process_count()} lost another one ({_first_line(error)}). '
-      f'Its own output says why it ended. This one ends too, with exit code {LOST_PEER}; start all of them again, and the run '
-      'goes on from its last save.',
+      f'Its own output says why it ended. This one ends too, with exit code {LOST_PEER}; start all of them again, and '
+      'the run goes on from its last save.',
       file=sys.stderr,
       flush=True,
     )
