@@ -14,7 +14,7 @@ import pathlib
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grain
@@ -89,9 +89,9 @@ def loss(params: Any, _: Any, batch: Any, key: jax.Array) -> Any:
   return (jnp.square(error) * batch['weight']).sum(), batch['weight'].sum(), {}
 
 
-def train(job: Job, note: Any, last: bool = False) -> TrainState:
-  """The job in this process, with all the devices that JAX has."""
-  mesh = sharding.make_mesh((1, -1, 1))
+def train(job: Job, note: Any, last: bool = False, devices: Sequence[jax.Device] | None = None) -> TrainState:
+  """The job in this process, on all the devices that JAX has unless some are given."""
+  mesh = sharding.make_mesh((1, -1, 1), devices)
   params = {'kernel': jnp.array([[0.1], [0.2], [0.3]]), 'bias': jnp.zeros(1)}
   params = jax.tree.map(lambda leaf: jax.make_array_from_callback(
     leaf.shape, sharding.replicated(mesh), functools.partial(lambda whole, part: whole[part], np.asarray(leaf))

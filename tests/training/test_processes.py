@@ -1,5 +1,6 @@
 """Several processes, which are killed, stopped and held up: none is waited for in vain, and no example is lost."""
 
+import dataclasses
 import signal
 import time
 
@@ -52,6 +53,23 @@ def test_one_of_four_is_killed_two_are_stopped_and_one_ends_it(tmp_path, record_
   assert processes.seen(job.directory) == processes.seen(whole.directory)
   for name, value in processes.trained(whole).items():
     np.testing.assert_allclose(processes.trained(job)[name], value, rtol=1e-6)
+
+
+def test_eight_four_two_and_one_device(tmp_path):
+  """On other meshes the same examples come in the same order, and the parameters agree to rounding."""
+  whole, job = Job(tmp_path / 'whole', steps=20), Job(tmp_path / 'moved', steps=20)
+  for each in (whole, job):
+    each.directory.mkdir()
+  with (whole.directory / 'seen-0-0').open('w') as note:
+    expected = processes.train(whole, note)
+  for start, count in enumerate((8, 4, 2, 1)):
+    with (job.directory / f'seen-{start}-0').open('w') as note:
+      part = dataclasses.replace(job, steps=5 * (start + 1))
+      state = processes.train(part, note, devices=jax.devices()[:count])
+  require_every_example_once_per_epoch(processes.seen(job.directory), 20)
+  assert processes.seen(job.directory) == processes.seen(whole.directory)
+  for leaf, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):
+    np.testing.assert_allclose(leaf, other, rtol=1e-5)
 
 
 def test_one_that_is_stuck_is_ended_by_its_watchdog(tmp_path, record_property):
