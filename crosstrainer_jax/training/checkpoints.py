@@ -6,9 +6,10 @@ them; they name it by its fingerprint.
 
 import errno
 import functools
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,7 +76,7 @@ class Checkpoints:
     self._base = dict(base or {})
     policies: list[Any] = [
       checkpoint_managers.LatestN(keep),
-      checkpoint_managers.BestN(get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False),
+      _Best(),
     ]
     if keep_every:
       policies.append(checkpoint_managers.EveryNSteps(keep_every))
@@ -84,11 +85,14 @@ class Checkpoints:
       create=True,
       cleanup_tmp_directories=True,
       enable_async_checkpointing=True,
+      # Made at once: where one cannot be made, Orbax would wait five minutes for it.
+      async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
       preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
       # Metrics are written where there is such a function; the policy above decides.
       best_fn=_loss,
       best_mode='min',
     )
+    logging.getLogger('absl').addFilter(_is_not_of_orbax)
     handlers = {'state': ocp.StandardCheckpointHandler(), 'data': ocp.JsonCheckpointHandler()}
     manager = functools.partial(ocp.CheckpointManager, self.directory, item_handlers=handlers)
     try:
@@ -109,8 +113,7 @@ class Checkpoints:
   def best_loss(self) -> float:
     """The lowest loss that a step was saved with; infinity where there is none."""
     step = self._manager.best_step()
-    metrics = None if step is None else self._manager.metrics(step)
-    return _loss(metrics) if metrics else float('inf')
+    return float('inf') if step is None else _loss(self._manager.metrics(step))
 
   def prepare(self, state: TrainState) -> None:
     """Tries whether `state` could be saved here, before hours are spent on it.
@@ -154,7 +157,8 @@ class Checkpoints:
       CheckpointError: this save or the one before it failed; earlier steps are as they were.
     """
     args = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(dict(iterator)))
-    metrics = None if loss is None else {'loss': float(loss)}
+    # Always given, as Orbax complains where it is not.
+    metrics = {'loss': None if loss is None else float(loss)}
     notes = {'seconds': dict(seconds or {}), 'base': self._base}
     try:
       self._manager.save(step, args=args, metrics=metrics, custom_metadata=notes, force=True)
@@ -250,8 +254,24 @@ class Checkpoints:
 _REMEDY = 'Make room there or choose another --workdir; the same command goes on from what is saved.'
 
 
-def _loss(metrics: Mapping[str, float]) -> float:
-  return metrics['loss']
+def _is_not_of_orbax(record: logging.LogRecord) -> bool:
+  """Orbax logs what it raises as well, with its stack: what matters of that is said by this file's errors."""
+  return 'orbax' not in record.pathname
+
+
+def _loss(metrics: Mapping[str, float | None] | None) -> float:
+  """The loss that a step was saved with, infinity where there was none."""
+  loss = metrics.get('loss') if metrics else None
+  return float('inf') if loss is None else loss
+
+
+class _Best(checkpoint_managers.PreservationPolicy):
+  """Keeps the step with the lowest loss, of those that have one: Orbax's own policy keeps one in any case."""
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+    del context
+    losses = [_loss(checkpoint.metrics) for checkpoint in checkpoints]
+    return [loss == min(losses) < float('inf') for loss in losses]
 
 
 def _is_damage(error: Exception) -> bool:

@@ -191,14 +191,14 @@ class _Loop:
     self._turn_to('data', f'the batch of update {index}')
     host = next(self._iterator)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(host))
-    # Whatever moves between host and devices from here on is moved by name.
+    batch, rate = sharding.put_batch(host, self._mesh), on_mesh(self._rates[index], self._mesh)
+    if shapes in self._compiled:
+      self._turn_to('step', f'update {index}')
+    else:
+      self._turn_to('compile', f'update {index} with its compilation', PATIENCE)
+      self._compiled.add(shapes)
+    # Nothing moves between host and devices but what was put there, and what is asked for.
     with jax.transfer_guard('disallow'):
-      batch, rate = sharding.put_batch(host, self._mesh), on_mesh(self._rates[index], self._mesh)
-      if shapes in self._compiled:
-        self._turn_to('step', f'update {index}')
-      else:
-        self._turn_to('compile', f'update {index} with its compilation', PATIENCE)
-        self._compiled.add(shapes)
       self.state, scalars = self._step(self.state, batch, rate)
       self._window.add(index, kind, scalars)
       self.ledger.turn_to('step')

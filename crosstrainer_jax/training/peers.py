@@ -7,6 +7,7 @@ way, or where it hangs instead, JAX's heartbeats end them (exit code 134), or th
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
 
@@ -23,9 +24,8 @@ def needed(name: str) -> Iterator[None]:
   """Ends this process with code 77 and a clear message where a collective of stage `name` fails."""
   try:
     yield
-  except (jax.errors.JaxRuntimeError, CheckpointError) as error:
-    failed = isinstance(error, jax.errors.JaxRuntimeError) or isinstance(error.__cause__, jax.errors.JaxRuntimeError)
-    if jax.process_count() == 1 or not failed:
+  except (jax.errors.JaxRuntimeError, ValueError, CheckpointError) as error:
+    if jax.process_count() == 1 or not (_is_of_communication(error) or _is_of_communication(error.__cause__)):
       raise
     sys.stdout.flush()
     print(
@@ -37,6 +37,11 @@ def needed(name: str) -> Iterator[None]:
     )
     # The usual end would wait minutes for all processes to say goodbye.
     os._exit(LOST_PEER)
+
+
+def _is_of_communication(error: BaseException | None) -> bool:
+  """Whether it is what a failed collective raises; memory that runs out, for example, is a mistake of this process."""
+  return re.match(r'(UNKNOWN|UNAVAILABLE|INTERNAL|ABORTED|CANCELLED|DEADLINE_EXCEEDED): ', str(error)) is not None
 
 
 def _first_line(error: Exception) -> str:

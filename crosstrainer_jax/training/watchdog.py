@@ -63,6 +63,7 @@ class Watchdog:
       left = self._since + self._limit - time.monotonic() if self._limit else self._seconds
       if left < 0:
         self._end()
+        return
       # While this thread runs it puts that off again and again.
       faulthandler.dump_traceback_later(max(left, 0.0) + GRACE, exit=True, file=2)
 

@@ -108,13 +108,15 @@ def halved(path):
   path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+# where reading fails, what else was being read has nobody left to tell
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
 @pytest.mark.parametrize('damage', [missing, empty, halved])
 def test_a_damaged_step_falls_back_to_the_one_before(eight_devices, tmp_path, damage, capsys):
   """Whichever of its files is damaged: either it does not matter, or the step before is taken and the line says so."""
   save(tmp_path / 'good', *(at(state(eight_devices, fill=step), step) for step in (3, 6)))
   files = sorted(path.relative_to(tmp_path / 'good') for path in (tmp_path / 'good' / '6').rglob('*') if path.is_file())
   assert len(files) > 5
-  fallen = 0
+  fallen = set()
   for number, file in enumerate(files):
     directory = tmp_path / f'{number}'
     shutil.copytree(tmp_path / 'good', directory)
@@ -125,14 +127,14 @@ def test_a_damaged_step_falls_back_to_the_one_before(eight_devices, tmp_path, da
     assert restored.iterator == {'k': restored.step}
     said = capsys.readouterr().out
     if restored.step == 3:
-      fallen += 1
+      fallen.add(file.name)
       assert f'{directory}/6 cannot be read (' in said, file
       assert 'kept as damaged-6, and the one before it is taken' in said
       # the run goes on over it
       checkpoints.save(6, at(state(eight_devices, fill=6), 6), {'k': 6})
       checkpoints.close()
       assert Checkpoints(directory).restore(state(eight_devices)).step == 6
-  assert fallen >= len(files) // 2
+  assert fallen >= {'_METADATA', 'manifest.ocdbt', 'metadata'}, fallen
 
 
 def test_with_all_steps_damaged_the_run_begins_again(eight_devices, tmp_path, capsys):

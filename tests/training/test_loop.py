@@ -108,10 +108,12 @@ def test_evaluate_save_next_batch_step(no_device):
     def get_state(self):
       return {'k': self.k}
 
+  one = jnp.float32(1)
+
   def step(state, batch, rate):
     events.append(f'step {state.step} {rate:.1f}')
     scalars = ('loss', 'grad_norm', 'update_norm', 'param_norm', 'weight')
-    return TrainState(state.step + 1, {}, {}, None), dict.fromkeys(scalars, np.float32(1))
+    return TrainState(state.step + 1, {}, {}, None), dict.fromkeys(scalars, one)
 
   def evaluate(params):
     events.append('evaluate')
@@ -195,7 +197,8 @@ def poisoned(step, update):
 
   def wrapped(state, batch, rate):
     if int(state.step) == update:
-      batch = batch | {'y': batch['y'] * jnp.nan}
+      with jax.transfer_guard('allow'):
+        batch = batch | {'y': batch['y'] * jnp.nan}
     return step(state, batch, rate)
 
   return wrapped

@@ -28,6 +28,11 @@ def test_a_lost_peer_ends_this_process_with_a_message(ended, monkeypatch, capsys
   # a save that waits for the others fails in its own words
   fail(CheckpointError('could not be written'), gone)
   assert ended == [77, 77]
+  # gloo raises what XLA raises elsewhere as another kind
+  fail(ValueError('UNKNOWN: Gloo all-reduce failed'))
+  assert ended == [77, 77, 77]
+  with pytest.raises(jax.errors.JaxRuntimeError, match='out of memory'):
+    fail(jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: out of memory'))
   with pytest.raises(CheckpointError):
     fail(CheckpointError('could not be written'), OSError('full'))
 

@@ -4,7 +4,9 @@ import dataclasses
 import signal
 import time
 
+import jax
 import numpy as np
+import pytest
 
 from crosstrainer_jax.training import peers, preemption, watchdog
 from tests.training import processes
@@ -18,12 +20,23 @@ def require_every_example_once_per_epoch(found: dict[int, list[int]], steps: int
     assert sorted(numbers[start : start + EXAMPLES]) == list(range(EXAMPLES))
 
 
-def test_one_of_four_is_killed_two_are_stopped_and_one_ends_it(tmp_path, record_property):
-  """4 → 2 → 1 processes: every example exactly once per epoch, and the parameters of a run left alone."""
-  whole = Job(tmp_path / 'whole', steps=20)
-  whole.directory.mkdir()
-  processes.train(whole, (whole.directory / 'seen-0-0').open('w', buffering=1))
+def require_the_same(job: Job, params: dict[str, np.ndarray], whole: tuple[Job, dict[str, np.ndarray]]) -> None:
+  require_every_example_once_per_epoch(processes.seen(job.directory), job.steps)
+  assert processes.seen(job.directory) == processes.seen(whole[0].directory)
+  for name, value in whole[1].items():
+    np.testing.assert_allclose(params[name], value, rtol=1e-5)
 
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+  """A job that was left alone, and the parameters that it ended with."""
+  job = Job(tmp_path_factory.mktemp('whole'), steps=20)
+  with (job.directory / 'seen-0-0').open('w') as note:
+    return job, processes.train(job, note, devices=jax.devices()[:1]).params
+
+
+def test_one_of_four_is_killed_two_are_stopped_and_one_ends_it(whole, tmp_path, record_property):
+  """4 → 2 → 1 processes: every example exactly once per epoch, and the parameters of a run left alone."""
   job = Job(tmp_path / 'killed', steps=20, pause=0.05)
   with started(job, 0, 4) as first:
     first.reach(8)
@@ -49,27 +62,17 @@ def test_one_of_four_is_killed_two_are_stopped_and_one_ends_it(tmp_path, record_
     assert third.wait() == [0], third.said(0)
   assert f'resumed at update {second.updates(0)} of 20' in third.said(0)
 
-  require_every_example_once_per_epoch(processes.seen(job.directory), 20)
-  assert processes.seen(job.directory) == processes.seen(whole.directory)
-  for name, value in processes.trained(whole).items():
-    np.testing.assert_allclose(processes.trained(job)[name], value, rtol=1e-6)
+  require_the_same(job, processes.trained(job), whole)
 
 
-def test_eight_four_two_and_one_device(tmp_path):
+def test_eight_four_two_and_one_device(whole, tmp_path):
   """On other meshes the same examples come in the same order, and the parameters agree to rounding."""
-  whole, job = Job(tmp_path / 'whole', steps=20), Job(tmp_path / 'moved', steps=20)
-  for each in (whole, job):
-    each.directory.mkdir()
-  with (whole.directory / 'seen-0-0').open('w') as note:
-    expected = processes.train(whole, note)
+  job = Job(tmp_path, steps=20)
   for start, count in enumerate((8, 4, 2, 1)):
     with (job.directory / f'seen-{start}-0').open('w') as note:
       part = dataclasses.replace(job, steps=5 * (start + 1))
       state = processes.train(part, note, devices=jax.devices()[:count])
-  require_every_example_once_per_epoch(processes.seen(job.directory), 20)
-  assert processes.seen(job.directory) == processes.seen(whole.directory)
-  for leaf, other in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected.params), strict=True):
-    np.testing.assert_allclose(leaf, other, rtol=1e-5)
+  require_the_same(job, state.params, whole)
 
 
 def test_one_that_is_stuck_is_ended_by_its_watchdog(tmp_path, record_property):

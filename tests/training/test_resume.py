@@ -32,7 +32,7 @@ def test_five_and_five_updates_are_ten(config, world, one_device, tmp_path):
       updates,
       mesh=one_device,
       seed=seed,
-    )
+    )  # fmt: skip
 
   def killed(state, batch, rate):
     if int(state.step) == 7:
