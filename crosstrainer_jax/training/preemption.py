@@ -51,6 +51,8 @@ def listening() -> Iterator[None]:
   if threading.current_thread() is not threading.main_thread():
     yield
     return
+  # JAX would take SIGTERM for itself where processes find each other.
+  jax.config.update('jax_enable_preemption_service', False)
   _notice.forget()
   inlet, outlet = os.pipe()
   os.set_blocking(outlet, False)

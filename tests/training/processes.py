@@ -111,7 +111,6 @@ def _main(job: Job, start: int, index: int, count: int, devices: int, port: int)
   os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
   with preemption.listening():
     if count > 1:
-      jax.config.update('jax_enable_preemption_service', False)
       jax.distributed.initialize(f'localhost:{port}', count, index, heartbeat_timeout_seconds=10)
     with (job.directory / f'seen-{start}-{index}').open('a') as note:
       train(job, note, last=index == count - 1)
