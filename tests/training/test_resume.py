@@ -10,13 +10,13 @@ from crosstrainer_jax.training.checkpoints import Checkpoints
 
 
 def test_five_and_five_updates_are_ten(config, world, one_device, tmp_path):
-  """Adapters, dropout in them and in the decoder, views and names that are dropped, two tasks in turn."""
+  """Adapters, dropout in them and in the decoder, views and names that are dropped, two tasks in turn, clips that share rows."""
   wet = config.copy_and_resolve_references().unlock()
   wet.decoder.dropout, wet.lora.rank, wet.lora.dropout = 0.1, 2, 0.1
   wet.training.frozen = ('^decoder/(?!.*lora_)',)
-  wet.training.update(view_dropout=0.3, name_dropout=0.5, save_every=5, log_every=2)
+  wet.training.update(row_tokens=160, view_dropout=0.3, name_dropout=0.5, save_every=5, log_every=2)
   blueprint, params = stages.build(wet, len(world.words), world.feature_dim, world.video_id, 0, one_device)
-  update = stages.make_update(blueprint, params, wet.training.optimizer, one_device)
+  update = stages.make_update(blueprint, params, wet.training, one_device)
   stage = world.stage(pipeline.Task(examples.FEEDBACK, 1), pipeline.Task(examples.ATTRIBUTES, 1))
 
   def train(directory, updates, step=update, seed=3):
