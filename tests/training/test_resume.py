@@ -10,7 +10,7 @@ from crosstrainer_jax.training.checkpoints import Checkpoints
 
 
 def test_five_and_five_updates_are_ten(config, world, one_device, tmp_path):
-  """Adapters, dropout in them and in the decoder, views and names that are dropped, two tasks in turn, clips that share rows."""
+  """Adapters, dropout in them and in L, dropped views and names, two tasks in turn, clips that share rows."""
   wet = config.copy_and_resolve_references().unlock()
   wet.decoder.dropout, wet.lora.rank, wet.lora.dropout = 0.1, 2, 0.1
   wet.training.frozen = ('^decoder/(?!.*lora_)',)
