@@ -55,11 +55,14 @@ class Window:
     if not counted:
       return
     first = min(counted.values())
-    groups = [key for key, place in counted.items() if place == first]
+    # As one follows from the other.
+    order = ('loss', *NORMS)
+    groups = sorted((order.index(key.partition('/')[0]), key) for key, place in counted.items() if place == first)
+    named = ', '.join(key for _, key in groups[:8]) + (' and others' if len(groups) > 8 else '')
     norms = ', '.join(f'{key}={means[key]:.3g}' for key in ('loss', *NORMS))
     raise NonFiniteLoss(
       f'{name}: not finite between updates {self.first} and {self.last} ({norms}). It began at update '
-      f'{self.first + first} with {", ".join(groups[:8])}{" and others" if len(groups) > 8 else ""}. '
+      f'{self.first + first} with {named}. '
       'The last checkpoint is good, but the same settings lead to the same end: start in another --workdir with a '
       'lower learning rate or clip_norm of the optimizer.'
     )

@@ -30,14 +30,14 @@ def require_the_same(job: Job, params: dict[str, np.ndarray], whole: tuple[Job, 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
   """A job that was left alone, and the parameters that it ended with."""
-  job = Job(tmp_path_factory.mktemp('whole'), steps=20)
+  job = Job(tmp_path_factory.mktemp('whole'), steps=40)
   with (job.directory / 'seen-0-0').open('w') as note:
     return job, processes.train(job, note, devices=jax.devices()[:1]).params
 
 
 def test_one_of_four_is_killed_two_are_stopped_and_one_ends_it(whole, tmp_path, record_property):
   """4 → 2 → 1 processes: every example exactly once per epoch, and the parameters of a run left alone."""
-  job = Job(tmp_path / 'killed', steps=20, pause=0.05)
+  job = Job(tmp_path / 'killed', steps=40, pause=0.05)
   with started(job, 0, 4) as first:
     first.reach(8)
     first.signal(2, signal.SIGKILL)
@@ -50,27 +50,27 @@ def test_one_of_four_is_killed_two_are_stopped_and_one_ends_it(whole, tmp_path, 
     assert 'lost another one' in first.said(index) or codes[index] == -signal.SIGABRT
     assert 'Traceback' not in first.said(index)
 
-  with started(job, 1, 2, devices=2) as second:
-    second.reach(10)
+  with started(dataclasses.replace(job, pause=0.2), 1, 2, devices=2) as second:
+    second.reach(12)
     second.signal(1, signal.SIGTERM)  # to one of them: they agree
     assert second.wait(60) == [preemption.PREEMPTED] * 2, second.said(0)
   assert 'resumed at update' in second.said(0)
   assert 'saved; the same command goes on from there (exit code 75)' in second.said(0)
-  assert second.updates(0) == second.updates(1) < 20
+  assert second.updates(0) == second.updates(1) < 40
 
-  with started(job, 2, 1, devices=4) as third:
+  with started(dataclasses.replace(job, pause=0.0), 2, 1, devices=4) as third:
     assert third.wait() == [0], third.said(0)
-  assert f'resumed at update {second.updates(0)} of 20' in third.said(0)
+  assert f'resumed at update {second.updates(0)} of 40' in third.said(0)
 
   require_the_same(job, processes.trained(job), whole)
 
 
 def test_eight_four_two_and_one_device(whole, tmp_path):
   """On other meshes the same examples come in the same order, and the parameters agree to rounding."""
-  job = Job(tmp_path, steps=20)
+  job = Job(tmp_path, steps=40)
   for start, count in enumerate((8, 4, 2, 1)):
     with (job.directory / f'seen-{start}-0').open('w') as note:
-      part = dataclasses.replace(job, steps=5 * (start + 1))
+      part = dataclasses.replace(job, steps=10 * (start + 1))
       state = processes.train(part, note, devices=jax.devices()[:count])
   require_the_same(job, state.params, whole)
 
