@@ -87,7 +87,7 @@ def measure(directory: Path, arguments: argparse.Namespace) -> None:
   for turn in range(arguments.saves + 1):
     update('update')
     begun = time.monotonic()
-    checkpoints.save(number, state, {'k': number})
+    checkpoints.save(number, state, {'update': number})
     times['held up'].append(time.monotonic() - begun)
     if turn % 2:
       checkpoints.wait()

@@ -56,7 +56,7 @@ class TimeLedger:
 
     What was recorded beyond that was done in vain.
     """
-    last = self._lines[-1] if self._lines else {'update': 0, 'seconds': {}}
+    last: dict[str, Any] = self._lines[-1] if self._lines else {'update': 0, 'seconds': {}}
     reached, recorded = last['update'], last['seconds']
     if reached <= update and sum(recorded.values()) > sum(saved.values()):
       saved = recorded  # nothing is repeated: after the save there was only the end

@@ -134,6 +134,7 @@ class _Loop:
     self._compiled: set[Any] = set()
     self._flying: collections.deque[jax.Array] = collections.deque()
     self._progress: Progress | None = None
+    self._pending: Window | None = None
 
   def _turn_to(self, account: str, what: str, patience: float = 1.0) -> None:
     self.ledger.turn_to(account)
@@ -161,7 +162,7 @@ class _Loop:
     self._iterator = iter(self._batches)
     self._progress = Progress(self.name, self.steps, self.start)
     self._done = self.start
-    self._window, self._pending = Window(self.start), None
+    self._window = Window(self.start)
     self._reported, self._time, self._waited = self.start, time.monotonic(), self.ledger.seconds()['data']
 
   def evaluate(self, index: int, evaluate: Callable[[Any], dict[str, float]]) -> float | None:
@@ -210,7 +211,11 @@ class _Loop:
       self._report()
     if self._profiler is not None:
       self._profiler.after(index, scalars)
-    self._progress.update()
+    self._show()
+
+  def _show(self, count: int = 1, **shown: float) -> None:
+    if self._progress is not None:
+      self._progress.update(count, **shown)
 
   def close_window(self) -> None:
     """The next update is the first one of a new window; this one is reported after it."""
@@ -230,7 +235,7 @@ class _Loop:
       apart |= {f'time/{account}': value for account, value in seconds.items()}
       self._writer.write_scalars(last, {f'{self.name}/{key}': value for key, value in {**host, **apart}.items()})
     self.ledger.record(self.name, last + 1)
-    self._progress.update(0, loss=host['loss'])
+    self._show(0, loss=host['loss'])
     self._reported, self._time, self._waited = last + 1, now, seconds['data']
 
   def stop(self, index: int) -> None:

@@ -270,7 +270,7 @@ def train_stage(
       evaluate_every=config.evaluate_every,
       kind_of=(lambda update: stage.task_of(update).name) if len(stage.tasks) > 1 else None,
       watchdog=config.watchdog,
-      profiler=writer and Profiler(writer.directory, config.profile_at, config.profile_updates),
+      profiler=None if writer is None else Profiler(writer.directory, config.profile_at, config.profile_updates),
       ledger=ledger,
     )
   finally:
