@@ -29,6 +29,7 @@ from crosstrainer_jax.training.checkpoints import Checkpoints
 from crosstrainer_jax.training.ledger import TimeLedger
 from crosstrainer_jax.training.loop import fit
 from crosstrainer_jax.training.step import TrainState, init_state, make_step
+from tests.compile_flags import FAST
 
 EXAMPLES, BATCH = 40, 8
 TX = optax.chain(optax.scale_by_adam(), optax.scale(-1.0))
@@ -108,7 +109,7 @@ def _main(job: Job, start: int, index: int, count: int, devices: int, port: int)
   said = os.open(job.directory / f'said-{start}-{index}', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
   os.dup2(said, 1)
   os.dup2(said, 2)
-  os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
+  os.environ['XLA_FLAGS'] = ' '.join([f'--xla_force_host_platform_device_count={devices}', *FAST])
   with preemption.listening():
     if count > 1:
       jax.distributed.initialize(f'localhost:{port}', count, index, heartbeat_timeout_seconds=10)
