@@ -233,7 +233,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def run(main: Callable[[list[str]], None]) -> None:
   """Runs a verb: `absl.app.run` with `--config.a.b=value`, and without a stack trace for what the user can mend.
 
-  A ValueError, OSError or ArithmeticError that this package raised itself is a message for the user; one that comes
+  A ValueError, OSError or FloatingPointError that this package raised itself is a message for the user; one that comes
   out of a library below is a bug, and keeps its stack trace. SIGTERM ends the verb as `training/preemption.py` says.
   """
 
@@ -243,7 +243,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     try:
       with preemption.listening():
         main(argv)
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
       if not _raised_here(error):
         raise
       sys.exit(f'Error: {error}')

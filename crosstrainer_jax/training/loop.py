@@ -176,10 +176,11 @@ class _Loop:
     """Begins a save of the state after `index` updates, unless it is there or is what the stage began with."""
     if self._checkpoints is None or index in (self._saved, self.start):
       return
-    self._turn_to('save', f'the save of update {index}')
-    # What diverged must not take the place of the last good checkpoint.
+    # What diverged must not take the place of the last good checkpoint; the updates under way end here.
+    self._turn_to('step', f'update {index - 1}')
     for window in filter(None, (self._pending, self._window)):
       window.means(self.name)
+    self._turn_to('save', f'the save of update {index}')
     self._checkpoints.save(index, self.state, self._batches.get_state(), self.ledger.seconds(), loss)
     self._saved = index
     if loss is not None:

@@ -9,7 +9,7 @@ NORMS = ('grad_norm', 'update_norm', 'param_norm')
 Sums = dict[str, jax.Array]
 
 
-class NonFiniteLoss(ArithmeticError):
+class NonFiniteLoss(FloatingPointError):
   """The loss or a norm is NaN or infinite; the last good checkpoint is kept."""
 
 
