@@ -7,7 +7,6 @@ them; they name it by its fingerprint.
 import errno
 import functools
 import logging
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -71,13 +70,9 @@ class Checkpoints:
   def __init__(
     self, directory: epath.PathLike, keep: int = 2, keep_every: int = 0, base: Mapping[str, str] | None = None
   ):
-    path = epath.Path(directory)
-    self.directory = path if '://' in str(path) else epath.Path(Path(directory).absolute())
+    self.directory = _absolute(directory)
     self._base = dict(base or {})
-    policies: list[Any] = [
-      checkpoint_managers.LatestN(keep),
-      _Best(),
-    ]
+    policies: list[Any] = [checkpoint_managers.LatestN(keep), _Best()]
     if keep_every:
       policies.append(checkpoint_managers.EveryNSteps(keep_every))
     options = functools.partial(
@@ -113,7 +108,10 @@ class Checkpoints:
   def best_loss(self) -> float:
     """The lowest loss that a step was saved with; infinity where there is none."""
     step = self._manager.best_step()
-    return float('inf') if step is None else _loss(self._manager.metrics(step))
+    try:
+      return float('inf') if step is None else _loss(self._manager.metrics(step))
+    except (OSError, ValueError):  # the loss of a damaged step
+      return float('inf')
 
   def prepare(self, state: TrainState) -> None:
     """Tries whether `state` could be saved here, before hours are spent on it.
@@ -177,37 +175,49 @@ class Checkpoints:
       raise self._failure(error) from error
 
   def _failure(self, error: Exception) -> CheckpointError:
-    self._manager.reload()
-    good = self.latest()
-    kept = 'there is no earlier one' if good is None else f'the last good one is that of update {good}'
+    try:
+      self._manager.reload()
+      good = self.latest()
+      kept = 'there is no earlier one' if good is None else f'the last good one is that of update {good}'
+    except Exception as other:
+      kept = f'nor could the earlier ones be listed ({_first_line(other)})'
     room = '' if '://' in str(self.directory) else f', {_gigabytes(shutil.disk_usage(self.directory).free)} are free'
     return CheckpointError(
       f'{self.directory}: a checkpoint could not be written ({_first_line(error)}{room}); {kept}. {_REMEDY}'
     )
 
   def restore(self, like: TrainState) -> Restored | None:
-    """The newest step that can be read, None where there is none.
+    """The newest step that can be read, None where there is no step.
 
-    A step that is damaged is put aside, as `damaged-<step>`, with a printed line, and the one before it is read.
+    Newer ones that are damaged are put aside, as `damaged-<step>`, with a printed line.
 
     Raises:
       MisfitError: it is of another model, or of one with another base.
-      CheckpointError: the storage does not answer.
+      CheckpointError: no step can be read, or the storage does not answer.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-    while (step := self.latest()) is not None:
-      restored, failure = None, None
+    damaged: dict[int, str] = {}
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      restored, reason = None, 'another process could not read it'
       try:
         restored = self._read(step, abstract)
       except MisfitError:
         raise
       except Exception as error:
-        failure = error
+        reason = _first_line(error)
         if not _is_damage(error):
-          raise CheckpointError(f'{self.directory / str(step)} cannot be read: {_first_line(error)}') from error
+          raise CheckpointError(f'{self.directory / str(step)} cannot be read: {reason}') from error
       if _everywhere(restored is not None):
+        assert restored is not None
+        self._put_aside(damaged)
         return restored
-      self._put_aside(step, failure)
+      damaged[step] = reason
+    if damaged:
+      listed = '; '.join(f'{step}: {reason}' for step, reason in damaged.items())
+      raise CheckpointError(
+        f'{self.directory}: none of its checkpoints can be read ({listed}). '
+        'To begin this stage again, move that folder away.'
+      )
     return None
 
   def _read(self, step: int, abstract: dict[str, Any]) -> Restored:
@@ -228,18 +238,17 @@ class Checkpoints:
     found = self._manager.restore(step, args=args)
     return Restored(step, TrainState(**found.state), dict(found.data), dict(notes.get('seconds', {})))
 
-  def _put_aside(self, step: int, error: Exception | None) -> None:
-    damaged, aside = self.directory / str(step), self.directory / f'damaged-{step}'
-    say(
-      f'  {damaged} cannot be read ({_first_line(error) if error else "by another process"}): kept as {aside.name}, '
-      'and the one before it is taken'
-    )
-    if is_first_process():
-      if aside.exists():
-        aside.rmtree()
-      damaged.rename(aside)
-    _everywhere(True)
-    self._manager.reload()
+  def _put_aside(self, damaged: Mapping[int, str]) -> None:
+    for step, reason in damaged.items():
+      path, aside = self.directory / str(step), self.directory / f'damaged-{step}'
+      say(f'  {path} cannot be read ({reason}): kept as {aside.name}, and the one before it is taken')
+      if is_first_process():
+        if aside.exists():
+          aside.rmtree()
+        path.rename(aside)
+    if damaged:
+      _everywhere(True)
+      self._manager.reload()
 
   def close(self) -> None:
     """Ends what was begun.
@@ -276,6 +285,8 @@ class _Best(checkpoint_managers.PreservationPolicy):
 
 def _is_damage(error: Exception) -> bool:
   """Whether a step that could not be read is itself at fault."""
+  if isinstance(error, MemoryError):
+    return False
   if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
     return error.errno is None or error.errno not in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOMEM)
   return not any(word in str(error) for word in _STORAGE)
@@ -294,19 +305,24 @@ def _gigabytes(size: float) -> str:
   return f'{size / 1e9:.2g} GB'
 
 
-def save_params(directory: str | os.PathLike[str], params: Any) -> None:
+def _absolute(directory: epath.PathLike) -> epath.Path:
+  """As Orbax wants it; a bucket's name is absolute."""
+  return epath.Path(directory) if '://' in str(directory) else epath.Path(Path(directory).absolute())
+
+
+def save_params(directory: epath.PathLike, params: Any) -> None:
   """Writes the final parameters of a stage, replacing what was there."""
   with ocp.StandardCheckpointer() as checkpointer:
-    checkpointer.save(Path(directory).absolute(), params, force=True)
+    checkpointer.save(_absolute(directory), params, force=True)
 
 
-def load_params(directory: str | os.PathLike[str], like: Any) -> Any:
+def load_params(directory: epath.PathLike, like: Any) -> Any:
   """Reads what `save_params` wrote, placed as `like`.
 
   Raises:
     FileNotFoundError, ValueError: nothing is there, or something else than `like`.
   """
-  path = Path(directory).absolute()
+  path = _absolute(directory)
   if not path.exists():
     raise FileNotFoundError(f'{path}: no parameters here. Train first: ./launch_tpu.sh configs/cross_sport.py')
   with ocp.StandardCheckpointer() as checkpointer:
@@ -314,7 +330,7 @@ def load_params(directory: str | os.PathLike[str], like: Any) -> Any:
     return checkpointer.restore(path, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
 
 
-def _require_fit(path: os.PathLike[str], saved: Any, like: Any) -> None:
+def _require_fit(path: epath.PathLike, saved: Any, like: Any) -> None:
   there, wanted = _shapes(saved), _shapes(like)
   different = sorted(name for name in {*there, *wanted} if there.get(name) != wanted.get(name))
   if different:

@@ -137,18 +137,22 @@ def test_a_damaged_step_falls_back_to_the_one_before(eight_devices, tmp_path, da
   assert fallen >= {'_METADATA', 'manifest.ocdbt', 'metadata'}, fallen
 
 
-def test_with_all_steps_damaged_the_run_begins_again(eight_devices, tmp_path, capsys):
+def test_with_all_steps_damaged_nothing_is_thrown_away(eight_devices, tmp_path):
   save(tmp_path, *(at(state(eight_devices), step) for step in (3, 6)))
   for step in (3, 6):
     shutil.rmtree(tmp_path / str(step) / 'state')
-  assert Checkpoints(tmp_path).restore(state(eight_devices)) is None
-  assert capsys.readouterr().out.count('cannot be read') == 2
-  assert folders(tmp_path) == ['damaged-3', 'damaged-6']
+  with pytest.raises(CheckpointError, match=r'none of its checkpoints can be read \(6: .*; 3: .*move that folder away'):
+    Checkpoints(tmp_path).restore(state(eight_devices))
+  assert folders(tmp_path) == ['3', '6']
 
 
 def test_a_storage_that_does_not_answer_is_no_damage(eight_devices, tmp_path, monkeypatch):
   save(tmp_path, *(at(state(eight_devices), step) for step in (3, 6)))
-  for error in (PermissionError(errno.EACCES, 'Permission denied'), ValueError('UNAVAILABLE: try again')):
+  for error in (
+    PermissionError(errno.EACCES, 'Permission denied'),
+    ValueError('UNAVAILABLE: try again'),
+    MemoryError('denied'),
+  ):
     checkpoints = Checkpoints(tmp_path)
 
     def fail(*_, error=error, **__):
