@@ -152,7 +152,7 @@ def test_kills_at_random_times(tmp_path, kills, record_property):
   job, start, lost = processes.Job(tmp_path / 'killed', steps=100_000, pause=0.01), 0, []
   for start in range(kills):
     with processes.started(job, start) as run:
-      time.sleep(draw.uniform(0.5, 3))
+      time.sleep(draw.uniform(0.5, 2.5))
       run.signal(0, signal.SIGKILL)
       assert run.wait() == [-signal.SIGKILL], run.said(0)
       said = run.said(0)
