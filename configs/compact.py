@@ -68,6 +68,16 @@ def preset() -> ml_collections.ConfigDict:
     # Batches that the readers may be ahead.
     'prefetch': 4,
     'save_every': 500,
+    # Of the newest checkpoints so many stay, beside the best one on validation clips; and every multiple of
+    # `keep_every` updates, 0 for none.
+    'keep': 2,
+    'keep_every': 0,
+    # Seconds that an update, a batch or a save may take before the run ends with the stacks of all threads; 0 for any.
+    'watchdog': 900.0,
+    # A profile of `profile_updates` updates from update `profile_at` of every stage on, 0 for none; SIGUSR1 asks for
+    # one at any time.
+    'profile_at': 0,
+    'profile_updates': 5,
     'log_every': 50,
     # Updates between two looks at the loss on validation clips; 0 for none.
     'evaluate_every': 0,

@@ -19,9 +19,11 @@ from crosstrainer_jax.datasets.skillsim import generic
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.models import encoders
 from crosstrainer_jax.provenance import claim_workdir
-from crosstrainer_jax.training import optimizer, pretraining, sharding
+from crosstrainer_jax.training import optimizer, pretraining, sharding, watchdog
 from crosstrainer_jax.training.checkpoints import Checkpoints
+from crosstrainer_jax.training.ledger import TimeLedger
 from crosstrainer_jax.training.loop import fit
+from crosstrainer_jax.training.profiling import Profiler
 from crosstrainer_jax.training.step import init_state, make_step
 from crosstrainer_jax.training.telemetry import MetricWriter, say
 
@@ -70,6 +72,9 @@ def main(argv: list[str]) -> None:
     writer=writer,
     save_every=config.save_every,
     clips_per_step=config.batch_size,
+    watchdog=watchdog.SECONDS,
+    profiler=Profiler(writer.directory),
+    ledger=TimeLedger(workdir / 'ledger.jsonl'),
   )
   writer.close()
 

@@ -32,12 +32,27 @@ from absl import app, flags, logging
 from crosstrainer_jax import rules
 from crosstrainer_jax.configs import arguments
 from crosstrainer_jax.input.buckets import in_bucket
+from crosstrainer_jax.training import preemption
 
 # what is defined here for a verb shows in that verb's --help
 flags.disclaim_key_flags()
 
 # Settings of which a run may change its mind: they decide nothing that is trained.
-DURING_A_RUN = ('eval.', 'assess.')
+DURING_A_RUN = (
+  'eval.',
+  'assess.',
+  # the machine, and how it is watched
+  'mesh',
+  'training.workers',
+  'training.threads',
+  'training.prefetch',
+  'training.save_every',
+  'training.log_every',
+  'training.evaluate_every',
+  'training.keep',
+  'training.watchdog',
+  'training.profile_',
+)
 
 
 class SettingsError(ValueError):
@@ -219,16 +234,17 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 def run(main: Callable[[list[str]], None]) -> None:
   """Runs a verb: `absl.app.run` with `--config.a.b=value`, and without a stack trace for what the user can mend.
 
-  A ValueError or FileNotFoundError that this package raised itself is a message for the user; one that comes out of a
-  library below is a bug, and keeps its stack trace.
+  A ValueError, OSError or FloatingPointError that this package raised itself is a message for the user; one that comes
+  out of a library below is a bug, and keeps its stack trace. SIGTERM ends the verb as `training/preemption.py` says.
   """
 
   def guarded(argv: list[str]) -> None:
     if not flags.FLAGS['verbosity'].present:
       logging.set_verbosity(logging.WARNING)  # what matters of the rest, the verbs print themselves
     try:
-      main(argv)
-    except (ValueError, FileNotFoundError) as error:
+      with preemption.listening():
+        main(argv)
+    except (ValueError, OSError, FloatingPointError) as error:
       if not _raised_here(error):
         raise
       sys.exit(f'Error: {error}')

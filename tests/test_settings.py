@@ -142,7 +142,7 @@ def test_what_a_run_may_not_change_later_is_in_its_name():
     return settings.run_name('configs/cross_sport.py:smoke', overrides)
 
   assert name('seed=1') == name('--config.seed=1') == 'cross_sport-smoke-seed=1'
-  assert name('seed=1', 'mesh=(1, -1, 1)') == 'cross_sport-smoke-seed=1,mesh=_1,_-1,_1_'
+  assert name('seed=1', 'training.frozen=(1, -1, 1)') == 'cross_sport-smoke-seed=1,training.frozen=_1,_-1,_1_'
   assert name('eval.resamples=10', 'assess.samples=4') == 'cross_sport-smoke'
   long = [name(f'training.optimizer.learning_rate_rules={"x" * 300}{n}') for n in range(2)]
   assert long[0] != long[1]

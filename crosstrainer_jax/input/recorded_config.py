@@ -17,7 +17,16 @@ LATER: dict[str, dict[str, Any]] = {
   'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
   'mapper': {'whiten': True},
   'decoder': {'attention': 'auto'},
-  'training': {'frozen': (), 'row_tokens': 0, 'accumulate': 1},
+  'training': {
+    'frozen': (),
+    'row_tokens': 0,
+    'accumulate': 1,
+    'keep': 2,
+    'keep_every': 0,
+    'watchdog': 900.0,
+    'profile_at': 0,
+    'profile_updates': 5,
+  },
 }
 LATER_OF_PRETRAINED = LATER['decoder'] | {'quantize': '', 'quantize_tile': 64}
 

@@ -3,7 +3,7 @@
 The iterator moves only after the save, so that a checkpoint's iterator state names exactly the batch that comes next.
 """
 
-import math
+import collections
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -13,10 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from crosstrainer_jax.training import sharding
+from crosstrainer_jax.training import peers, preemption, sharding
 from crosstrainer_jax.training.checkpoints import Checkpoints
+from crosstrainer_jax.training.ledger import TimeLedger
+from crosstrainer_jax.training.profiling import Profiler
 from crosstrainer_jax.training.step import Step, TrainState
 from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say
+from crosstrainer_jax.training.watchdog import PATIENCE, Watchdog
+from crosstrainer_jax.training.window import Window
+
+# Updates that the host may be ahead of the devices: enough to keep them busy, and few batches in their memory.
+AHEAD = 2
 
 
 class Batches(Protocol):
@@ -26,16 +33,6 @@ class Batches(Protocol):
   def __next__(self) -> Any: ...
   def get_state(self) -> Any: ...
   def set_state(self, state: Any) -> None: ...
-
-
-# Averaged over updates; every other scalar over what was learnt from, Σ(w·x)/Σw, with the update's `weight`.
-NORMS = ('grad_norm', 'update_norm', 'param_norm')
-# Σ over the updates of a window.
-Totals = dict[str, jax.Array]
-
-
-class NonFiniteLoss(RuntimeError):
-  """The loss is NaN or infinite; the last good checkpoint is kept."""
 
 
 def fit(
@@ -55,6 +52,9 @@ def fit(
   evaluate: Callable[[Any], dict[str, float]] | None = None,
   evaluate_every: int = 0,
   kind_of: Callable[[int], str] | None = None,
+  watchdog: float = 0.0,
+  profiler: Profiler | None = None,
+  ledger: TimeLedger | None = None,
 ) -> TrainState:
   """Trains from the newest checkpoint (or from `state`) to `steps` updates and returns the last state.
 
@@ -65,70 +65,219 @@ def fit(
     batches: host batches (numpy), leading dimension divisible by the mesh's data axes.
     steps: total number of updates, counted from 0 over all restarts.
     learning_rate: of update i, a number or an array of numbers, from `optimizer.schedule`.
-    evaluate: params -> scalars, called every `evaluate_every` updates when that is positive.
+    evaluate: params -> scalars, called every `evaluate_every` updates when that is positive. Their mean is the loss by
+      which the best checkpoint is known.
     kind_of: names the kind of update i, its task for example; the kinds' scalars are logged apart as well.
+    watchdog: seconds that an update, a batch, a save or an evaluation may take; 0 for any.
+    ledger: where the time goes, over all restarts.
 
   Raises:
-    NonFiniteLoss: names the steps since the last logged one and the norms.
+    NonFiniteLoss: names the update and the norms.
+    CheckpointError: a checkpoint cannot be written; earlier ones are as they were.
+    Preempted: SIGTERM came, and the state is saved.
   """
-  if checkpoints is not None and checkpoints.latest() is not None:
-    state, position = checkpoints.restore(state)
-    batches.set_state(position)
-    say(f'  {name}: resumed at update {int(state.step)} of {steps}')
-  start = int(state.step)
-  # On the host before anything runs: a rate that is computed in its turn waits for the update before it.
-  rates = np.asarray(jax.vmap(learning_rate)(jnp.arange(steps)), np.float32)
-  progress = Progress(name, steps, start)
-  iterator = iter(batches)
-  # By kind, of the updates since those that were reported.
-  totals: dict[str, Totals] = {}
-  pending: tuple[int, dict[str, Totals]] | None = None
-  reported, waited, window = start - 1, 0.0, time.monotonic()
+  loop = _Loop(
+    name, step, state, batches, steps, mesh, checkpoints, writer, clips_per_step, profiler, ledger or TimeLedger(),
+    Watchdog(name, watchdog),
+  )  # fmt: skip
+  stopping = preemption.Agreement()
+  with preemption.deferred(), loop.watchdog:
+    try:
+      with peers.needed(name):
+        loop.begin(learning_rate)
+        for index in range(loop.start, steps):
+          loss = None
+          if evaluate is not None and evaluate_every and index and index % evaluate_every == 0:
+            loss = loop.evaluate(index, evaluate)
+          if index % save_every == 0 or (loss is not None and loss < loop.best):
+            loop.save(index, loss)
+          if stopping.reached(index):
+            loop.stop(index)
+          loop.update(index, '' if kind_of is None else kind_of(index))
+          if (index + 1) % log_every == 0 or index + 1 == steps:
+            loop.close_window()
+        loop.finish()
+        if stopping.reached(steps, last=True):
+          raise preemption.Preempted
+    finally:
+      loop.close()
+  return loop.state
 
-  def report(index: int, totals: dict[str, Totals]) -> None:
-    nonlocal reported, waited, window
-    means, now = _means(name, reported + 1, index, totals), time.monotonic()
-    host = means.pop('')
-    host |= _rates(host, waited, now - window, index - reported, clips_per_step)
-    host['learning_rate'] = float(rates[index])
-    if writer is not None:
+
+class _Loop:
+  """What the parts of one call of `fit` share."""
+
+  def __init__(
+    self,
+    name: str,
+    step: Step,
+    state: TrainState,
+    batches: Batches,
+    steps: int,
+    mesh: Mesh,
+    checkpoints: Checkpoints | None,
+    writer: MetricWriter | None,
+    clips_per_step: int,
+    profiler: Profiler | None,
+    ledger: TimeLedger,
+    watchdog: Watchdog,
+  ):
+    self.name, self.state, self.steps, self.start = name, state, steps, 0
+    self.watchdog, self.ledger = watchdog, ledger
+    self.best = float('inf')
+    self._step, self._batches, self._mesh = step, batches, mesh
+    self._checkpoints, self._writer, self._profiler = checkpoints, writer, profiler
+    self._clips_per_step = clips_per_step
+    self._saved = -1
+    self._done = 0
+    # Shapes of batches for which the update is compiled.
+    self._compiled: set[Any] = set()
+    self._flying: collections.deque[jax.Array] = collections.deque()
+    self._progress: Progress | None = None
+    self._pending: Window | None = None
+
+  def _turn_to(self, account: str, what: str, patience: float = 1.0) -> None:
+    self.ledger.turn_to(account)
+    self.watchdog.expect(what, patience)
+
+  def begin(self, learning_rate: Callable[[Any], Any]) -> None:
+    """Goes on from the newest checkpoint, or begins."""
+    self._turn_to('init', 'reading the checkpoint', PATIENCE)
+    restored = None
+    if self._checkpoints is not None:
+      self._checkpoints.prepare(self.state)
+      restored = self._checkpoints.restore(self.state)
+      self.best = self._checkpoints.best_loss()
+    if restored is None:
+      self.start = int(self.state.step)
+      self.ledger.resume(self.start, {})
+    else:
+      self.start, self.state = restored.step, restored.state
+      self._saved = self.start
+      self._batches.set_state(restored.iterator)
+      self.ledger.resume(self.start, restored.seconds)
+      say(f'  {self.name}: resumed at update {self.start} of {self.steps}')
+    # On the host before anything runs: a rate that is computed in its turn waits for the update before it.
+    self._rates = np.asarray(jax.vmap(learning_rate)(jnp.arange(self.steps)), np.float32)
+    self._iterator = iter(self._batches)
+    self._progress = Progress(self.name, self.steps, self.start)
+    self._done = self.start
+    self._window = Window(self.start)
+    self._reported, self._time, self._waited = self.start, time.monotonic(), self.ledger.seconds()['data']
+
+  def evaluate(self, index: int, evaluate: Callable[[Any], dict[str, float]]) -> float | None:
+    self._turn_to('eval', f'the evaluation before update {index}', PATIENCE)
+    values = evaluate(self.state.params)
+    if self._writer is not None:
+      self._writer.write_scalars(index, {f'{self.name}/{key}': value for key, value in values.items()})
+    return float(np.mean(list(values.values()))) if values else None
+
+  def save(self, index: int, loss: float | None = None) -> None:
+    """Begins a save of the state after `index` updates, unless it is there or is what the stage began with."""
+    if self._checkpoints is None or index in (self._saved, self.start):
+      return
+    # What diverged must not take the place of the last good checkpoint; the updates under way end here.
+    self._turn_to('step', f'update {index - 1}')
+    for window in filter(None, (self._pending, self._window)):
+      window.means(self.name)
+    self._turn_to('save', f'the save of update {index}')
+    self._checkpoints.save(index, self.state, self._batches.get_state(), self.ledger.seconds(), loss)
+    self._saved = index
+    if loss is not None:
+      self.best = min(self.best, loss)
+    self.ledger.record(self.name, index)
+
+  def update(self, index: int, kind: str) -> None:
+    if self._profiler is not None:
+      self._profiler.before(index)
+    self._turn_to('data', f'the batch of update {index}')
+    host = next(self._iterator)
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(host))
+    batch, rate = sharding.put_batch(host, self._mesh), on_mesh(self._rates[index], self._mesh)
+    if shapes in self._compiled:
+      self._turn_to('step', f'update {index}')
+    else:
+      self._turn_to('compile', f'update {index} with its compilation', PATIENCE)
+      self._compiled.add(shapes)
+    # Nothing moves between host and devices but what was put there, and what is asked for.
+    with jax.transfer_guard('disallow'):
+      self.state, scalars = self._step(self.state, batch, rate)
+      self._window.add(index, kind, scalars)
+      self.ledger.turn_to('step')
+      self._flying.append(scalars['loss'])
+      if len(self._flying) > AHEAD:
+        jax.block_until_ready(self._flying.popleft())
+      self._done = index + 1
+      # The metrics of one logged update are read while the next one runs.
+      self._report()
+    if self._profiler is not None:
+      self._profiler.after(index, scalars)
+    self._show()
+
+  def _show(self, count: int = 1, **shown: float) -> None:
+    if self._progress is not None:
+      self._progress.update(count, **shown)
+
+  def close_window(self) -> None:
+    """The next update is the first one of a new window; this one is reported after it."""
+    self._pending, self._window = self._window, Window(self._done)
+
+  def _report(self) -> None:
+    if self._pending is None:
+      return
+    means, last = self._pending.means(self.name), self._pending.last
+    self._pending = None
+    host, now, seconds = means.pop(''), time.monotonic(), self.ledger.seconds()
+    waited = seconds['data'] - self._waited
+    host |= _rates(host, waited, now - self._time, last + 1 - self._reported, self._clips_per_step)
+    host['learning_rate'] = float(self._rates[last])
+    if self._writer is not None:
       apart = {f'{kind}/{key}': value for kind, mean in means.items() for key, value in mean.items()}
-      writer.write_scalars(index, {f'{name}/{key}': value for key, value in {**host, **apart}.items()})
-    progress.update(0, loss=host['loss'])
-    reported, waited, window = index, 0.0, now
+      apart |= {f'time/{account}': value for account, value in seconds.items()}
+      self._writer.write_scalars(last, {f'{self.name}/{key}': value for key, value in {**host, **apart}.items()})
+    self.ledger.record(self.name, last + 1)
+    self._show(0, loss=host['loss'])
+    self._reported, self._time, self._waited = last + 1, now, seconds['data']
 
-  try:
-    for index in range(start, steps):
-      if evaluate is not None and evaluate_every and index and index % evaluate_every == 0 and writer is not None:
-        writer.write_scalars(index, {f'{name}/{key}': value for key, value in evaluate(state.params).items()})
-      if checkpoints is not None and index > start and index % save_every == 0:
-        # What diverged must not take the place of the last good checkpoint.
-        _means(name, reported + 1, *(pending or (index - 1, totals)))
-        checkpoints.save(state, batches.get_state())
-      before = time.monotonic()
-      batch = sharding.put_batch(next(iterator), mesh)
-      waited += time.monotonic() - before
-      state, scalars = step(state, batch, rates[index])
-      kind = '' if kind_of is None else kind_of(index)
-      totals[kind] = _add(totals.get(kind), scalars)
-      if pending is not None:
-        # The metrics of one logged update are read while the next one runs.
-        report(*pending)
-        pending = None
-      if (index + 1) % log_every == 0 or index + 1 == steps:
-        pending, totals = (index, totals), {}
-      progress.update()
-    if pending is not None:
-      report(*pending)
-    if checkpoints is not None and int(state.step) > start:
-      checkpoints.save(state, batches.get_state())
-  finally:
-    progress.close()
-    if checkpoints is not None:
-      checkpoints.close()
-    if writer is not None:
-      writer.flush()
-  return state
+  def stop(self, index: int) -> None:
+    """Saves and ends the program, as SIGTERM asks."""
+    self.save(index)
+    if self._checkpoints is not None:
+      self._checkpoints.wait()
+    kept = '' if self._checkpoints is None else ', saved'
+    say(
+      f'  {self.name}: stopped before update {index} of {self.steps}{kept}; the same command goes on from there '
+      f'(exit code {preemption.PREEMPTED})'
+    )
+    raise preemption.Preempted
+
+  def finish(self) -> None:
+    """Reads the last metrics and saves the last state."""
+    if self._done == self.start:
+      return
+    self._turn_to('step', f'update {self._done - 1}')
+    self._report()
+    self.save(self._done)
+    if self._checkpoints is not None:
+      self._checkpoints.wait()
+    self.ledger.record(self.name, self._done)
+    self.ledger.describe(self.name)
+
+  def close(self) -> None:
+    self._turn_to('save', 'the end of the save')
+    if self._profiler is not None:
+      self._profiler.close(self._done)
+    if self._progress is not None:
+      self._progress.close()
+    if self._writer is not None:
+      self._writer.flush()
+    if self._checkpoints is not None:
+      self._checkpoints.close()
+
+
+def on_mesh(value: np.float32, mesh: Mesh) -> jax.Array:
+  """A number that every process knows, on every device."""
+  return jax.make_array_from_callback(np.shape(value), sharding.replicated(mesh), lambda _: value)
 
 
 def _rates(
@@ -139,35 +288,3 @@ def _rates(
   if 'tokens' in values:
     rates['tokens_per_second'] = values['tokens'] * updates / seconds
   return rates
-
-
-@jax.jit
-def _add(totals: Totals | None, scalars: dict[str, jax.Array]) -> Totals:
-  """`totals` with one more update."""
-  weight = scalars['weight']
-  added = {key: value * (1.0 if key in NORMS else weight) for key, value in scalars.items() if key != 'weight'}
-  added |= {'weight': weight, 'updates': jnp.ones(())}
-  return added if totals is None else jax.tree.map(jnp.add, totals, added)
-
-
-def _means(name: str, first: int, last: int, totals: dict[str, Totals]) -> dict[str, dict[str, float]]:
-  """Scalars of the updates `first` to `last` on the host, by kind; '' holds those of all kinds together."""
-  kinds = {kind: {key: float(value) for key, value in sums.items()} for kind, sums in jax.device_get(totals).items()}
-  together = {key: sum(sums[key] for sums in kinds.values()) for key in next(iter(kinds.values()))}
-  means = {kind: _mean(sums) for kind, sums in {**kinds, '': together}.items()}
-  whole = means['']
-  if not all(math.isfinite(whole[key]) for key in ('loss', 'grad_norm', 'param_norm')):
-    norms = ', '.join(f'{key}={whole[key]:.3g}' for key in ('loss', *NORMS))
-    raise NonFiniteLoss(
-      f'{name}: not finite between updates {first} and {last} ({norms}). '
-      'The last checkpoint is good, but the same settings lead to the same end: start in another --workdir with a '
-      'lower learning rate or clip_norm of the optimizer.'
-    )
-  return means
-
-
-def _mean(sums: dict[str, float]) -> dict[str, float]:
-  weight, updates = sums['weight'], sums['updates']
-  means = {key: value / (updates if key in NORMS else max(weight, 1e-6)) for key, value in sums.items()}
-  # `weight` is that of one update, like the norms.
-  return {key: value for key, value in means.items() if key != 'updates'} | {'weight': weight / updates}

@@ -5,8 +5,7 @@ import functools
 import json
 import math
 import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,9 @@ from crosstrainer_jax.models import pretrained
 from crosstrainer_jax.models.crosstrainer import CrossTrainer, negative_log_likelihood
 from crosstrainer_jax.models.encoders import Encoder
 from crosstrainer_jax.training import checkpoints, optimizer, sharding
+from crosstrainer_jax.training.ledger import TimeLedger
 from crosstrainer_jax.training.loop import fit
+from crosstrainer_jax.training.profiling import Profiler
 from crosstrainer_jax.training.step import Loss, Step, init_state, make_step
 from crosstrainer_jax.training.telemetry import MetricWriter, say
 
@@ -37,11 +38,13 @@ class Blueprint:
     graph: the module's structure.
     rest: what is not a parameter (streams of random numbers).
     frozen: regular expressions; a parameter in whose path one is found does not train.
+    base: fingerprints of the models that it is built on, which checkpoints name and do not hold.
   """
 
   graph: nnx.GraphDef
   rest: nnx.State
   frozen: tuple[str, ...] = ()
+  base: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def merge(self, params: nnx.State, key: jax.Array | None = None) -> CrossTrainer:
     """The module with `params`; `key` gives every random stream a new seed."""
@@ -126,7 +129,9 @@ def build(
   with jax.set_mesh(mesh):
     made, rest = initialise()
   params = nnx.merge_state(made, nnx.State(ready)) if ready else made
-  return Blueprint(graph, rest, tuple(config.training.frozen)), params
+  found = {} if encoder is None else {'encoder': encoder.fingerprint}
+  found |= {} if base is None else {'decoder': base.fingerprint}
+  return Blueprint(graph, rest, tuple(config.training.frozen), found), params
 
 
 def _placed(shape: jax.ShapeDtypeStruct, place: jax.sharding.NamedSharding) -> jax.ShapeDtypeStruct:
@@ -244,7 +249,7 @@ def train_stage(
     say(f'  {name}, {line}')
   iterator = pipeline.Batches(contents, config.workers, config.threads, config.prefetch)
   trained, frozen = blueprint.split(params)
-  start = time.monotonic()
+  ledger = TimeLedger(directory / 'ledger.jsonl')
   try:
     state = fit(
       name,
@@ -255,7 +260,9 @@ def train_stage(
       updates,
       optimizer.schedule(config.optimizer, updates),
       mesh=mesh,
-      checkpoints=checkpoints.Checkpoints(directory / 'checkpoints', keep=1),
+      checkpoints=checkpoints.Checkpoints(
+        directory / 'checkpoints', config.keep, config.keep_every, base=blueprint.base
+      ),
       writer=writer,
       save_every=config.save_every,
       log_every=config.log_every,
@@ -263,11 +270,14 @@ def train_stage(
       evaluate=evaluate,
       evaluate_every=config.evaluate_every,
       kind_of=(lambda update: stage.task_of(update).name) if len(stage.tasks) > 1 else None,
+      watchdog=config.watchdog,
+      profiler=None if writer is None else Profiler(writer.directory, config.profile_at, config.profile_updates),
+      ledger=ledger,
     )
   finally:
     iterator.close()
   checkpoints.save_params(directory / 'params', state.params)
-  seconds = time.monotonic() - start
+  seconds = ledger.elapsed
   rate = updates * config.batch_size / seconds
   write_atomically(
     done, json.dumps({'updates': updates, 'seconds': round(seconds, 1), 'clips_per_second': round(rate, 1)})

@@ -10,6 +10,7 @@ import optax
 from jax.sharding import Mesh
 
 from crosstrainer_jax.training import sharding
+from crosstrainer_jax.training.optimizer import path_name
 
 # loss_fn(params, frozen, batch, key) -> (sum of weighted losses, sum of weights, {name: (sum, weight)}).
 Loss = Callable[[Any, Any, Any, jax.Array], tuple[jax.Array, jax.Array, dict[str, tuple[jax.Array, jax.Array]]]]
@@ -107,9 +108,18 @@ def make_step(
       'update_norm': optax.tree.norm(updates),
       'param_norm': optax.tree.norm(params),
     }
+    scalars |= norms_by_group('grad_norm', grads) | norms_by_group('param_norm', params)
     scalars |= {name: total / jnp.maximum(w, 1e-6) for name, (total, w) in metrics.items()}
     return TrainState(state.step + 1, params, opt_state, state.key), scalars
 
   # Parameters keep the sharding they came with; batches come split over the data axes.
   jitted = jax.jit(step, donate_argnums=1, in_shardings=(None, None, sharding.batch_sharding(mesh), None))
   return functools.partial(jitted, frozen)
+
+
+def norms_by_group(name: str, tree: Any) -> dict[str, jax.Array]:
+  """Norms of the parts of a model, `grad_norm/decoder/layers` for example: which of them was the first to diverge."""
+  groups: dict[str, list[jax.Array]] = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    groups.setdefault('/'.join([name, *path_name(path).split('/')[:2]]), []).append(leaf)
+  return {group: optax.tree.norm(leaves) for group, leaves in groups.items()}

@@ -7,16 +7,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 
+def is_first_process() -> bool:
+  """Whether this process is the only one of the run, or the one that speaks and writes for all."""
+  # Not asked of JAX where nobody has initialised it: the answer would settle which devices there are.
+  return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
 class MetricWriter:
-  """clu's `MetricWriter` methods over tensorboardX: clu's own writers import TensorFlow, 1.3 GB without use here."""
+  """clu's `MetricWriter` methods over tensorboardX: clu's own writers import TensorFlow, 1.3 GB without use here.
+
+  Of several processes the first one writes.
+  """
 
   def __init__(self, directory: str | Path):
-    self._writer = SummaryWriter(str(directory), flush_secs=10)
+    self.directory = directory
+    self._writer = SummaryWriter(str(directory), flush_secs=10, write_to_disk=is_first_process())
 
   def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
     for name, value in scalars.items():
@@ -43,7 +54,8 @@ class Progress:
 
   def __init__(self, name: str, total: int, initial: int = 0, seconds: float = 10.0, unit: str = 'step'):
     self._name, self._total, self._done, self._seconds = name, total, initial, seconds
-    self._bar = tqdm(total=total, initial=initial, desc=name, unit=unit, leave=False) if sys.stderr.isatty() else None
+    terminal = sys.stderr.isatty() and is_first_process()
+    self._bar = tqdm(total=total, initial=initial, desc=name, unit=unit, leave=False) if terminal else None
     self._start = self._last = time.monotonic()
     self._first = initial
     self._shown: dict[str, float] = {}
@@ -61,7 +73,7 @@ class Progress:
       self._last = now
       left = (now - self._start) / max(self._done - self._first, 1) * (self._total - self._done)
       values = ''.join(f'  {name} {value:.3g}' for name, value in self._shown.items())
-      print(f'  {self._name}: {self._done}/{self._total}{values}  {left:.0f} s left', flush=True)
+      say(f'  {self._name}: {self._done}/{self._total}{values}  {left:.0f} s left')
 
   def close(self) -> None:
     if self._bar is not None:
@@ -69,7 +81,9 @@ class Progress:
 
 
 def say(text: str) -> None:
-  """One plain line for the user, above any progress bar."""
+  """One plain line for the user, above any progress bar; of several processes the first one says it."""
+  if not is_first_process():
+    return
   if sys.stderr.isatty():
     tqdm.write(text)
   else:

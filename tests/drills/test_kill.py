@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.training.preemption import PREEMPTED
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # A checkpoint now and then within every stage, which is otherwise too short for one.
@@ -54,9 +55,9 @@ class Job:
   def text(self) -> str:
     return '\n'.join(self.lines)
 
-  def kill(self) -> None:
-    """SIGKILL to this group, which `start_new_session` made, and to no other."""
-    os.killpg(self.process.pid, signal.SIGKILL)
+  def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+    """A signal to this group, which `start_new_session` made, and to no other; then it ends."""
+    os.killpg(self.process.pid, number)
     self.lines += [line.rstrip() for line in self.process.stdout]
     self.process.wait()
 
@@ -77,16 +78,17 @@ def finish(home: pathlib.Path) -> Job:
   return job
 
 
-def killed_in(home: pathlib.Path, step: str, delay: float) -> str:
-  """Starts the job and kills it `delay` seconds into `step`; returns what it had said."""
+def killed_in(home: pathlib.Path, step: str, delay: float, number: signal.Signals = signal.SIGKILL) -> str:
+  """Starts the job and ends it with a signal `delay` seconds into `step`; returns what it had said."""
   with Job(home) as job:
     for line in job.output():
       if line == f'— {step}':
         time.sleep(delay)
         break
     assert job.process.poll() is None, f'ended before it was killed in {step}:\n{job.text()}'
-  print(f'seed {SEED}: killed {delay:.2f} s into {step}, {time.monotonic() - job.start:.1f} s after the start')
-  assert job.process.returncode == -signal.SIGKILL
+    job.kill(number)
+  print(f'seed {SEED}: {number.name} {delay:.2f} s into {step}, {time.monotonic() - job.start:.1f} s after the start')
+  assert job.process.returncode == (PREEMPTED if number == signal.SIGTERM else -number)
   return job.text()
 
 
@@ -118,18 +120,23 @@ def _content(field: tuple[str, object]) -> tuple[str, str]:
   return name, hashlib.sha256(value.tobytes()).hexdigest() if isinstance(value, np.ndarray) else repr(value)
 
 
-@pytest.mark.slow
-def test_killed_in_every_step(tmp_path, record_property):
-  """The main job (`:smoke`), killed in every one of its steps, ends with the results of one that was left alone."""
-  start = time.monotonic()
-  undisturbed = finish(tmp_path / 'undisturbed')
-  steps = undisturbed.steps()
-  record_property('undisturbed, s', round(time.monotonic() - start))
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+  """(Its home, the seconds of each step) of the job left alone."""
+  home = tmp_path_factory.mktemp('undisturbed')
+  steps = finish(home).steps()
   assert len(steps) >= 10, steps
+  return home, steps
 
-  draw, home, start = random.Random(SEED), tmp_path / 'killed', time.monotonic()
+
+@pytest.mark.slow
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGTERM])
+def test_killed_in_every_step(undisturbed, tmp_path, number, record_property):
+  """The main job (`:smoke`), killed or stopped in every one of its steps, ends with the results of one left alone."""
+  expected_home, steps = undisturbed
+  draw, home, start = random.Random(SEED), tmp_path, time.monotonic()
   heard = [killed_after(home, draw.uniform(0, seconds)) for seconds in (2, 10, 20)]
-  heard += [killed_in(home, step, draw.uniform(0, seconds)) for step, seconds in steps.items()]
+  heard += [killed_in(home, step, draw.uniform(0, seconds), number) for step, seconds in steps.items()]
   last = finish(home)
   record_property('kills', len(heard))
   record_property('seed', SEED)
@@ -137,7 +144,7 @@ def test_killed_in_every_step(tmp_path, record_property):
   for text in heard:
     assert 'Traceback' not in text, text
 
-  expected, found = results(tmp_path / 'undisturbed'), results(home)
+  expected, found = results(expected_home), results(home)
   assert found.keys() == expected.keys()
   for name in expected:
     assert found[name] == expected[name], name

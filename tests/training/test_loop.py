@@ -5,10 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from crosstrainer_jax.training import sharding
+from crosstrainer_jax.training import loop, preemption, sharding
 from crosstrainer_jax.training.checkpoints import Checkpoints
-from crosstrainer_jax.training.loop import NonFiniteLoss, fit
+from crosstrainer_jax.training.ledger import TimeLedger
+from crosstrainer_jax.training.loop import fit
 from crosstrainer_jax.training.step import TrainState
+from crosstrainer_jax.training.window import NonFiniteLoss
 
 RATE = 0.1
 
@@ -65,17 +67,29 @@ def assert_same(one, other):
 def no_device(monkeypatch):
   """Batches stay on the host, for steps that are fakes."""
   monkeypatch.setattr(sharding, 'put_batch', lambda batch, mesh: batch)
+  monkeypatch.setattr(loop, 'on_mesh', lambda value, mesh: value)
 
 
 def test_evaluate_save_next_batch_step(no_device):
   events = []
 
   class Recorder:
-    def latest(self):
+    def prepare(self, state):
+      events.append('prepare')
+
+    def restore(self, like):
       return None
 
-    def save(self, state, iterator):
-      events.append(f'save {state.step} {iterator["k"]}')
+    def best_loss(self):
+      return 0.1
+
+    def save(self, step, state, iterator, seconds, loss):
+      assert step == state.step
+      assert seconds.keys() >= {'step', 'save'}
+      events.append(f'save {step} {iterator["k"]} {loss}')
+
+    def wait(self):
+      events.append('wait')
 
     def close(self):
       events.append('close')
@@ -94,10 +108,12 @@ def test_evaluate_save_next_batch_step(no_device):
     def get_state(self):
       return {'k': self.k}
 
+  one = jnp.float32(1)
+
   def step(state, batch, rate):
     events.append(f'step {state.step} {rate:.1f}')
     scalars = ('loss', 'grad_norm', 'update_norm', 'param_norm', 'weight')
-    return TrainState(state.step + 1, {}, {}, None), dict.fromkeys(scalars, np.float32(1))
+    return TrainState(state.step + 1, {}, {}, None), dict.fromkeys(scalars, one)
 
   def evaluate(params):
     events.append('evaluate')
@@ -110,10 +126,10 @@ def test_evaluate_save_next_batch_step(no_device):
   )  # fmt: skip
   assert state.step == 5
   assert events == [
-    'batch 0', 'step 0 0.0', 'batch 1', 'step 1 0.1',
-    'save 2 2', 'batch 2', 'step 2 0.2', 'batch 3', 'step 3 0.3',
-    'evaluate', 'save 4 4', 'batch 4', 'step 4 0.4',
-    'save 5 5', 'close',
+    'prepare', 'batch 0', 'step 0 0.0', 'batch 1', 'step 1 0.1',
+    'save 2 2 None', 'batch 2', 'step 2 0.2', 'batch 3', 'step 3 0.3',
+    'evaluate', 'save 4 4 0.5', 'batch 4', 'step 4 0.4',
+    'save 5 5 None', 'wait', 'close',
   ]  # fmt: skip
   assert sorted(writer.rows) == [1, 3, 4]
   assert writer.rows[4] | {'toy/score': 0.5} == writer.rows[4]
@@ -181,7 +197,8 @@ def poisoned(step, update):
 
   def wrapped(state, batch, rate):
     if int(state.step) == update:
-      batch = batch | {'y': batch['y'] * jnp.nan}
+      with jax.transfer_guard('allow'):
+        batch = batch | {'y': batch['y'] * jnp.nan}
     return step(state, batch, rate)
 
   return wrapped
@@ -192,11 +209,13 @@ def poisoned(step, update):
   ('update', 'log_every', 'window'), [(4, 1, '4 and 4'), (3, 4, '0 and 3'), (4, 20, '0 and 5'), (5, 6, '0 and 5')]
 )
 def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(toy, tmp_path, update, log_every, window):
-  with pytest.raises(NonFiniteLoss, match=rf'toy: not finite between updates {window} \(loss=nan.*checkpoint is good'):
+  with pytest.raises(
+    NonFiniteLoss, match=rf'toy: not finite between updates {window} \(loss=nan.*update {update} with loss.*good'
+  ):
     train(toy, 12, tmp_path, poisoned(toy.step, update), log_every=log_every)
-  restored, data = Checkpoints(tmp_path).restore(toy.state())
-  assert (int(restored.step), data) == (3, {'number': 3})
-  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored.params))
+  restored = Checkpoints(tmp_path).restore(toy.state())
+  assert (restored.step, restored.iterator) == (3, {'number': 3})
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored.state.params))
   # with the cause gone the run goes on as if nothing had been
   assert_same(train(toy, 6, tmp_path), train(toy, 6))
 
@@ -205,3 +224,68 @@ def test_divergence_in_the_last_update_is_seen(toy, tmp_path):
   with pytest.raises(NonFiniteLoss, match='between updates 3 and 4'):
     train(toy, 5, tmp_path, poisoned(toy.step, 4), log_every=3)
   assert Checkpoints(tmp_path).latest() == 3
+
+
+def test_a_better_validation_loss_is_saved_and_stays(toy, tmp_path):
+  """The best of what was evaluated stays beside the newest, also where a restart lies between."""
+  scores = iter([0.5, 0.2, 0.4, 0.3])
+  options = {'save_every': 100, 'evaluate_every': 2, 'evaluate': lambda params: {'a': next(scores), 'b': 1.0}}
+  train(toy, 5, tmp_path, **options)
+  assert steps_in(tmp_path) == [4, 5]
+  train(toy, 10, tmp_path, **options)
+  assert steps_in(tmp_path) == [4, 10]
+  assert Checkpoints(tmp_path).best_loss() == pytest.approx(0.6)
+
+
+def steps_in(directory):
+  return sorted(int(path.name) for path in directory.iterdir() if path.name.isdigit())
+
+
+def test_sigterm_saves_between_two_updates_and_the_run_goes_on_to_the_bit(toy, tmp_path, capsys):
+  whole = train(toy, 9)
+
+  def step(state, batch, rate):
+    if int(state.step) == 4:
+      preemption._notice.stop.set()
+    return toy.step(state, batch, rate)
+
+  with preemption.listening(), pytest.raises(preemption.Preempted):
+    train(toy, 9, tmp_path, step, save_every=100)
+  assert 'toy: stopped before update 5 of 9, saved' in capsys.readouterr().out
+  assert steps_in(tmp_path) == [5]
+  assert_same(train(toy, 9, tmp_path), whole)
+
+
+def test_time_is_counted_over_restarts(toy, tmp_path):
+  path = tmp_path / 'ledger.jsonl'
+  with pytest.raises(KeyboardInterrupt):
+    train(toy, 9, tmp_path / 'run', killed_after(toy.step, 8), ledger=TimeLedger(path))
+  train(toy, 9, tmp_path / 'run', ledger=(book := TimeLedger(path)), writer=(writer := Writer()))
+  seconds = book.seconds()
+  assert book.starts == 2
+  assert all(seconds[account] > 0 for account in ('init', 'compile', 'data', 'step', 'save', 'lost'))
+  shown = [writer.rows[8][f'toy/time/{account}'] for account in seconds]
+  assert 0 < sum(shown) <= sum(seconds.values())
+
+
+def test_nothing_moves_between_host_and_devices_unasked(toy):
+  def careless(state, batch, rate):
+    return toy.step(state, batch, np.float32(rate))
+
+  train(toy, 2)
+  with pytest.raises(Exception, match='Disallowed host-to-device transfer'):
+    train(toy, 2, step=careless)
+
+
+def test_a_run_has_a_profile(toy, tmp_path):
+  from crosstrainer_jax.training.profiling import Profiler
+
+  train(toy, 6, profiler=Profiler(tmp_path, first=2, updates=2))
+  assert len(list(tmp_path.glob('plugins/profile/*/*.xplane.pb'))) == 1
+
+
+def test_the_host_is_not_far_ahead_of_the_devices(toy, monkeypatch):
+  waited = []
+  monkeypatch.setattr(loop.jax, 'block_until_ready', waited.append)
+  train(toy, 7, log_every=100)
+  assert len(waited) == 7 - loop.AHEAD
