@@ -1,0 +1,263 @@
+"""A config on a machine: shapes, programs, memory, seconds; and what to change where it does not fit."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_collections
+from jax.sharding import AbstractMesh, AxisType, Mesh
+
+from crosstrainer_jax.planning import analytic, estimate, machines, programs, search
+from crosstrainer_jax.planning.compilation import Compiled, compile_program
+from crosstrainer_jax.planning.costs import Costs
+from crosstrainer_jax.planning.machines import Machine
+from crosstrainer_jax.planning.workload import Clip, Workload, make_workload
+from crosstrainer_jax.training import sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+  """One program, or a part of one that is timed alone.
+
+  Attributes:
+    name: `train step`, `prefill`, `decode step`.
+    costs: counted in the compiled program, on one chip.
+  """
+
+  name: str
+  costs: Costs
+  estimate: estimate.Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+  """A program and what was found.
+
+  Attributes:
+    compiled: None where formulas are all there is.
+    needed, available: bytes on a chip.
+    kinds: of `needed`.
+    parts: timed; by formulas alone there is one without costs.
+  """
+
+  name: str
+  compiled: Compiled | None
+  needed: float
+  available: float
+  kinds: dict[str, float]
+  parts: tuple[Part, ...]
+
+  @property
+  def fits(self) -> bool:
+    return self.needed <= self.available and (self.compiled is None or self.compiled.fits)
+
+  @property
+  def short(self) -> float:
+    """Bytes that a chip lacks."""
+    return max(0.0, self.needed - self.available)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What `fit` found.
+
+  Attributes:
+    parameters: of L, its adapters and f_m.
+    by_formula: memory of the train step by formulas, beside what the compiler says.
+    proposal: what to change, where the config does not fit or something faster was looked for; its train step.
+    tried: how many programs were compiled.
+  """
+
+  machine: Machine
+  mesh: dict[str, int]
+  workload: Workload
+  flops: analytic.Flops
+  by_formula: analytic.Memory
+  parameters: dict[str, int]
+  train: Built
+  generation: Built | None
+  warning: str
+  proposal: tuple[search.Candidate, Built] | None = None
+  tried: int = 0
+
+
+def mesh_of(config: ml_collections.ConfigDict, machine: Machine, devices: Sequence[Any] | None) -> Mesh | AbstractMesh:
+  """The mesh of `config` over the chips of a machine; without devices one that only shapes can be laid on."""
+  if devices is not None:
+    return sharding.make_mesh(config.mesh, devices)
+  sizes = list(config.mesh)
+  known = 1
+  for size in sizes:
+    known *= 1 if size == -1 else size
+  if machine.chips % known or (-1 not in sizes and known != machine.chips):
+    raise ValueError(f'mesh={tuple(sizes)} does not cover the {machine.chips} chips of {machine.name}')
+  if -1 in sizes:
+    sizes[sizes.index(-1)] = machine.chips // known
+  return AbstractMesh(tuple(sizes), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def make_plan(
+  config: ml_collections.ConfigDict,
+  machine: Machine,
+  clip: Clip,
+  feature_dim: int,
+  *,
+  compiles: bool = True,
+  generate: bool = True,
+  search_for: str = 'fit',
+  most_compiles: int = search.COMPILES,
+  report: Callable[[str], None] = lambda _: None,
+) -> Plan:
+  """Compiles (or computes) the programs of `config` on `machine`.
+
+  Args:
+    compiles: False for formulas alone, which is all there is for GPUs.
+    generate: prefill and decoding as well.
+    search_for: 'fit' looks for changes where the config does not fit, 'speed' in any case, '' never.
+    most_compiles: of the search.
+    report: told what is being compiled.
+
+  Raises:
+    ValueError: mesh and machine do not go together, a dimension does not divide, or there is no compiler.
+  """
+  devices = machines.devices(machine) if compiles and machine.chip.is_tpu else None
+
+  def make(changed: ml_collections.ConfigDict) -> programs.Model:
+    return programs.make_model(changed, mesh_of(changed, machine, devices), feature_dim)
+
+  model = make(config)
+  workload = make_workload(config, clip, sharding.data_shards(model.mesh))
+  remat = config.decoder.get('remat', 'none')
+  counted = analytic.flops(model, workload, remat)
+  train = _train(model, workload, remat, machine, devices is not None, report)
+  generation = None
+  if generate:
+    written = max(config.eval.max_attribute_tokens, config.eval.max_feedback_tokens)
+    generation = _generation(model, clip, config.eval.batch_size, written, machine, devices is not None, report)
+  found, tried = None, 0
+  if search_for == 'speed' or (search_for == 'fit' and not train.fits):
+    found, tried = _search(config, machine, clip, make, devices is not None, most_compiles, report)
+  return Plan(
+    machine,
+    dict(model.mesh.shape),
+    workload,
+    counted,
+    _memory_by_formula(model, workload, remat, machine),
+    _parameters(model),
+    train,
+    generation,
+    workload.warning(machine.chips),
+    found,
+    tried,
+  )
+
+
+def _train(
+  model: programs.Model, workload: Workload, remat: str, machine: Machine, compiles: bool, report: Callable[[str], None]
+) -> Built:
+  program = programs.train_step(model, workload)
+  counted = analytic.flops(model, workload, remat)
+  if not compiles:
+    memory = _memory_by_formula(model, workload, remat, machine)
+    parts = analytic.step_seconds(machine, model, counted)
+    timed = estimate.Estimate(parts['matrix products'], 0.0, 0.0, parts['between chips'])
+    part = Part(programs.TRAIN, _no_costs(counted.computed / machine.chips), timed)
+    return Built(programs.TRAIN, None, memory.total, machine.chip.memory, memory.kinds, (part,))
+  compiled = _compiled(program, machine, report)
+  parts = ()
+  if compiled.fits:
+    costs = compiled.costs(machine.chips)
+    kernels = _kernel_flops(model, workload, remat) / machine.chips if costs.kernels else 0.0
+    parts = (Part(programs.TRAIN, costs, estimate.of_costs(costs, machine, kernels)),)
+  return Built(program.name, compiled, compiled.memory.needed, compiled.memory.available, compiled.memory.kinds, parts)
+
+
+def _generation(
+  model: programs.Model,
+  clip: Clip,
+  rows: int,
+  written: int,
+  machine: Machine,
+  compiles: bool,
+  report: Callable[[str], None],
+) -> Built | None:
+  program = programs.generation(model, clip, rows, written)
+  if not compiles:
+    needed = sum(program.arguments.values())
+    return Built(program.name, None, needed, machine.chip.memory, program.arguments, ())
+  compiled = _compiled(program, machine, report)
+  parts = ()
+  if compiled.fits:
+    once, prefill = compiled.costs(machine.chips, 1.0), compiled.costs(machine.chips, 0.0)
+    parts = tuple(
+      Part(name, costs, estimate.of_costs(costs, machine))
+      for name, costs in (('prefill', prefill), ('decode step', once.minus(prefill)))
+    )
+  return Built(program.name, compiled, compiled.memory.needed, compiled.memory.available, compiled.memory.kinds, parts)
+
+
+def _compiled(program: programs.Program, machine: Machine, report: Callable[[str], None]) -> Compiled:
+  report(f'compiling the {program.name} for {machine.name}')
+  compiled = compile_program(program, machine)
+  needed = f'{compiled.memory.needed / machines.GIB:.1f} of {compiled.memory.available / machines.GIB:.1f} GiB'
+  report(f'  {needed}, {compiled.seconds:.0f} s')
+  return compiled
+
+
+def _search(
+  config: ml_collections.ConfigDict,
+  machine: Machine,
+  clip: Clip,
+  make: Callable[[ml_collections.ConfigDict], programs.Model],
+  compiles: bool,
+  most: int,
+  report: Callable[[str], None],
+) -> tuple[tuple[search.Candidate, Built] | None, int]:
+  """The fastest of the first candidates that fit, and how many were compiled."""
+  found: list[tuple[search.Candidate, Built]] = []
+  tried = 0
+  for candidate in search.candidates(config, clip, machine, make)[:most]:
+    # Two that fit are compared; more hardly ever change the answer.
+    if len(found) == 2 or (found and candidate.clips != found[0][0].clips):
+      break
+    changed = candidate.apply(config)
+    model = make(changed)
+    workload = make_workload(changed, clip, sharding.data_shards(model.mesh))
+    report(f'trying {" ".join(candidate.settings)}')
+    built = _train(model, workload, candidate.remat, machine, compiles, report)
+    tried += 1
+    if built.fits:
+      found.append((candidate, built))
+  best = min(found, key=lambda pair: pair[1].parts[0].estimate.raw / pair[0].clips, default=None)
+  return best, tried
+
+
+def _memory_by_formula(model: programs.Model, workload: Workload, remat: str, machine: Machine) -> analytic.Memory:
+  optimiser = programs.train_step(model, workload).arguments['optimiser']
+  return analytic.memory(model, workload, remat, optimiser, machine.chip.is_tpu)
+
+
+def _kernel_flops(model: programs.Model, workload: Workload, remat: str) -> float:
+  """Attention by a kernel: of whole rows under the diagonal, backward two and a half times as much as forward."""
+  decoder = analytic.decoder_of(model)
+  forward = 4 * decoder.num_layers * decoder.num_heads * decoder.head_dim * workload.row_tokens / 2
+  passes = 1 + 2.5 + (1 if remat == 'full' else 0)
+  return forward * passes * workload.rows * workload.row_tokens
+
+
+def _no_costs(flops: float) -> Costs:
+  return Costs(flops, 0.0, 0.0, (), {})
+
+
+def _parameters(model: programs.Model) -> dict[str, int]:
+  from flax import nnx
+
+  found = {'L': 0, 'adapters': 0, 'f_m': 0}
+  for path, leaf in nnx.to_flat_state(model.params):
+    name = '/'.join(map(str, path))
+    kind = 'f_m' if name.startswith('mapper/') else 'adapters' if 'lora_' in name else 'L'
+    size = 1
+    for dim in leaf.shape:
+      size *= dim
+    found[kind] += size
+  return found
