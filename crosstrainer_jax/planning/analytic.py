@@ -44,7 +44,7 @@ def flops(model: Model, workload: Workload, remat: str) -> Flops:
   """Formulas of the FLOPs of an update."""
   decoder = decoder_of(model)
   trained, frozen = (_matrices(part) for part in model.blueprint.split(model.params))
-  again = {'none': 0, 'dots': 0}.get(remat, 2)
+  again = 2 * (frozen['again'] + trained['again']) if remat == 'full' else 0
   layers = 4 * frozen['layers'] + 6 * trained['layers']
   head = decoder.vocab_size * decoder.hidden_size
   head_flops = (6 if trained['table'] else 4) * head
@@ -56,9 +56,9 @@ def flops(model: Model, workload: Workload, remat: str) -> Flops:
     clip.tokens * (layers + attention * clip.tokens / 2) + clip.target_tokens * head_flops + video * mapper
   )
   positions = workload.rows * workload.row_tokens
-  attention_again = attention / 3 if again or remat == 'dots' else 0
+  attention_again = attention / 3 if remat != 'none' else 0
   computed = (
-    positions * (layers + again * (frozen['layers'] + trained['layers']))
+    positions * (layers + again)
     + positions * workload.row_tokens * (attention + attention_again)
     + workload.rows * workload.targets_per_row * head_flops
     + workload.rows * workload.clips_per_row * video * mapper
@@ -139,13 +139,18 @@ def decoder_of(model: Model) -> Any:
 
 
 def _matrices(part: nnx.State) -> dict[str, int]:
-  """Parameters of matrices: of all layers, of the mapper, and of the table that gives logits."""
-  found = {'layers': 0, 'mapper': 0, 'table': 0}
+  """Parameters of matrices: of all layers, of those that full rematerialisation uses again, of the mapper, and of the
+  table that gives logits.
+  """
+  found = {'layers': 0, 'again': 0, 'mapper': 0, 'table': 0}
   for path, leaf in nnx.to_flat_state(part):
     name, size = '/'.join(map(str, path)), math.prod(leaf.shape)
     if name.startswith('decoder/layers/') and len(leaf.shape) == 3:
       # Two numbers of 4 bits lie in a byte.
-      found['layers'] += 2 * size if name.endswith('qvalue') else 0 if name.endswith('scale') else size
+      size = 2 * size if name.endswith('qvalue') else 0 if name.endswith('scale') else size
+      found['layers'] += size
+      # What `down` gives is added to the residual, which nothing backward asks for.
+      found['again'] += 0 if '/down_proj/' in name and 'lora_a' not in name else size
     elif name.startswith('mapper/') and len(leaf.shape) == 2:
       found['mapper'] += size
     elif name in ('decoder/lm_head/kernel', 'decoder/embedding/embedding'):

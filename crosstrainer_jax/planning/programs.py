@@ -77,7 +77,8 @@ def train_step(model: Model, workload: Workload) -> Program:
   step = make_step(stages.make_loss(model.blueprint), tx, model.mesh, frozen)
   state = abstract_state(trained, tx, model.mesh)
   batch = abstract_batch(workload, model)
-  rate = jax.ShapeDtypeStruct((), jnp.float32, sharding=sharding.replicated(model.mesh))
+  # From the host, as the loop passes it.
+  rate = jax.ShapeDtypeStruct((), jnp.float32)
   arguments = {
     'weights, frozen': bytes_per_chip(frozen),
     'weights, trained': bytes_per_chip(trained),
