@@ -50,18 +50,17 @@ def flops(model: Model, workload: Workload, remat: str) -> Flops:
   head_flops = (6 if trained['table'] else 4) * head
   # Queries with keys, and shares with values; twice as much backward.
   attention = 3 * 4 * decoder.num_layers * decoder.num_heads * decoder.head_dim
-  clip, video = workload.clip, workload.clip.views * workload.clip.seconds
+  clip, video, shape = workload.clip, workload.clip.views * workload.clip.seconds, workload.shape
   mapper = 4 * frozen['mapper'] + 6 * trained['mapper']
   useful = workload.clips * (
     clip.tokens * (layers + attention * clip.tokens / 2) + clip.target_tokens * head_flops + video * mapper
   )
-  positions = workload.rows * workload.row_tokens
   attention_again = attention / 3 if remat != 'none' else 0
   computed = (
-    positions * (layers + again)
-    + positions * workload.row_tokens * (attention + attention_again)
-    + workload.rows * workload.targets_per_row * head_flops
-    + workload.rows * workload.clips_per_row * video * mapper
+    workload.positions * (layers + again)
+    + workload.positions * shape.tokens * (attention + attention_again)
+    + shape.rows * shape.targets * head_flops
+    + shape.rows * shape.clips * video * mapper
   )
   return Flops(float(useful), float(computed), workload.real_tokens)
 
@@ -87,7 +86,8 @@ def memory(model: Model, workload: Workload, remat: str, optimiser: float, tpu: 
   decoder = decoder_of(model)
   trained, frozen = model.blueprint.split(model.params)
   shards, split = sharding.data_shards(model.mesh), model.mesh.shape['tensor']
-  positions = workload.rows_per_shard * workload.row_tokens
+  rows, shape = workload.rows_at_once, workload.shape
+  positions = rows * shape.tokens
   width = jnp.dtype(decoder.dtype).itemsize
   heads, kv = decoder.num_heads * decoder.head_dim, decoder.num_kv_heads * decoder.head_dim
   # What the linear layers of a block give; down and o end in the residual, which the next block keeps.
@@ -95,11 +95,11 @@ def memory(model: Model, workload: Workload, remat: str, optimiser: float, tpu: 
   between = 4 * decoder.hidden_size + 3 * decoder.intermediate_size / split
   kept = {'full': 0.0, 'dots': outputs}.get(remat, outputs + between)
   per_layer = decoder.hidden_size + kept
-  scores = 0.0 if tpu else workload.rows_per_shard * decoder.num_heads / split * workload.row_tokens**2 * (4 + width)
+  scores = 0.0 if tpu else rows * decoder.num_heads / split * shape.tokens**2 * (4 + width)
   kept_scores = decoder.num_layers * scores / 2 if remat == 'none' else 0.0
   one_block = positions * (outputs + between) * width + 2 * scores
   layer_weights = _bytes(model.params['decoder']['layers']) / decoder.num_layers / split
-  targets = workload.rows_per_shard * workload.targets_per_row
+  targets = rows * shape.targets
   kinds = {
     'weights, frozen': bytes_per_chip(frozen),
     'weights, trained': bytes_per_chip(trained),
@@ -115,20 +115,28 @@ def memory(model: Model, workload: Workload, remat: str, optimiser: float, tpu: 
   return Memory(kinds)
 
 
-def step_seconds(machine: Machine, model: Model, counted: Flops) -> dict[str, float]:
+def step_seconds(machine: Machine, model: Model, workload: Workload, remat: str) -> dict[str, float]:
   """Seconds of an update by part, from peaks: matrix products, and the gathering of split weights.
 
   The larger of the two is the time where exchange is hidden behind computation.
   """
-  shards = model.mesh.shape['fsdp']
-  layers = _bytes(model.params['decoder']['layers']) / model.mesh.shape['tensor']
-  # Forward, computed again, and backward.
-  exchange = 3 * layers * (shards - 1) / shards / machine.group_bandwidth(shards) if shards > 1 else 0.0
+  shards, split = model.mesh.shape['fsdp'], model.mesh.shape['tensor']
+  layers = _bytes(model.params['decoder']['layers']) / split
+  bandwidth = machine.group_bandwidth(shards)
+  # In every turn of an update: forward, computed again, and backward.
+  exchange = workload.accumulate * 3 * layers * (shards - 1) / shards / bandwidth if shards > 1 else 0.0
+  if split > 1:
+    # What attention and the MLP give is summed: two sums a block forward, two backward, two computed again.
+    decoder = decoder_of(model)
+    states = workload.positions / workload.shards * decoder.hidden_size * jnp.dtype(decoder.dtype).itemsize
+    passes = 6 if remat == 'full' else 4
+    exchange += passes * decoder.num_layers * 2 * states * (split - 1) / split / machine.group_bandwidth(split)
   if model.mesh.shape['replica'] > 1:
     gradients = bytes_per_chip(model.blueprint.split(model.params)[0])
     exchange += 2 * gradients / machine.chip.network
+  computed = flops(model, workload, remat).computed
   return {
-    'matrix products': counted.computed / machine.chips / (machine.chip.flops * SHARE_OF_PEAK),
+    'matrix products': computed / machine.chips / (machine.chip.flops * SHARE_OF_PEAK),
     'between chips': exchange,
   }
 

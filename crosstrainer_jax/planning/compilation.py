@@ -70,7 +70,7 @@ def compile_program(program: Program, machine: Machine) -> Compiled:
   try:
     compiled = lowered.compile()
   except jax.errors.JaxRuntimeError as error:
-    found = _out_of_memory(str(error), machine)
+    found = _out_of_memory(str(error), machine, sum(program.arguments.values()))
     if found is None:
       raise ValueError(
         f'the compiler refuses the {program.name} for {machine.name}: {str(error).strip().splitlines()[0][:400]}'
@@ -105,14 +105,19 @@ def _memory(program: Program, compiled: Any, machine: Machine) -> Memory:
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': GIB, 'T': 2**40}
 
 
-def _out_of_memory(message: str, machine: Machine) -> tuple[float, float] | None:
-  """Bytes needed and available by the compiler's message; None where it is about something else."""
+def _out_of_memory(message: str, machine: Machine, given: float) -> tuple[float, float] | None:
+  """Bytes needed and available by the compiler's message; None where it is about something else.
+
+  Args:
+    given: bytes of the program's arguments.
+  """
   used = re.search(r'Used ([\d.]+)([KMGT]?)i?B? of ([\d.]+)([KMGT]?)i?B? hbm', message)
   if used:
     return float(used[1]) * _UNITS[used[2]], float(used[3]) * _UNITS[used[4]]
-  over = re.search(r'[Ee]xceeds? (?:hbm capacity|available HBM)[^.]*? by ([\d.]+)([KMGT]?)', message)
-  if over:
-    return machine.chip.memory + float(over[1]) * _UNITS[over[2]], machine.chip.memory
+  # It gives up early where what is temporary is too large already.
+  early = re.search(r'\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)', message)
+  if early:
+    return given + float(early[1]) * _UNITS[early[2]], float(early[3]) * _UNITS[early[4]]
   if 'RESOURCE_EXHAUSTED' in message or 'Ran out of memory' in message:
     return machine.chip.memory, machine.chip.memory
   return None

@@ -1,6 +1,7 @@
 """A config on a machine: shapes, programs, memory, seconds; and what to change where it does not fit."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,6 +59,19 @@ class Built:
 
 
 @dataclasses.dataclass(frozen=True)
+class Proposal:
+  """A change that fits.
+
+  Attributes:
+    settings: as a user writes them.
+  """
+
+  candidate: search.Candidate
+  settings: list[str]
+  train: Built
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
   """What `fit` found.
 
@@ -65,7 +79,8 @@ class Plan:
     parameters: of L, its adapters and f_m.
     by_formula: memory of the train step by formulas, beside what the compiler says.
     proposal: what to change, where the config does not fit or something faster was looked for; its train step.
-    tried: how many programs were compiled.
+    searched: whether changes were looked for.
+    tried: how many of them were built.
   """
 
   machine: Machine
@@ -77,7 +92,8 @@ class Plan:
   train: Built
   generation: Built | None
   warning: str
-  proposal: tuple[search.Candidate, Built] | None = None
+  proposal: Proposal | None = None
+  searched: bool = False
   tried: int = 0
 
 
@@ -135,7 +151,8 @@ def make_plan(
     written = max(config.eval.max_attribute_tokens, config.eval.max_feedback_tokens)
     generation = _generation(model, clip, config.eval.batch_size, written, machine, devices is not None, report)
   found, tried = None, 0
-  if search_for == 'speed' or (search_for == 'fit' and not train.fits):
+  searched = search_for == 'speed' or (search_for == 'fit' and not train.fits)
+  if searched:
     found, tried = _search(config, machine, clip, make, devices is not None, most_compiles, report)
   return Plan(
     machine,
@@ -148,6 +165,7 @@ def make_plan(
     generation,
     workload.warning(machine.chips),
     found,
+    searched,
     tried,
   )
 
@@ -159,7 +177,7 @@ def _train(
   counted = analytic.flops(model, workload, remat)
   if not compiles:
     memory = _memory_by_formula(model, workload, remat, machine)
-    parts = analytic.step_seconds(machine, model, counted)
+    parts = analytic.step_seconds(machine, model, workload, remat)
     timed = estimate.Estimate(parts['matrix products'], 0.0, 0.0, parts['between chips'])
     part = Part(programs.TRAIN, _no_costs(counted.computed / machine.chips), timed)
     return Built(programs.TRAIN, None, memory.total, machine.chip.memory, memory.kinds, (part,))
@@ -212,24 +230,34 @@ def _search(
   compiles: bool,
   most: int,
   report: Callable[[str], None],
-) -> tuple[tuple[search.Candidate, Built] | None, int]:
-  """The fastest of the first candidates that fit, and how many were compiled."""
-  found: list[tuple[search.Candidate, Built]] = []
-  tried = 0
-  for candidate in search.candidates(config, clip, machine, make)[:most]:
-    # Two that fit are compared; more hardly ever change the answer.
-    if len(found) == 2 or (found and candidate.clips != found[0][0].clips):
+) -> tuple[Proposal | None, int]:
+  """The fastest of the first candidates that fit, and how many were built."""
+  found: list[Proposal] = []
+  tried, too_large = 0, math.inf
+  for candidate in search.candidates(config, clip, machine, make, search.MARGIN if compiles else 1.0):
+    # Two that fit are compared, of the same training; more hardly ever change the answer.
+    done = len(found) == 2 or (found and _training_of(candidate) != _training_of(found[0].candidate))
+    if done or tried == most:
       break
-    changed = candidate.apply(config)
+    # What needs about as much by formulas as one that did not fit will not fit either.
+    if candidate.memory > 0.9 * too_large:
+      continue
+    changed, settings = candidate.apply(config), candidate.settings(config)
     model = make(changed)
     workload = make_workload(changed, clip, sharding.data_shards(model.mesh))
-    report(f'trying {" ".join(candidate.settings)}')
+    report(f'trying {" ".join(settings) or "the config as it is"}')
     built = _train(model, workload, candidate.remat, machine, compiles, report)
     tried += 1
     if built.fits:
-      found.append((candidate, built))
-  best = min(found, key=lambda pair: pair[1].parts[0].estimate.raw / pair[0].clips, default=None)
-  return best, tried
+      found.append(Proposal(candidate, settings, built))
+    else:
+      too_large = candidate.memory
+  return min(found, key=lambda p: p.train.parts[0].estimate.raw / p.candidate.clips, default=None), tried
+
+
+def _training_of(candidate: search.Candidate) -> tuple[int, str]:
+  """What of a change makes it another training."""
+  return candidate.clips, candidate.quantize
 
 
 def _memory_by_formula(model: programs.Model, workload: Workload, remat: str, machine: Machine) -> analytic.Memory:
@@ -240,9 +268,9 @@ def _memory_by_formula(model: programs.Model, workload: Workload, remat: str, ma
 def _kernel_flops(model: programs.Model, workload: Workload, remat: str) -> float:
   """Attention by a kernel: of whole rows under the diagonal, backward two and a half times as much as forward."""
   decoder = analytic.decoder_of(model)
-  forward = 4 * decoder.num_layers * decoder.num_heads * decoder.head_dim * workload.row_tokens / 2
+  forward = 4 * decoder.num_layers * decoder.num_heads * decoder.head_dim * workload.shape.tokens / 2
   passes = 1 + 2.5 + (1 if remat == 'full' else 0)
-  return forward * passes * workload.rows * workload.row_tokens
+  return forward * passes * workload.positions
 
 
 def _no_costs(flops: float) -> Costs:

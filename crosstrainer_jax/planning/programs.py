@@ -90,15 +90,15 @@ def train_step(model: Model, workload: Workload) -> Program:
 
 def abstract_batch(workload: Workload, model: Model) -> dict[str, jax.ShapeDtypeStruct]:
   """A batch of packed rows, split over the data axes, as `input/pipeline.py` makes it."""
-  rows, length, most = workload.rows, workload.row_tokens, workload.targets_per_row
-  clip, per_row = workload.clip, workload.clips_per_row
+  clip, shape = workload.clip, workload.shape
+  rows, length, most = shape.rows, shape.tokens, shape.targets
   shapes = {
     **dict.fromkeys(('tokens', 'segment_ids', 'positions'), ((rows, length), jnp.int32)),
     **dict.fromkeys(('target_slots', 'target_ids'), ((rows, most), jnp.int32)),
     'target_weights': ((rows, most), jnp.float32),
     'weight': ((rows,), jnp.float32),
     # Video tokens follow the order of the placeholders in a row, whichever clip they belong to.
-    'features': ((rows, per_row * clip.views, clip.seconds, model.feature_dim), jnp.float16),
+    'features': ((rows, shape.clips * clip.views, clip.seconds, model.feature_dim), jnp.float16),
   }
   place = sharding.batch_sharding(model.mesh)
   return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=place) for name, (shape, dtype) in shapes.items()}

@@ -1,5 +1,7 @@
 """A plan as text for the terminal and as data for programs."""
 
+import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,6 +10,8 @@ from crosstrainer_jax.planning.costs import COLLECTIVES, Collective
 from crosstrainer_jax.planning.epochs import Cost
 from crosstrainer_jax.planning.machines import GIB
 from crosstrainer_jax.planning.plan import Built, Part, Plan
+
+WIDTH = 120
 
 
 def text(plan: Plan, title: str, sources: dict[str, str], stages: Sequence[Cost] = ()) -> str:
@@ -18,7 +22,17 @@ def text(plan: Plan, title: str, sources: dict[str, str], stages: Sequence[Cost]
     sources: where sizes and lengths are from, by what they are of.
     stages: cost of a whole run.
   """
-  return '\n'.join([*_head(plan, title, sources), *_programs(plan), *_advice(plan), *_stages(stages), *_method(plan)])
+  lines = [*_head(plan, title, sources), *_programs(plan), *_advice(plan), *_stages(stages), *_method(plan)]
+  return '\n'.join(part for line in lines for part in _wrapped(line))
+
+
+def _wrapped(line: str) -> list[str]:
+  """Long lines go on under their text; settings are left whole, to be copied."""
+  if len(line) <= WIDTH or '; try --config' in line or line.startswith('the fastest'):
+    return [line]
+  start = re.match(r'\s*(\S+\s{2,})?', line)
+  indent = ' ' * (start.end() if start else 0)
+  return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _head(plan: Plan, title: str, sources: dict[str, str]) -> Iterator[str]:
@@ -36,17 +50,14 @@ def _head(plan: Plan, title: str, sources: dict[str, str]) -> Iterator[str]:
     f'{clip.prompt_tokens} of prompt, {clip.target_tokens} of target: {clip.tokens}'
   )
   yield f'             {clip.source}'
+  shape = workload.shape
+  parts = f'{workload.shards} parts' + (f' and {workload.accumulate} turns' if workload.accumulate > 1 else '')
   yield (
-    f'  update     {workload.clips:,} clips in {workload.full_rows:,} rows of {workload.row_tokens:,} tokens; '
-    f'{workload.rows:,} rows are computed, {workload.rows_per_shard} on each of {workload.shards} parts: '
-    f'{workload.real_tokens:,} real tokens, {workload.fill:.0%} of all'
+    f'  update     {workload.clips:,} clips in {shape.rows:,} rows of {shape.tokens:,} tokens, over {parts} '
+    f'{workload.rows_at_once} each; {workload.real_tokens:,} real tokens, {workload.fill:.0%} of all'
   )
   if plan.warning:
     yield f'  warning    {plan.warning}'
-  shorter = workload.better_rows()
-  if shorter < 0.9 * workload.row_tokens:
-    fill = workload.real_tokens / (workload.rows * shorter)
-    yield f'             rows of {shorter:,} tokens would hold the same clips, {fill:.0%} filled'
 
 
 def _programs(plan: Plan) -> Iterator[str]:
@@ -86,12 +97,12 @@ def _part(part: Part, built: Built, plan: Plan) -> Iterator[str]:
   if is_train:
     flops, workload = plan.flops, plan.workload
     real = workload.real_tokens
-    compiled = part.costs.flops * plan.machine.chips / real
-    yield (
-      f'    FLOPs      {flops.per_token / 1e9:,.1f} G a real token are needed; {compiled / 1e9:,.1f} G in the program '
-      f'({compiled / flops.per_token:.2f} ×), {flops.computed / real / 1e9:,.1f} G by formulas'
-    )
-    if built.compiled is not None and built.compiled.xla_flops:
+    formulas = f'{flops.computed / real / 1e9:,.1f} G computed by formulas'
+    yield f'    FLOPs      {flops.per_token / 1e9:,.1f} G a real token are needed, {formulas}'
+    if built.compiled is not None:
+      compiled = part.costs.flops * plan.machine.chips / real
+      times = f'{compiled / flops.per_token:.2f} × what is needed'
+      yield f'               {compiled / 1e9:,.1f} G in the compiled program, {times}'
       yield f"               XLA's own count, with every loop once: {built.compiled.xla_flops / 1e12:,.2f} TFLOP a chip"
     yield (
       f'    rate       {workload.clips / timed.seconds:,.1f} clips/s, {real / timed.seconds:,.0f} real tokens/s, '
@@ -110,26 +121,27 @@ def _collectives(kind: str, members: Sequence[Collective]) -> str:
 
 
 def _advice(plan: Plan) -> Iterator[str]:
+  short = f'short by {plan.train.short / GIB:.2f} GiB' if plan.train.short else 'the train step does not fit'
   if plan.proposal is None:
     if not plan.train.fits:
       yield ''
-      yield f'short by {plan.train.short / GIB:.2f} GiB; try ' + (
-        f'a larger machine: none of {plan.tried} changes of clips, rematerialisation and mesh fits'
-        if plan.tried
-        else '--search, a larger machine, fewer clips (--config.training.batch_size) or --config.decoder.remat=full'
+      yield f'{short}; ' + (
+        f'no change of turns, clips, rematerialisation and mesh fits ({plan.tried} were tried): take a larger machine'
+        if plan.searched
+        else 'look for a change that fits with --search=auto, or take a larger machine'
       )
     return
-  candidate, built = plan.proposal
-  seconds = built.parts[0].estimate.seconds
+  proposal = plan.proposal
+  seconds, clips = proposal.train.parts[0].estimate.seconds, proposal.candidate.clips
   yield ''
-  start = f'short by {plan.train.short / GIB:.2f} GiB; try' if not plan.train.fits else 'the fastest that was found:'
-  yield f'{start} {" ".join(candidate.settings)}'
+  start = 'the fastest that was found:' if plan.train.fits else f'{short}; try'
+  yield f'{start} {" ".join(proposal.settings) or "nothing else than the config itself"}'
   yield (
-    f'  {built.needed / GIB:.2f} of {built.available / GIB:.2f} GiB, {_seconds(seconds)} an update, '
-    f'{candidate.clips / seconds:,.1f} clips/s ({plan.tried} tried)'
+    f'  {proposal.train.needed / GIB:.2f} of {proposal.train.available / GIB:.2f} GiB, {_seconds(seconds)} an update, '
+    f'{clips / seconds:,.1f} clips/s ({plan.tried} tried)'
   )
-  if candidate.clips != plan.workload.clips:
-    yield f'  with {candidate.clips} clips an update in place of {plan.workload.clips}: another training'
+  if clips != plan.workload.clips:
+    yield f'  {clips} clips an update in place of {plan.workload.clips} are another training'
 
 
 def _stages(stages: Sequence[Cost]) -> Iterator[str]:
@@ -174,10 +186,10 @@ def data(plan: Plan, title: str, sources: dict[str, str], stages: Sequence[Cost]
     'sources': sources | {'clip': workload.clip.source},
     'update': {
       'clips': workload.clips,
-      'rows': workload.rows,
+      'rows': workload.shape.rows,
+      'row_tokens': workload.shape.tokens,
       'full_rows': workload.full_rows,
-      'row_tokens': workload.row_tokens,
-      'rows_per_shard': workload.rows_per_shard,
+      'rows_at_once': workload.rows_at_once,
       'real_tokens': workload.real_tokens,
       'fill': workload.fill,
       'warning': plan.warning,
@@ -192,7 +204,7 @@ def data(plan: Plan, title: str, sources: dict[str, str], stages: Sequence[Cost]
     'generation': None if plan.generation is None else _built_data(plan.generation),
     'proposal': None
     if plan.proposal is None
-    else {'settings': plan.proposal[0].settings, 'train_step': _built_data(plan.proposal[1])},
+    else {'settings': plan.proposal.settings, 'train_step': _built_data(plan.proposal.train)},
     'stages': [
       {'stage': c.stage, 'updates': c.updates, 'seconds': c.seconds, 'chip_minutes': c.chip_minutes} for c in stages
     ],

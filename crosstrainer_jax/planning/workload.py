@@ -4,6 +4,7 @@ Views, seconds and lengths of texts are known once data is prepared. Before that
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,8 +49,22 @@ class Clip:
 
 
 @dataclasses.dataclass(frozen=True)
+class Shape:
+  """Of the arrays of an update: R rows of L tokens, with at most M targets and K clips in each."""
+
+  rows: int
+  tokens: int
+  targets: int
+  clips: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Workload:
-  """One update: `clips` clips packed into rows of `row_tokens`, the rows split over `shards` parts of the mesh.
+  """One update: `clips` clips packed into rows of at most `longest_row` tokens.
+
+  Attributes:
+    shards: into so many parts the mesh splits the rows.
+    accumulate: into so many parts, one after another, an update is cut.
 
   Raises:
     ValueError: a clip is longer than a row.
@@ -57,34 +72,40 @@ class Workload:
 
   clip: Clip
   clips: int
-  row_tokens: int
+  longest_row: int
   shards: int = 1
+  accumulate: int = 1
 
   def __post_init__(self) -> None:
-    if self.clip.tokens > self.row_tokens:
+    if self.clip.tokens > self.longest_row:
       raise ValueError(
-        f'a clip of {self.clip.tokens} tokens is longer than a row of {self.row_tokens}: raise '
+        f'a clip of {self.clip.tokens} tokens is longer than a row of {self.longest_row}: raise '
         'config.training.row_tokens, or give fewer --views or --seconds'
       )
 
-  @property
-  def clips_per_row(self) -> int:
-    """K, the most clips that a row holds."""
-    return self.row_tokens // self.clip.tokens
+  @functools.cached_property
+  def shape(self) -> Shape:
+    """The smallest arrays that hold the clips, as they are packed for training."""
+    multiple = self.shards * self.accumulate
+    rows = -(-self.full_rows // multiple) * multiple
+    clips = -(-self.clips // rows)
+    tokens = min(self.longest_row, -(-clips * self.clip.tokens // 128) * 128)
+    return Shape(rows, tokens, clips * self.clip.target_tokens, clips)
 
   @property
   def full_rows(self) -> int:
-    """Rows that the clips need."""
-    return -(-self.clips // self.clips_per_row)
+    """Rows of full length that the clips need."""
+    return -(-self.clips // (self.longest_row // self.clip.tokens))
 
   @property
-  def rows(self) -> int:
-    """R, the rows that are computed: as many as divide over the shards."""
-    return -(-self.full_rows // self.shards) * self.shards
+  def rows_at_once(self) -> int:
+    """Rows on one part of the mesh at a time."""
+    return self.shape.rows // (self.shards * self.accumulate)
 
   @property
-  def rows_per_shard(self) -> int:
-    return self.rows // self.shards
+  def positions(self) -> int:
+    """Of all rows, padding included."""
+    return self.shape.rows * self.shape.tokens
 
   @property
   def real_tokens(self) -> int:
@@ -93,41 +114,32 @@ class Workload:
   @property
   def fill(self) -> float:
     """Share of the computed positions that hold a real token."""
-    return self.real_tokens / (self.rows * self.row_tokens)
-
-  @property
-  def targets_per_row(self) -> int:
-    """M, the most targets of a row."""
-    return self.clips_per_row * self.clip.target_tokens
+    return self.real_tokens / self.positions
 
   def warning(self, chips: int) -> str:
-    """What is lost where there are more parts of the mesh than rows; empty where they are filled."""
+    """What is lost where there are more parts of the mesh than full rows; empty where they are filled."""
     if self.full_rows >= self.shards:
       return ''
     useful = 2 ** int(math.log2(self.full_rows))
     # A matrix that is split as well takes several chips to a row.
     chips_per_row = chips // self.shards
-    enough = self.shards * self.clips_per_row
+    enough = (self.shards - 1) * (self.longest_row // self.clip.tokens) + 1
     return (
-      f'{self.clips} clips fill {self.full_rows} rows of {self.row_tokens} tokens, but the mesh splits rows into '
-      f'{self.shards} parts: {self.shards - self.full_rows} of them compute padding. The most chips that are of use is '
-      f'{useful * chips_per_row}; or set --config.training.batch_size={enough} to fill all {chips} (another training: '
-      'fewer, larger updates)'
+      f'{self.clips} clips fill {self.full_rows} rows of {self.longest_row:,} tokens, fewer than the {self.shards} '
+      f'parts of the mesh: rows become short, or stay empty, while every chip still gathers all weights. The most '
+      f'chips that are of use is {useful * chips_per_row}; --config.training.batch_size={enough} would fill all '
+      f'{chips}, which is another training, of fewer and larger updates'
     )
-
-  def better_rows(self) -> int:
-    """The length of rows, a multiple of 128, that fills the shards best without more rows to each than now."""
-    per_row = -(-self.clips // self.rows)
-    return min(self.row_tokens, -(-per_row * self.clip.tokens // 128) * 128)
 
 
 def make_workload(config: ml_collections.ConfigDict, clip: Clip, shards: int) -> Workload:
   """The update of `config`: its clips, packed into rows of `training.row_tokens`."""
-  return Workload(clip, config.training.batch_size, row_tokens(config), shards)
+  training = config.training
+  return Workload(clip, training.batch_size, longest_row(config), shards, training.get('accumulate', 1))
 
 
-def row_tokens(config: ml_collections.ConfigDict) -> int:
-  """Length of a packed row."""
+def longest_row(config: ml_collections.ConfigDict) -> int:
+  """Tokens of a packed row at most."""
   return int(config.training.get('row_tokens', 0) or config.decoder.max_position or 2048)
 
 

@@ -46,8 +46,8 @@ def test_memory_of_the_paper(paper):
   full, none = (analytic.memory(paper, update, remat, optimiser, True) for remat in ('full', 'none'))
   # 8.03e9 numbers of two bytes, over eight chips
   assert full.kinds['weights, frozen'] == pytest.approx(8_030_261_248 * 2 / 8, rel=0.001)
-  # the input of each of 32 blocks: two rows of 2048 positions of 4096 in bf16
-  assert full.kinds['kept for the backward pass'] == 32 * 2 * 2048 * 4096 * 2
+  # the input of each of 32 blocks: two rows of 1280 positions of 4096 in bf16
+  assert full.kinds['kept for the backward pass'] == 32 * 2 * 1280 * 4096 * 2
   assert none.total > 2 * full.total
   # scores of all positions with all, which a TPU's kernel does not keep
   assert analytic.memory(paper, update, 'full', optimiser, False).total > full.total
@@ -56,7 +56,7 @@ def test_memory_of_the_paper(paper):
 def test_seconds_fall_with_chips_until_exchange_is_longer(paper):
   update = workload.Workload(workload.Clip(), 128, 2048, 8)
   counted = analytic.flops(paper, update, 'full')
-  parts = analytic.step_seconds(machines.parse('v5e:2x4'), paper, counted)
+  parts = analytic.step_seconds(machines.parse('v5e:2x4'), paper, update, 'full')
   peak = counted.computed / 8 / machines.TPUS['v5e'].flops
   assert parts['matrix products'] == pytest.approx(peak / analytic.SHARE_OF_PEAK)
   # three times the weights of all layers, but for the eighth that is there, at two links

@@ -40,7 +40,11 @@ def test_a_program_is_compiled_and_counted(tiny_program, tiny_compiled):
       '15.75G hbm. Exceeds hbm capacity by 21.57G.\n\nTotal hbm usage >= 37.57G',
       37.32,
     ),
-    ('RESOURCE_EXHAUSTED: Ran out of memory on HBM: the program exceeds available HBM by 3.25G', 19.0),
+    (
+      'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (160.00G) exceeds '
+      'available HBM (15.75G).',
+      162.0,
+    ),
   ],
 )
 def test_out_of_memory_is_an_answer(message, needed):

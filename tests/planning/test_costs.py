@@ -133,7 +133,7 @@ def test_a_part_of_a_program_is_what_another_count_lacks():
 
 def test_rows_that_all_chips_compute_are_found(tiny_model, tiny_update, tiny_compiled):
   """The model keeps rows apart by a constraint; without it the compiler gathers them."""
-  rows, tokens = tiny_update.rows, tiny_update.row_tokens
+  rows, tokens = tiny_update.shape.rows, tiny_update.shape.tokens
   good = costs.of_program(hlo.parse(tiny_compiled.as_text()), 8)
   assert costs.gathers_of_sequences(good, rows, tokens) == []
   mesh = tiny_model.mesh

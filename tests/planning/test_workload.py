@@ -11,28 +11,29 @@ from crosstrainer_jax.planning.workload import Clip, Workload
 
 def test_the_papers_update_fills_ten_rows():
   update = Workload(Clip(), 128, 2048, shards=8)
-  assert (update.clip.tokens, update.clips_per_row, update.full_rows) == (155, 13, 10)
-  # two on each of eight parts
-  assert (update.rows, update.rows_per_shard, update.real_tokens) == (16, 2, 19_840)
-  assert update.fill == pytest.approx(19_840 / (16 * 2048))
+  assert (update.clip.tokens, update.full_rows, update.real_tokens) == (155, 10, 19_840)
+  # two rows for each of eight parts, of eight clips each: no longer than they must be
+  assert (update.shape.rows, update.shape.tokens, update.rows_at_once) == (16, 1280, 2)
+  assert update.fill == pytest.approx(19_840 / (16 * 1280))
+  assert update.shape.clips * 155 <= update.shape.tokens
+  assert update.shape.targets >= update.shape.clips * 40
   assert update.warning(8) == ''
-  # 16 rows of 8 clips
-  assert update.better_rows() == 1280
-  assert 8 * 155 <= 1280
+  halves = Workload(Clip(), 128, 2048, shards=8, accumulate=2)
+  assert (halves.shape, halves.rows_at_once) == (update.shape, 1)
 
 
 def test_more_parts_than_rows_are_warned_of():
   update = Workload(Clip(), 128, 2048, shards=256)
   warning = update.warning(256)
-  assert update.rows == 256
-  assert '246 of them compute padding' in warning
-  assert 'The most chips that are of use is 8' in warning
-  # what is proposed does fill them
-  assert '--config.training.batch_size=3328' in warning
-  assert Workload(Clip(), 3328, 2048, 256).warning(256) == ''
-  assert Workload(Clip(), 3327, 2048, 256).full_rows == 256
+  # half of the rows are empty
+  assert (update.shape.rows, update.fill < 0.4) == (256, True)
+  assert 'The most chips that are of use is 8;' in warning
+  # what is proposed does fill them, and one clip less does not
+  assert '--config.training.batch_size=3316 ' in warning
+  assert Workload(Clip(), 3316, 2048, 256).warning(256) == ''
+  assert Workload(Clip(), 3315, 2048, 256).warning(256)
   # two chips share a row where matrices are split over two
-  assert 'The most chips that are of use is 16' in Workload(Clip(), 128, 2048, shards=128).warning(256)
+  assert 'The most chips that are of use is 16;' in Workload(Clip(), 128, 2048, shards=128).warning(256)
 
 
 def test_a_clip_longer_than_a_row_is_an_error():
@@ -44,7 +45,7 @@ def test_a_clip_longer_than_a_row_is_an_error():
 
 def test_rows_are_as_long_as_the_config_says():
   config = settings.load_config('configs/cross_sport.py:paper')
-  assert workload.row_tokens(config) == 2048
+  assert workload.longest_row(config) == 2048
   assert workload.make_workload(config, Clip(), 8) == Workload(Clip(), 128, 2048, 8)
 
 
