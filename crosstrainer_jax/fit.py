@@ -4,10 +4,10 @@
     python -m crosstrainer_jax.fit configs/cross_sport.py:pod --topology v5e:16x16 --clips 34000
     python -m crosstrainer_jax.fit configs/cross_sport.py:paper --topology h100:8 --json
 
-The train step and generation are compiled for the TPU that is named, on this machine and without that one (about a
-minute each at 8B; the extra `tpu` brings the compiler). What does not fit is answered with what is lacking and with the
-best change that fits. GPUs have no compiler that runs without one: their answer is from formulas. Any setting of the
-config can be changed as for a run, --config.training.batch_size=64.
+The train step and generation are compiled for the machine that is named, on this one and without that one (about a
+minute each at 8B; the extras `tpu` and `cuda` bring the compilers). What does not fit is answered with what is lacking
+and with the best change that fits. For GPUs, where that compiler is not installed, and with --analytic, the answer is
+from formulas, and says so. Any setting of the config can be changed as for a run, --config.training.batch_size=64.
 
 Status: 0 where all programs fit, 3 where one does not, 1 for mistakes.
 """
@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
   """The verb. Exits with status 1 and a message where the input is at fault."""
   given = sys.argv[1:] if arguments is None else arguments
   options = _parser().parse_args([re.sub(r'^--?config\.', '--override=', argument) for argument in given])
-  from crosstrainer_jax.planning import machines
+  from crosstrainer_jax.planning import topologies
 
-  machines.prepare_environment()
+  topologies.prepare_environment()
   try:
     fits = _fit(options)
   except (ValueError, FileNotFoundError) as error:
@@ -44,13 +44,15 @@ def _fit(options: argparse.Namespace) -> bool:
   """Prints the plan; whether everything fits."""
   # JAX costs seconds of import, which --help should not.
   from crosstrainer_jax import settings
-  from crosstrainer_jax.planning import epochs, machines, plan, report, sizes
+  from crosstrainer_jax.planning import epochs, machines, plan, report, sizes, topologies
 
   machine = machines.parse(options.topology, options.slices)
   config = settings.load_config(options.config, options.override)
   if 'decoder' not in config:
     raise ValueError(f'{options.config} trains no L: there is nothing to plan')
   clip = _clip(options, config)
+  # For GPUs formulas do; a TPU's compiler is small enough to be asked for.
+  compiles = not options.analytic and (machine.chip.is_tpu or topologies.has_compiler(machine))
   with tempfile.TemporaryDirectory() as scratch:
     config, decoder_source = sizes.with_decoder_sizes(config, Path(scratch))
     width, encoder_source = sizes.feature_dim(config, options.feature_dim)
@@ -59,7 +61,7 @@ def _fit(options: argparse.Namespace) -> bool:
       machine,
       clip,
       width,
-      compiles=not options.analytic,
+      compiles=compiles,
       generate=not options.train_only,
       search_for={'auto': 'fit', 'always': 'speed', 'never': ''}[options.search],
       most_compiles=options.compiles,

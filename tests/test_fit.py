@@ -13,13 +13,13 @@ PAPER = 'configs/cross_sport.py:paper'
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-  from crosstrainer_jax.planning import machines
+  from crosstrainer_jax.planning import topologies
 
-  monkeypatch.setattr(machines, 'prepare_environment', lambda: None)
+  monkeypatch.setattr(topologies, 'prepare_environment', lambda: None)
 
 
 def test_the_papers_config_with_nothing_downloaded(capsys, tmp_path):
-  fit.main([PAPER, '--topology', 'h100:8', '--clips', '34000', '--data_dir', str(tmp_path)])
+  fit.main([PAPER, '--topology', 'h100:8', '--analytic', '--clips', '34000', '--data_dir', str(tmp_path)])
   said = capsys.readouterr().out
   assert 'L 8,030.3 M, adapters 335.5 M, f_m 33.6 M parameters' in said
   assert 'meta-llama/Llama-3.1-8B-Instruct as published' in said
@@ -46,7 +46,7 @@ def test_a_prepared_dataset_is_where_lengths_are_from(capsys, write_dataset, tmp
   frames = np.zeros((3, 12, 2, 2, 3), np.uint8)
   record = Clip('c', 'written', 'golf', 'putt', 'p', 't', ['a'] * 3, frames, times, commentary='Bend your knees.')
   directory = write_dataset(tmp_path, {'train': [record]})
-  fit.main(['configs/cross_sport.py:dataset=written', '--topology=h100:1', '--data_dir', str(tmp_path)])
+  fit.main(['configs/cross_sport.py:dataset=written', '--topology=h100:1', '--analytic', '--data_dir', str(tmp_path)])
   said = capsys.readouterr().out
   assert '3 views × 3 s = 9 video tokens' in said
   assert str(directory) in said
@@ -55,7 +55,7 @@ def test_a_prepared_dataset_is_where_lengths_are_from(capsys, write_dataset, tmp
 
 def test_what_does_not_fit_has_its_own_status_and_a_remedy(capsys, tmp_path):
   with pytest.raises(SystemExit) as exit:
-    fit.main([PAPER, '--topology=24gb:1', '--train_only', '--data_dir', str(tmp_path)])
+    fit.main([PAPER, '--topology=24gb:1', '--analytic', '--train_only', '--data_dir', str(tmp_path)])
   assert exit.value.code == fit.NOT_FITTING
   said = capsys.readouterr().out
   assert 'does not fit, short by' in said
@@ -76,7 +76,7 @@ def test_what_does_not_fit_has_its_own_status_and_a_remedy(capsys, tmp_path):
 )
 def test_mistakes_are_messages(arguments, message, tmp_path):
   with pytest.raises(SystemExit, match=message):
-    fit.main([*arguments, '--data_dir', str(tmp_path)])
+    fit.main([*arguments, '--analytic', '--data_dir', str(tmp_path)])
 
 
 def test_help_shows_how(capsys):

@@ -126,13 +126,19 @@ def _kernel_name(instruction: Instruction) -> str:
 
 
 def matmul_flops(instruction: Instruction, computation: Computation) -> float:
-  """FLOPs of a `dot` or a `convolution`, which is what matrix products are on TPUs; 0 of anything else."""
+  """FLOPs of a `dot`; a `convolution`, which is what it becomes on TPUs; a call of cuBLAS; 0 of anything else."""
   if instruction.opcode == 'dot':
     left = computation[instruction.operands[0]].shapes[0].dims
     contracted = _numbers(instruction.attributes, 'lhs_contracting_dims')
     return 2.0 * instruction.shapes[0].size * math.prod(left[dim] for dim in contracted)
   if instruction.opcode == 'convolution':
     return _convolution_flops(instruction, computation)
+  if instruction.opcode == 'custom-call' and '__cublas$' in instruction.attributes:
+    left = computation[instruction.operands[0]].shapes[0].dims
+    contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.attributes)
+    inner = [left[int(dim)] for dim in re.findall(r'\d+', contracted[1] if contracted else '')]
+    # Beside the product it returns its workspace.
+    return 2.0 * instruction.shapes[0].size * math.prod(inner)
   return 0.0
 
 

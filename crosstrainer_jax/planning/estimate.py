@@ -7,13 +7,15 @@
 - exchange: bytes that a chip must receive over the bandwidth of the links that its group lies along
   (`Machine.group_bandwidth`), and `LATENCY` for every exchange.
 
-The step is the larger of computation and exchange, since the compiler hides one behind the other, and the smaller one's
-`UNHIDDEN` share on top; times the constant of calibration.py.
+Computation is what the cycles say, or where there are none (GPUs, formulas) the roofline at `SHARE_OF_PEAK` of the
+peak. The step is the larger of computation and exchange, since the compiler hides one behind the other, and the smaller
+one's `UNHIDDEN` share on top; by cycles times the constant of calibration.py, else not calibrated.
 """
 
 import dataclasses
 
 from crosstrainer_jax.planning import calibration
+from crosstrainer_jax.planning.analytic import SHARE_OF_PEAK
 from crosstrainer_jax.planning.costs import Collective, Costs
 from crosstrainer_jax.planning.machines import Machine
 
@@ -49,7 +51,7 @@ class Estimate:
   @property
   def computation(self) -> float:
     """By cycles where there are any."""
-    return self.cycles or max(self.products, self.memory)
+    return self.cycles or max(self.products / SHARE_OF_PEAK, self.memory)
 
   @property
   def raw(self) -> float:
@@ -59,14 +61,19 @@ class Estimate:
 
   @property
   def seconds(self) -> float:
-    return self.raw * calibration.CONSTANT
+    return self.raw * (calibration.CONSTANT if self.is_calibrated else 1.0)
+
+  @property
+  def is_calibrated(self) -> bool:
+    """Whether it is of the kind that was compared with published runs."""
+    return self.cycles > 0
 
   @property
   def bound(self) -> str:
     """What takes the longest."""
     if self.exchange > self.computation:
       return 'exchange between chips'
-    return 'memory' if self.memory > self.products else 'matrix products'
+    return 'memory' if self.memory > self.products / SHARE_OF_PEAK else 'matrix products'
 
 
 def of_costs(costs: Costs, machine: Machine, kernel_flops: float = 0.0) -> Estimate:

@@ -12,10 +12,8 @@ sparsity.
 
 import dataclasses
 import math
-import os
 import re
 from collections.abc import Sequence
-from typing import Any
 
 GIB = 2**30
 
@@ -157,63 +155,15 @@ def parse(name: str, slices: int = 1) -> Machine:
 def _checked_shape(name: str, chip: Chip, shape: tuple[int, ...]) -> tuple[int, ...]:
   shapes = list((_FLAT if chip.dimensions == 2 else _DEEP).values())
   if len(shape) != chip.dimensions:
-    raise ValueError(f'{name}: the chips of {chip.name} lie in {chip.dimensions} dimensions, as in {_text(shapes[3])}')
+    raise ValueError(f'{name}: the chips of {chip.name} lie in {chip.dimensions} dimensions, as in {text(shapes[3])}')
   if chip.dimensions == 2 and shape not in shapes:
-    raise ValueError(f'{name}: there is no such slice of {chip.name}; there are {", ".join(map(_text, shapes))}')
+    raise ValueError(f'{name}: there is no such slice of {chip.name}; there are {", ".join(map(text, shapes))}')
   # Larger slices are made of cubes of 4 x 4 x 4.
   if chip.dimensions == 3 and shape not in shapes and any(size % 4 for size in shape):
     raise ValueError(f'{name}: there is no such slice of {chip.name}; above 2x4x4 each side is a multiple of 4')
   return shape
 
 
-def _text(shape: Sequence[int]) -> str:
+def text(shape: Sequence[int]) -> str:
+  """2x4 of (2, 4)."""
   return 'x'.join(map(str, shape))
-
-
-def prepare_environment() -> None:
-  """Lets the TPU compiler run on a host without TPUs, or beside a run; before JAX starts its backends."""
-  os.environ['JAX_PLATFORMS'] = 'cpu'
-  # Without these it looks for a TPU in the cloud's metadata for minutes, and refuses to load a second time.
-  os.environ |= {'TPU_SKIP_MDS_QUERY': '1', 'ALLOW_MULTIPLE_LIBTPU_LOAD': '1'}
-  os.environ.setdefault('TPU_LOG_DIR', 'disabled')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-
-
-def devices(machine: Machine) -> list[Any]:
-  """Descriptions of the chips of a TPU, one for each, that programs can be compiled for.
-
-  Raises:
-    ValueError: the TPU compiler is not installed, or does not know this machine.
-  """
-  from jax.experimental import topologies
-
-  if not machine.chip.is_tpu:
-    raise ValueError(f'{machine.name}: no compiler for this machine runs without one')
-  arguments: dict[str, Any] = {'num_slices': machine.slices} if machine.slices > 1 else {}
-  if math.prod(machine.shape) == 1:
-    arguments['chips_per_host_bounds'] = (1, 1, 1)
-  if machine.chip.name == 'v4':
-    # Else both cores of a chip are listed, each with half of its memory.
-    arguments |= {'chip_config_name': 'megacore', 'chips_per_host_bounds': (2, 2, 1)}
-  name = f'{machine.chip.name}:{_text(machine.shape)}'
-  try:
-    found = list(topologies.get_topology_desc(platform='tpu', topology_name=name, **arguments).devices)
-  except Exception as error:  # whatever its plugin raises, which is not the same from release to release
-    if not _has_compiler():
-      raise ValueError(
-        "the TPU compiler is not installed: pip install 'crosstrainer_jax[tpu]' (it runs without a TPU), or give "
-        '--analytic for an estimate from formulas alone'
-      ) from error
-    raise ValueError(f'the TPU compiler does not know {name}: {str(error).splitlines()[0]}') from error
-  if len(found) != machine.chips:
-    raise ValueError(
-      f'the TPU compiler lists {len(found)} devices for the {machine.chips} chips of {machine.name}: this release '
-      'counts parts of chips, for which nothing here is right'
-    )
-  return found
-
-
-def _has_compiler() -> bool:
-  import importlib.util
-
-  return importlib.util.find_spec('libtpu') is not None

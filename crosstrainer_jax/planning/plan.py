@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
-from crosstrainer_jax.planning import analytic, estimate, machines, programs, search
+from crosstrainer_jax.planning import analytic, estimate, machines, programs, search, topologies
 from crosstrainer_jax.planning.compilation import Compiled, compile_program
 from crosstrainer_jax.planning.costs import Costs
 from crosstrainer_jax.planning.machines import Machine
@@ -127,7 +127,7 @@ def make_plan(
   """Compiles (or computes) the programs of `config` on `machine`.
 
   Args:
-    compiles: False for formulas alone, which is all there is for GPUs.
+    compiles: False for formulas alone.
     generate: prefill and decoding as well.
     search_for: 'fit' looks for changes where the config does not fit, 'speed' in any case, '' never.
     most_compiles: of the search.
@@ -136,7 +136,7 @@ def make_plan(
   Raises:
     ValueError: mesh and machine do not go together, a dimension does not divide, or there is no compiler.
   """
-  devices = machines.devices(machine) if compiles and machine.chip.is_tpu else None
+  devices = topologies.devices(machine) if compiles else None
 
   def make(changed: ml_collections.ConfigDict) -> programs.Model:
     return programs.make_model(changed, mesh_of(changed, machine, devices), feature_dim)
@@ -178,8 +178,9 @@ def _train(
   if not compiles:
     memory = _memory_by_formula(model, workload, remat, machine)
     parts = analytic.step_seconds(machine, model, workload, remat)
-    timed = estimate.Estimate(parts['matrix products'], 0.0, 0.0, parts['between chips'])
-    part = Part(programs.TRAIN, _no_costs(counted.computed / machine.chips), timed)
+    flops = counted.computed / machine.chips
+    timed = estimate.Estimate(flops / machine.chip.flops, 0.0, 0.0, parts['between chips'])
+    part = Part(programs.TRAIN, Costs(flops, 0.0, 0.0, (), {}), timed)
     return Built(programs.TRAIN, None, memory.total, machine.chip.memory, memory.kinds, (part,))
   compiled = _compiled(program, machine, report)
   parts = ()
@@ -271,10 +272,6 @@ def _kernel_flops(model: programs.Model, workload: Workload, remat: str) -> floa
   forward = 4 * decoder.num_layers * decoder.num_heads * decoder.head_dim * workload.shape.tokens / 2
   passes = 1 + 2.5 + (1 if remat == 'full' else 0)
   return forward * passes * workload.positions
-
-
-def _no_costs(flops: float) -> Costs:
-  return Costs(flops, 0.0, 0.0, (), {})
 
 
 def _parameters(model: programs.Model) -> dict[str, int]:

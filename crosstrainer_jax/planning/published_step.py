@@ -24,7 +24,7 @@ from jax.sharding import Mesh, PartitionSpec
 from crosstrainer_jax.models import llama_family
 from crosstrainer_jax.models.decoder import Decoder, DecoderLayer
 from crosstrainer_jax.models.rotary import rotary_angles, rotary_frequencies, rotate
-from crosstrainer_jax.planning import calibration, compilation, estimate, machines
+from crosstrainer_jax.planning import calibration, compilation, estimate, machines, topologies
 from crosstrainer_jax.planning.calibration import TOKENS, Published
 from crosstrainer_jax.planning.programs import Program, abstract_state, bytes_per_chip, lowered
 from crosstrainer_jax.training import optimizer, sharding
@@ -152,9 +152,9 @@ def kernel_flops(run: Published) -> float:
 
 def main() -> None:
   """Compiles both runs and prints what `RAW_SECONDS` is to hold."""
-  machines.prepare_environment()
+  topologies.prepare_environment()
   machine = machines.parse(calibration.TOPOLOGY)
-  mesh = sharding.make_mesh((1, -1, 1), machines.devices(machine))
+  mesh = sharding.make_mesh((1, -1, 1), topologies.devices(machine))
   raw = {}
   for run in calibration.RUNS:
     compiled = compilation.compile_program(train_step(run, mesh), machine)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from crosstrainer_jax.planning import calibration, estimate
+from crosstrainer_jax.planning.analytic import SHARE_OF_PEAK
 from crosstrainer_jax.planning.costs import COLLECTIVES, Collective
 from crosstrainer_jax.planning.epochs import Cost
 from crosstrainer_jax.planning.machines import GIB
@@ -157,18 +158,19 @@ def _stages(stages: Sequence[Cost]) -> Iterator[str]:
 
 def _method(plan: Plan) -> Iterator[str]:
   yield ''
-  if plan.train.compiled is None:
+  exchange = f'exchange at the published bandwidth of the links, {estimate.LATENCY * 1e6:.0f} µs each'
+  if plan.train.compiled is not None and plan.machine.chip.is_tpu:
     yield (
-      'Method: formulas, no compiler; matrix products at half of the published peak, exchange hidden behind them. '
-      'Not calibrated.'
+      "Method: the compiler's cycles over the clock, or exchange where that is longer, and "
+      f'{estimate.UNHIDDEN:.0%} of the shorter; {exchange}; times {calibration.CONSTANT:.2f}.'
     )
+    yield calibration.SUMMARY
     return
+  how = 'formulas, no compiler' if plan.train.compiled is None else 'counts of the compiled program, which nothing ran'
   yield (
-    "Method: the compiler's cycles over the clock, or exchange where that is longer, and "
-    f'{estimate.UNHIDDEN:.0%} of the shorter; exchange at the published bandwidth of the links, '
-    f'{estimate.LATENCY * 1e6:.0f} µs each; times {calibration.CONSTANT:.2f}.'
+    f'Method: {how}; matrix products at {SHARE_OF_PEAK:.0%} of the published peak, or bytes at the published bandwidth '
+    f'where that takes longer; {exchange}. Not calibrated.'
   )
-  yield calibration.SUMMARY
 
 
 def _seconds(value: float) -> str:

@@ -78,6 +78,15 @@ def test_what_lies_beside_the_cores_or_on_the_host_is_not_memory_traffic():
   assert costs.memory_traffic(fusion, module.computations['body'], module) == x
 
 
+def test_products_by_cublas():
+  text = (
+    '%c = (bf16[16,32]{1,0}, s8[4]{0}) custom-call(%x, %w), custom_call_target="__cublas$gemm", '
+    'backend_config={"gemm_backend_config":{"dot_dimension_numbers":{"lhs_contracting_dimensions":["1"],'
+    '"rhs_contracting_dimensions":["0"]}}}'
+  )
+  assert line(text, {'x': '16,64', 'w': '64,32'}) == 2 * 16 * 32 * 64
+
+
 @pytest.mark.parametrize(
   ('attributes', 'size'),
   [

@@ -23,8 +23,13 @@ def test_the_methods():
 
 
 def test_without_cycles_the_roofline_stands_for_computation():
-  timed = estimate.of_costs(Costs(197e12, 0.0, 2 * 0.819e12, (), {}), V5E)
+  timed = estimate.of_costs(Costs(197e12 / 8, 0.0, 2 * 0.819e12, (), {}), V5E)
   assert (timed.computation, timed.bound) == (2.0, 'memory')
+  long = estimate.of_costs(Costs(197e12, 0.0, 0.819e12, (), {}), V5E)
+  # at a half of the peak; what was compared with published runs is the kind with cycles alone
+  assert (long.computation, long.bound) == (1 / estimate.SHARE_OF_PEAK, 'matrix products')
+  assert long.seconds == long.raw
+  assert not long.is_calibrated
 
 
 def test_exchange_can_be_the_bound():

@@ -7,6 +7,7 @@ import pytest
 from crosstrainer_jax.planning import hlo
 
 # As libtpu writes them, shortened.
+# ruff: noqa: E501 - lines of a compiler
 TPU = """HloModule jit_step, is_scheduled=true
 
 %fused_computation.1 (param_0.1: bf16[2,2048,4096], param_1.2: bf16[4096,1024,1]) -> bf16[2,2048,1024] {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from crosstrainer_jax.planning import compilation, machines, plan
+from crosstrainer_jax.planning import compilation, machines, plan, topologies
 from crosstrainer_jax.planning.machines import GIB
 from tests.planning.conftest import FEATURE_DIM
 
@@ -14,11 +14,11 @@ def local(monkeypatch):
   """Eight devices of this machine stand for eight chips."""
   import jax
 
-  monkeypatch.setattr(machines, 'devices', lambda machine: jax.devices()[: machine.chips])
+  monkeypatch.setattr(topologies, 'devices', lambda machine: jax.devices()[: machine.chips])
 
 
 def test_formulas_alone(tiny_config, clip):
-  made = plan.make_plan(tiny_config, machines.parse('h100:8'), clip, FEATURE_DIM)
+  made = plan.make_plan(tiny_config, machines.parse('h100:8'), clip, FEATURE_DIM, compiles=False)
   assert made.train.compiled is None
   assert made.train.fits
   assert made.train.parts[0].estimate.seconds > 0
@@ -73,4 +73,4 @@ def test_a_mesh_that_the_machine_has_not_is_an_error(tiny_config, clip):
   with config.unlocked():
     config.mesh = (1, -1, 3)
   with pytest.raises(ValueError, match=r'does not cover the 8 chips of h100:8'):
-    plan.make_plan(config, machines.parse('h100:8'), clip, FEATURE_DIM)
+    plan.make_plan(config, machines.parse('h100:8'), clip, FEATURE_DIM, compiles=False)
