@@ -226,11 +226,11 @@ def _of_fusion(
     for name in instruction.operands:
       users.setdefault(name, []).append(instruction)
   for parameter in (i for i in inside.values() if i.opcode == 'parameter'):
-    number = re.match(r'\((\d+)\)', parameter.attributes)
+    number = parameter.number
     uses = users.get(parameter.name, [])
-    if number is None or not uses or int(number[1]) >= len(fusion.operands):
+    if number is None or not uses or number >= len(fusion.operands):
       continue
-    operand = fusion.operands[int(number[1])]
+    operand = fusion.operands[number]
     if operand not in read:
       continue
     if all(use.opcode in ('dynamic-slice', 'gather') and use.operands[0] == parameter.name for use in uses):
@@ -284,8 +284,9 @@ def gathers_of_sequences(costs: Costs, rows: int, tokens: int) -> list[Collectiv
   """All-gathers that give every chip the activations of whole rows of all chips: work that is done by all, not shared.
 
   Args:
-    rows, tokens: of the whole batch. No parameter may have a dimension of `tokens`.
+    rows, tokens: of the whole batch. No parameter may have a dimension of either.
   """
-  whole = {tokens, rows * tokens}
+  whole = {rows, tokens, rows * tokens}
   gathers = (c for c in costs.collectives if c.kind == 'all-gather')
+  # Ids and masks of all rows are small.
   return [c for c in gathers if whole & set(c.dims) and math.prod(c.dims) >= rows * tokens * 64]

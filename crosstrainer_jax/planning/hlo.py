@@ -68,9 +68,9 @@ class Instruction:
     return found
 
   @property
-  def trip_count(self) -> int | None:
-    """How often a loop runs, where the compiler knows."""
-    found = re.search(r'"known_trip_count":\{"n":"(\d+)"', self.attributes)
+  def number(self) -> int | None:
+    """The value of an integer constant; the index of a parameter or of an element of a tuple."""
+    found = re.match(r'\((\d+)\)', self.attributes) or re.search(r'\bindex=(\d+)', self.attributes)
     return int(found[1]) if found else None
 
   @property
@@ -135,7 +135,7 @@ class Module:
       counts[name] += times
       for instruction in self.computations[name].values():
         if instruction.opcode == 'while':
-          trips = instruction.trip_count
+          trips = self.trip_count(instruction)
           inner = times * (unknown if trips is None else trips)
           visit(*instruction.called('body'), inner)
           visit(*instruction.called('condition'), inner)
@@ -148,6 +148,37 @@ class Module:
     visit(self.entry, 1.0)
     return counts
 
+  def trip_count(self, loop: Instruction) -> int | None:
+    """How often a `while` runs; None where that depends on data.
+
+    On CPUs and GPUs the compiler writes it down. On TPUs it is what a counter that begins at 0 is compared with, over
+    what every turn adds: products that are joined with an exchange take two parts in a turn.
+    """
+    known = re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.attributes)
+    if known:
+      return int(known[1])
+    condition = next((self.computations.get(name, {}) for name in loop.called('condition')), {})
+    test = next((i for i in condition.values() if i.is_root), None)
+    if test is None or test.opcode != 'compare' or 'direction=LT' not in test.attributes:
+      return None
+    counter, limit = (condition.get(name) for name in test.operands)
+    if counter is None or limit is None or (counter.opcode, limit.opcode) != ('get-tuple-element', 'constant'):
+      return None
+    step = self._step(loop, counter.number or 0)
+    return None if limit.number is None else -(-limit.number // step)
+
+  def _step(self, loop: Instruction, index: int) -> int:
+    """What a loop adds to element `index` of its state in each turn; 1 where that cannot be read."""
+    body = next((self.computations.get(name, {}) for name in loop.called('body')), {})
+    root = next((i for i in body.values() if i.is_root), None)
+    if root is None or root.opcode != 'tuple' or index >= len(root.operands):
+      return 1
+    added = body.get(root.operands[index])
+    if added is None or added.opcode != 'add':
+      return 1
+    constants = (body[name].number for name in added.operands if name in body and body[name].opcode == 'constant')
+    return next((number for number in constants if number), 1)
+
 
 def parse(text: str) -> Module:
   """Reads the text of a compiled program.
@@ -156,16 +187,21 @@ def parse(text: str) -> Module:
     ValueError: it has no entry.
   """
   computations: dict[str, Computation] = {}
-  entry, current = '', None
+  entry, current, latest = '', None, ''
   for line in text.splitlines():
     header = _HEADER.match(line)
     if header:
       current = computations[header[2]] = {}
       entry = header[2] if header[1] else entry
-    elif line.startswith('}'):
+    elif line == '}':
       current = None
-    elif current is not None and (instruction := _instruction(line)) is not None:
-      current[instruction.name] = instruction
+    elif current is not None:
+      instruction = _instruction(line)
+      if instruction is not None:
+        current[instruction.name], latest = instruction, instruction.name
+      elif latest in current:
+        # What a kernel says of itself goes over several lines.
+        current[latest] = dataclasses.replace(current[latest], attributes=current[latest].attributes + line)
   if not entry:
     raise ValueError('this is not the text of a compiled program: no computation is its ENTRY')
   return Module(computations, entry)
@@ -190,7 +226,7 @@ def _instruction(line: str) -> Instruction | None:
   closed = _closing(rest, opened)
   operands = tuple(re.findall(r'%([\w.\-]+)', rest[opened:closed]))
   # Operands of a parameter or a constant are numbers, which some attributes are told by.
-  attributes = rest[closed + 1 :] if operands or opcode != 'parameter' else rest[opened:]
+  attributes = rest[closed + 1 :] if operands or opcode not in ('parameter', 'constant') else rest[opened:]
   return Instruction(start[2], opcode, shapes, operands, attributes, bool(start[1]))
 
 

@@ -39,6 +39,7 @@ class Built:
     needed, available: bytes on a chip.
     kinds: of `needed`.
     parts: timed; by formulas alone there is one without costs.
+    batch: clips of a run, and `tokens` that are written for each, of generation.
   """
 
   name: str
@@ -47,6 +48,8 @@ class Built:
   available: float
   kinds: dict[str, float]
   parts: tuple[Part, ...]
+  batch: int = 0
+  tokens: int = 0
 
   @property
   def fits(self) -> bool:
@@ -199,12 +202,14 @@ def _generation(
   machine: Machine,
   compiles: bool,
   report: Callable[[str], None],
-) -> Built | None:
+) -> Built:
   program = programs.generation(model, clip, rows, written)
+  size = rows, written
   if not compiles:
     needed = sum(program.arguments.values())
-    return Built(program.name, None, needed, machine.chip.memory, program.arguments, ())
+    return Built(program.name, None, needed, machine.chip.memory, program.arguments, (), *size)
   compiled = _compiled(program, machine, report)
+  memory = compiled.memory
   parts = ()
   if compiled.fits:
     once, prefill = compiled.costs(machine.chips, 1.0), compiled.costs(machine.chips, 0.0)
@@ -212,7 +217,7 @@ def _generation(
       Part(name, costs, estimate.of_costs(costs, machine))
       for name, costs in (('prefill', prefill), ('decode step', once.minus(prefill)))
     )
-  return Built(program.name, compiled, compiled.memory.needed, compiled.memory.available, compiled.memory.kinds, parts)
+  return Built(program.name, compiled, memory.needed, memory.available, memory.kinds, parts, *size)
 
 
 def _compiled(program: programs.Program, machine: Machine, report: Callable[[str], None]) -> Compiled:

@@ -7,7 +7,7 @@ from typing import Any
 
 from crosstrainer_jax.planning import calibration, estimate
 from crosstrainer_jax.planning.analytic import SHARE_OF_PEAK
-from crosstrainer_jax.planning.costs import COLLECTIVES, Collective
+from crosstrainer_jax.planning.costs import COLLECTIVES, Collective, gathers_of_sequences
 from crosstrainer_jax.planning.epochs import Cost
 from crosstrainer_jax.planning.machines import GIB
 from crosstrainer_jax.planning.plan import Built, Part, Plan
@@ -78,6 +78,13 @@ def _built(built: Built, plan: Plan) -> Iterator[str]:
     yield f'  {plan.by_formula.total / GIB:8.2f} GiB  in all by formulas, for comparison'
   for part in built.parts:
     yield from _part(part, built, plan)
+  if len(built.parts) == 2:
+    prefill, step = (part.estimate.seconds for part in built.parts)
+    seconds = prefill + (built.tokens - 1) * step
+    yield (
+      f'  {built.batch} clips with {built.tokens} tokens written for each: {_seconds(seconds)}, '
+      f'{built.batch / seconds:,.1f} clips/s'
+    )
 
 
 def _part(part: Part, built: Built, plan: Plan) -> Iterator[str]:
@@ -96,6 +103,9 @@ def _part(part: Part, built: Built, plan: Plan) -> Iterator[str]:
     if members:
       yield f'               {_collectives(kind, members)}'
   if is_train:
+    for gather in gathered_rows(plan):
+      what = f'all-gather {list(gather.dims)} of {gather.op_name}'
+      yield f'    warning    every chip gets the rows of all chips, and computes the same: {what}'
     flops, workload = plan.flops, plan.workload
     real = workload.real_tokens
     formulas = f'{flops.computed / real / 1e9:,.1f} G computed by formulas'
@@ -109,6 +119,12 @@ def _part(part: Part, built: Built, plan: Plan) -> Iterator[str]:
       f'    rate       {workload.clips / timed.seconds:,.1f} clips/s, {real / timed.seconds:,.0f} real tokens/s, '
       f'{real / timed.seconds / plan.machine.chips:,.0f} a chip'
     )
+
+
+def gathered_rows(plan: Plan) -> list[Collective]:
+  """Gathers of whole rows in the train step, which mean that chips compute the same rows."""
+  shape = plan.workload.shape
+  return [c for part in plan.train.parts for c in gathers_of_sequences(part.costs, shape.rows, shape.tokens)]
 
 
 def _collectives(kind: str, members: Sequence[Collective]) -> str:
@@ -203,6 +219,7 @@ def data(plan: Plan, title: str, sources: dict[str, str], stages: Sequence[Cost]
     },
     'memory_by_formula': plan.by_formula.kinds,
     'train_step': _built_data(plan.train),
+    'gathered_rows': [_collective_data(c) for c in gathered_rows(plan)],
     'generation': None if plan.generation is None else _built_data(plan.generation),
     'proposal': None
     if plan.proposal is None
@@ -222,6 +239,8 @@ def _built_data(built: Built) -> dict[str, Any]:
     'short': built.short,
     'kinds': built.kinds,
     'compiled': built.compiled is not None,
+    'batch': built.batch,
+    'tokens': built.tokens,
     'compile_seconds': None if built.compiled is None else built.compiled.seconds,
     'xla_flops': None if built.compiled is None else built.compiled.xla_flops,
     'parts': [
@@ -237,11 +256,12 @@ def _built_data(built: Built) -> dict[str, Any]:
         'exchange_seconds': part.estimate.exchange,
         'bound': part.estimate.bound,
         'kernels': dict(part.costs.kernels),
-        'collectives': [
-          {'kind': c.kind, 'bytes': c.bytes, 'group': c.group, 'times': c.times, 'dims': list(c.dims), 'of': c.op_name}
-          for c in part.costs.collectives
-        ],
+        'collectives': [_collective_data(c) for c in part.costs.collectives],
       }
       for part in built.parts
     ],
   }
+
+
+def _collective_data(c: Collective) -> dict[str, Any]:
+  return {'kind': c.kind, 'bytes': c.bytes, 'group': c.group, 'times': c.times, 'dims': list(c.dims), 'of': c.op_name}

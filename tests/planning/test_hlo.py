@@ -43,7 +43,7 @@ def test_layouts_tuples_and_attributes_of_a_tpu():
   assert loop.is_root
   assert [shape.dims for shape in loop.shapes] == [(), (2, 2048, 4096)]
   assert loop.bytes == 4 + 2 * 2 * 2048 * 4096
-  assert loop.trip_count == 32
+  assert module.trip_count(loop) == 32
   assert (loop.called('body'), loop.called('condition')) == (['body'], ['condition'])
   fusion = module.computations['body']['fusion.7']
   assert fusion.estimated_cycles == 4711
@@ -58,9 +58,32 @@ def test_layouts_tuples_and_attributes_of_a_tpu():
 def test_how_often_a_computation_runs():
   module = hlo.parse(TPU)
   assert module.runs() == {'main.9': 1, 'body': 32, 'condition': 32, 'fused_computation.1': 32}
-  open_ended = hlo.parse(TPU.replace('"known_trip_count":{"n":"32"},', ''))
+  # as TPUs have it: a counter and its limit
+  silent = TPU.replace('"known_trip_count":{"n":"32"},', '')
+  counted = silent.replace('compare(%arg.1, %arg.1)', 'compare(%i, %n)').replace(
+    '  ROOT %less',
+    '  %n = s32[]{:T(128)} constant(24)\n  %i = s32[]{:T(128)} get-tuple-element(%arg.1), index=0\n  ROOT %less',
+  )
+  assert hlo.parse(counted).runs()['body'] == 24
+  by_two = counted.replace(
+    '  ROOT %fusion.7 =',
+    '  %two = s32[] constant(2)\n  %k = s32[] add(%x, %two)\n  ROOT %t = (s32[]) tuple(%k)\n  %fusion.7 =',
+  )
+  assert hlo.parse(by_two).runs()['body'] == 12
+  open_ended = hlo.parse(silent)
   assert open_ended.runs(unknown=0)['body'] == 0
   assert open_ended.runs(unknown=5)['fused_computation.1'] == 5
+
+
+def test_a_kernel_that_describes_itself_over_several_lines():
+  text = TPU.replace(
+    '  ROOT %fusion.7',
+    '  %kernel.1 = bf16[2,8]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", frontend_attributes={a={\n'
+    '"b":"{\\"block_q\\": 256}"\n}}, metadata={op_name="jit(step)/splash/pallas_call"}\n  ROOT %fusion.7',
+  )
+  body = hlo.parse(text).computations['body']
+  assert body['kernel.1'].op_name == 'jit(step)/splash/pallas_call'
+  assert body['fusion.7'].estimated_cycles == 4711
 
 
 def test_nested_loops_of_a_compiled_program():
