@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from crosstrainer_jax.models.cross_entropy import PIECE_BYTES
 from crosstrainer_jax.planning.machines import Machine
 from crosstrainer_jax.planning.programs import Model, bytes_per_chip
 from crosstrainer_jax.planning.workload import Workload
@@ -44,7 +45,7 @@ def flops(model: Model, workload: Workload, remat: str) -> Flops:
   """Formulas of the FLOPs of an update."""
   decoder = decoder_of(model)
   trained, frozen = (_matrices(part) for part in model.blueprint.split(model.params))
-  again = 2 * (frozen['again'] + trained['again']) if remat == 'full' else 0
+  again = 2 * (frozen['again'] + trained['again']) if remat in ('full', 'attention') else 0
   layers = 4 * frozen['layers'] + 6 * trained['layers']
   head = decoder.vocab_size * decoder.hidden_size
   head_flops = (6 if trained['table'] else 4) * head
@@ -55,7 +56,7 @@ def flops(model: Model, workload: Workload, remat: str) -> Flops:
   useful = workload.clips * (
     clip.tokens * (layers + attention * clip.tokens / 2) + clip.target_tokens * head_flops + video * mapper
   )
-  attention_again = attention / 3 if remat != 'none' else 0
+  attention_again = attention / 3 if remat in ('full', 'dots') else 0
   computed = (
     workload.positions * (layers + again)
     + workload.positions * shape.tokens * (attention + attention_again)
@@ -93,7 +94,7 @@ def memory(model: Model, workload: Workload, remat: str, optimiser: float, tpu: 
   # What the linear layers of a block give; down and o end in the residual, which the next block keeps.
   outputs = (heads + 2 * kv + 2 * decoder.intermediate_size + 2 * decoder.hidden_size) / split
   between = 4 * decoder.hidden_size + 3 * decoder.intermediate_size / split
-  kept = {'full': 0.0, 'dots': outputs}.get(remat, outputs + between)
+  kept = {'full': 0.0, 'attention': heads / split, 'dots': outputs}.get(remat, outputs + between)
   per_layer = decoder.hidden_size + kept
   scores = 0.0 if tpu else rows * decoder.num_heads / split * shape.tokens**2 * (4 + width)
   kept_scores = decoder.num_layers * scores / 2 if remat == 'none' else 0.0
@@ -110,7 +111,7 @@ def memory(model: Model, workload: Workload, remat: str, optimiser: float, tpu: 
     # Two layers: one at work, one on its way; and the table, which no layer hides.
     'gathered weights': (2 * layer_weights if shards > 1 else 0.0)
     + (decoder.vocab_size * decoder.hidden_size * width / split if shards > 1 else 0.0),
-    'logits': 3 * targets * decoder.vocab_size * 4 / split,
+    'logits': 3 * min(4 * targets * decoder.vocab_size, PIECE_BYTES) / split,
   }
   return Memory(kinds)
 
@@ -129,7 +130,7 @@ def step_seconds(machine: Machine, model: Model, workload: Workload, remat: str)
     # What attention and the MLP give is summed: two sums a block forward, two backward, two computed again.
     decoder = decoder_of(model)
     states = workload.positions / workload.shards * decoder.hidden_size * jnp.dtype(decoder.dtype).itemsize
-    passes = 6 if remat == 'full' else 4
+    passes = 6 if remat in ('full', 'attention') else 4
     exchange += passes * decoder.num_layers * 2 * states * (split - 1) / split / machine.group_bandwidth(split)
   if model.mesh.shape['replica'] > 1:
     gradients = bytes_per_chip(model.blueprint.split(model.params)[0])

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def of_program(module: Module, chips: int, unknown: float = 1.0) -> Costs:
   """
   flops = cycles = traffic = 0.0
   kernels: dict[str, float] = {}
-  collectives: dict[tuple[str, float, int, str], Collective] = {}
+  exchanges: dict[str, Collective] = {}
   runs = module.runs(unknown)
   for name, computation in module.computations.items():
     times = runs[name]
@@ -108,9 +108,19 @@ def of_program(module: Module, chips: int, unknown: float = 1.0) -> Costs:
         if instruction.opcode == 'custom-call' and (kernel := _kernel_name(instruction)):
           kernels[kernel] = kernels.get(kernel, 0.0) + times
       if (found := collective(instruction, computation, chips)) is not None:
-        known = collectives.get(_key(found))
-        collectives[_key(found)] = dataclasses.replace(found, times=times + (known.times if known else 0.0))
-  return Costs(flops, cycles, traffic, tuple(collectives.values()), kernels)
+        # On TPUs one exchange stands in several fusions that it goes on beside; its channel is the same in all.
+        channel = re.search(r'channel_id=(\d+)', instruction.attributes)
+        exchanges[channel[1] if channel else f'{name}/{instruction.name}'] = dataclasses.replace(found, times=times)
+  return Costs(flops, cycles, traffic, _together(exchanges.values()), kernels)
+
+
+def _together(exchanges: Iterable[Collective]) -> tuple[Collective, ...]:
+  """Those that are alike as one."""
+  found: dict[tuple[str, float, int, str], Collective] = {}
+  for exchange in exchanges:
+    known = found.get(_key(exchange))
+    found[_key(exchange)] = dataclasses.replace(exchange, times=exchange.times + (known.times if known else 0.0))
+  return tuple(found.values())
 
 
 def _kernel_name(instruction: Instruction) -> str:

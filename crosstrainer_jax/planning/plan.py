@@ -102,17 +102,28 @@ class Plan:
 
 def mesh_of(config: ml_collections.ConfigDict, machine: Machine, devices: Sequence[Any] | None) -> Mesh | AbstractMesh:
   """The mesh of `config` over the chips of a machine; without devices one that only shapes can be laid on."""
+  across = config.get('mesh_across', sharding.ACROSS)
   if devices is not None:
-    return sharding.make_mesh(config.mesh, devices)
-  sizes = list(config.mesh)
-  known = 1
-  for size in sizes:
-    known *= 1 if size == -1 else size
-  if machine.chips % known or (-1 not in sizes and known != machine.chips):
-    raise ValueError(f'mesh={tuple(sizes)} does not cover the {machine.chips} chips of {machine.name}')
-  if -1 in sizes:
-    sizes[sizes.index(-1)] = machine.chips // known
+    return sharding.make_mesh(config.mesh, devices, across)
+  sizes = [
+    inner * outer
+    for inner, outer in zip(
+      _filled('mesh', config.mesh, machine.chips // machine.slices, machine),
+      _filled('mesh_across', across, machine.slices, machine),
+      strict=True,
+    )
+  ]
   return AbstractMesh(tuple(sizes), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def _filled(name: str, shape: Sequence[int], count: int, machine: Machine) -> list[int]:
+  """`shape` with its -1 replaced by what is left of `count`."""
+  known = math.prod(size for size in shape if size != -1)
+  sizes = [count // known if size == -1 else size for size in shape]
+  if math.prod(sizes) != count:
+    what = 'chips' if name == 'mesh' else 'slices'
+    raise ValueError(f'{name}={tuple(shape)} does not cover the {count} {what} of {machine.name}')
+  return sizes
 
 
 def make_plan(
@@ -275,7 +286,7 @@ def _kernel_flops(model: programs.Model, workload: Workload, remat: str) -> floa
   """Attention by a kernel: of whole rows under the diagonal, backward two and a half times as much as forward."""
   decoder = analytic.decoder_of(model)
   forward = 4 * decoder.num_layers * decoder.num_heads * decoder.head_dim * workload.shape.tokens / 2
-  passes = 1 + 2.5 + (1 if remat == 'full' else 0)
+  passes = 1 + 2.5 + (1 if remat in ('full', 'dots') else 0)
   return forward * passes * workload.positions
 
 

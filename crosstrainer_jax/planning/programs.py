@@ -74,7 +74,7 @@ def train_step(model: Model, workload: Workload) -> Program:
   """The update of a run: what `stages.make_update` makes and `loop.fit` calls."""
   trained, frozen = model.blueprint.split(model.params)
   tx = optimizer.make_optimizer(model.config.training.optimizer)
-  step = make_step(stages.make_loss(model.blueprint), tx, model.mesh, frozen)
+  step = make_step(stages.make_loss(model.blueprint), tx, model.mesh, frozen, workload.accumulate)
   state = abstract_state(trained, tx, model.mesh)
   batch = abstract_batch(workload, model)
   # From the host, as the loop passes it.
@@ -93,12 +93,10 @@ def abstract_batch(workload: Workload, model: Model) -> dict[str, jax.ShapeDtype
   clip, shape = workload.clip, workload.shape
   rows, length, most = shape.rows, shape.tokens, shape.targets
   shapes = {
-    **dict.fromkeys(('tokens', 'segment_ids', 'positions'), ((rows, length), jnp.int32)),
+    **dict.fromkeys(('tokens', 'segment_ids', 'positions', 'video_slots'), ((rows, length), jnp.int32)),
     **dict.fromkeys(('target_slots', 'target_ids'), ((rows, most), jnp.int32)),
     'target_weights': ((rows, most), jnp.float32),
-    'weight': ((rows,), jnp.float32),
-    # Video tokens follow the order of the placeholders in a row, whichever clip they belong to.
-    'features': ((rows, shape.clips * clip.views, clip.seconds, model.feature_dim), jnp.float16),
+    'features': ((rows, shape.clips, clip.views, clip.seconds, model.feature_dim), jnp.float16),
   }
   place = sharding.batch_sharding(model.mesh)
   return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=place) for name, (shape, dtype) in shapes.items()}

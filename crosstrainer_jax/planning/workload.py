@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from crosstrainer_jax.input import prompts
+from crosstrainer_jax.input.packing import Shape, Sizes, choose_shape
 from crosstrainer_jax.input.source import ClipSource
 
 # Tokens of a word of English, in vocabularies of 128k: about 1.3.
@@ -49,16 +50,6 @@ class Clip:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
-  """Of the arrays of an update: R rows of L tokens, with at most M targets and K clips in each."""
-
-  rows: int
-  tokens: int
-  targets: int
-  clips: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Workload:
   """One update: `clips` clips packed into rows of at most `longest_row` tokens.
 
@@ -86,11 +77,8 @@ class Workload:
   @functools.cached_property
   def shape(self) -> Shape:
     """The smallest arrays that hold the clips, as they are packed for training."""
-    multiple = self.shards * self.accumulate
-    rows = -(-self.full_rows // multiple) * multiple
-    clips = -(-self.clips // rows)
-    tokens = min(self.longest_row, -(-clips * self.clip.tokens // 128) * 128)
-    return Shape(rows, tokens, clips * self.clip.target_tokens, clips)
+    sizes = Sizes(np.full(self.clips, self.clip.tokens), np.full(self.clips, self.clip.target_tokens))
+    return choose_shape([sizes], self.longest_row, self.shards * self.accumulate)
 
   @property
   def full_rows(self) -> int:

@@ -128,6 +128,14 @@ def test_starts_count_and_ends_do_not():
   assert found == {'all-gather': 2 * 256 * 128, 'reduce-scatter': 2 * 256 * 128}
 
 
+def test_an_exchange_beside_several_fusions_counts_once():
+  gather = '= bf16[256,128]{1,0} all-gather(%x), replica_groups=[1,16]<=[16], dimensions={0}, channel_id='
+  lines = [f'  %g{n} {gather}{channel}' for n, channel in enumerate((7, 7, 8))]
+  text = '\n'.join(['ENTRY %e (x: bf16[1]) -> bf16[1] {', '  %x = bf16[16,128]{1,0} parameter(0)', *lines, '}'])
+  [found] = costs.of_program(hlo.parse(text), 16).collectives
+  assert found.times == 2
+
+
 def test_a_part_of_a_program_is_what_another_count_lacks():
   """A loop that ends by a condition on data: with it and without it."""
 

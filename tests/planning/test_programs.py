@@ -36,7 +36,7 @@ def test_the_train_step_is_the_one_that_a_run_compiles(tiny_config, tiny_model, 
   abstract = programs.abstract_state(tiny_model.blueprint.split(tiny_model.params)[0], tx, tiny_model.mesh)
   for ours, theirs in zip(jax.tree.leaves(abstract), jax.tree.leaves(state), strict=True):
     assert (ours.shape, ours.dtype, ours.sharding) == (theirs.shape, theirs.dtype, theirs.sharding)
-  step = stages.make_update(blueprint, params, tiny_config.training.optimizer, tiny_model.mesh)
+  step = stages.make_update(blueprint, params, tiny_config.training, tiny_model.mesh)
   batch = zeros(programs.abstract_batch(tiny_update, tiny_model), tiny_model.mesh)
   run = programs.lowered(step, state, batch, np.float32(0))
   plan = tiny_program.lower()

@@ -15,8 +15,9 @@ def test_the_papers_update_fills_ten_rows():
   # two rows for each of eight parts, of eight clips each: no longer than they must be
   assert (update.shape.rows, update.shape.tokens, update.rows_at_once) == (16, 1280, 2)
   assert update.fill == pytest.approx(19_840 / (16 * 1280))
-  assert update.shape.clips * 155 <= update.shape.tokens
-  assert update.shape.targets >= update.shape.clips * 40
+  # room for eight, and some for updates of other lengths
+  assert 8 <= update.shape.clips <= 12
+  assert 8 * 40 <= update.shape.targets <= 12 * 40
   assert update.warning(8) == ''
   halves = Workload(Clip(), 128, 2048, shards=8, accumulate=2)
   assert (halves.shape, halves.rows_at_once) == (update.shape, 1)
