@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -37,7 +38,8 @@ class Compiled:
   """What the compiler says of a program.
 
   Attributes:
-    module: the compiled text, read; None where it does not fit.
+    module: the compiled text, read; None where the compiler found that it does not fit.
+    looked: whether the compiler looks at the memory itself; that of GPUs does not.
     xla_flops: what XLA counts itself, with every loop's body once.
     seconds: that compiling took.
   """
@@ -47,10 +49,11 @@ class Compiled:
   module: hlo.Module | None
   xla_flops: float
   seconds: float
+  looked: bool = True
 
   @property
   def fits(self) -> bool:
-    return self.module is not None
+    return self.module is not None and (self.looked or not self.memory.short)
 
   def costs(self, chips: int, unknown: float = 1.0) -> costs.Costs:
     """As `costs.of_program`."""
@@ -59,8 +62,11 @@ class Compiled:
     return costs.of_program(self.module, chips, unknown)
 
 
-def compile_program(program: Program, machine: Machine) -> Compiled:
+def compile_program(program: Program, machine: Machine, options: Mapping[str, str] | None = None) -> Compiled:
   """Traces and compiles a program.
+
+  Args:
+    options: of the compiler.
 
   Raises:
     ValueError: the compiler refuses it for another reason than memory.
@@ -68,7 +74,7 @@ def compile_program(program: Program, machine: Machine) -> Compiled:
   start = time.monotonic()
   lowered = program.lower()
   try:
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiler_options=dict(options) if options else None)
   except jax.errors.JaxRuntimeError as error:
     found = _out_of_memory(str(error), machine, sum(program.arguments.values()))
     if found is None:
@@ -84,6 +90,7 @@ def compile_program(program: Program, machine: Machine) -> Compiled:
     hlo.parse(compiled.as_text()),
     float((compiled.cost_analysis() or {}).get('flops', 0.0)),
     time.monotonic() - start,
+    machine.chip.is_tpu,
   )
 
 

@@ -53,7 +53,7 @@ class Built:
 
   @property
   def fits(self) -> bool:
-    return self.needed <= self.available and (self.compiled is None or self.compiled.fits)
+    return self.needed <= self.available if self.compiled is None else self.compiled.fits
 
   @property
   def short(self) -> float:
@@ -198,7 +198,7 @@ def _train(
     return Built(programs.TRAIN, None, memory.total, machine.chip.memory, memory.kinds, (part,))
   compiled = _compiled(program, machine, report)
   parts = ()
-  if compiled.fits:
+  if compiled.module is not None:
     costs = compiled.costs(machine.chips)
     kernels = _kernel_flops(model, workload, remat) / machine.chips if costs.kernels else 0.0
     parts = (Part(programs.TRAIN, costs, estimate.of_costs(costs, machine, kernels)),)
@@ -222,7 +222,7 @@ def _generation(
   compiled = _compiled(program, machine, report)
   memory = compiled.memory
   parts = ()
-  if compiled.fits:
+  if compiled.module is not None:
     once, prefill = compiled.costs(machine.chips, 1.0), compiled.costs(machine.chips, 0.0)
     parts = tuple(
       Part(name, costs, estimate.of_costs(costs, machine))

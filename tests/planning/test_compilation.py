@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import pytest
 
-from crosstrainer_jax.planning import compilation, machines, programs
+from crosstrainer_jax.planning import compilation, hlo, machines, programs
 from crosstrainer_jax.planning.machines import GIB
 
 V5E = machines.parse('v5e:2x4')
@@ -13,7 +13,7 @@ V5E = machines.parse('v5e:2x4')
 
 def refused(message):
   class Lowered:
-    def compile(self):
+    def compile(self, compiler_options=None):
       raise jax.errors.JaxRuntimeError(message)
 
   return programs.Program('train step', Lowered, {'weights': 2.0 * GIB}, None)
@@ -21,7 +21,7 @@ def refused(message):
 
 def test_a_program_is_compiled_and_counted(tiny_program, tiny_compiled):
   class Lowered:
-    def compile(self):
+    def compile(self, compiler_options=None):
       return tiny_compiled
 
   compiled = compilation.compile_program(dataclasses.replace(tiny_program, lower=Lowered), V5E)
@@ -55,6 +55,13 @@ def test_out_of_memory_is_an_answer(message, needed):
   assert compiled.memory.kinds['temporary'] == pytest.approx((needed - 2) * GIB)
   with pytest.raises(ValueError, match='does not fit'):
     compiled.costs(8)
+
+
+def test_the_compiler_of_gpus_does_not_look_at_memory():
+  large = compilation.Memory({'temporary': 100.0}, 100.0, 80.0)
+  module = hlo.Module({'e': {}}, 'e')
+  assert compilation.Compiled('train step', large, module, 0.0, 1.0, looked=True).fits
+  assert not compilation.Compiled('train step', large, module, 0.0, 1.0, looked=False).fits
 
 
 def test_other_refusals_are_messages():
