@@ -4,10 +4,11 @@
     python -m crosstrainer_jax.fit configs/cross_sport.py:pod --topology v5e:16x16 --clips 34000
     python -m crosstrainer_jax.fit configs/cross_sport.py:paper --topology h100:8 --json
 
-The train step and generation are compiled for the machine that is named, on this one and without that one (about a
-minute each at 8B; the extras `tpu` and `cuda` bring the compilers). What does not fit is answered with what is lacking
-and with the best change that fits. For GPUs, where that compiler is not installed, and with --analytic, the answer is
-from formulas, and says so. Any setting of the config can be changed as for a run, --config.training.batch_size=64.
+The train step and generation are compiled for the machine that is named, on this one and without that one (at 8B four
+to six minutes of a CPU core each; the extras `tpu` and `cuda` bring the compilers). What does not fit is answered with
+what is lacking and with the best change that fits. For GPUs, where that compiler is not installed, and with --analytic,
+the answer is from formulas, and says so. Any setting of the config can be changed as for a run, such as
+--config.training.batch_size=64.
 
 Status: 0 where all programs fit, 3 where one does not, 1 for mistakes.
 """

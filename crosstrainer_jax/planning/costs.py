@@ -28,6 +28,7 @@ class Collective:
     kind: of `COLLECTIVES`.
     bytes: of the whole array on one side: what an all-gather or all-reduce gives, what a reduce-scatter takes.
     group: chips that take part together.
+    ends: the first and the last of them, by their places in the mesh.
     times: how often it runs.
     dims: sizes of that array, of the largest where there are several.
     op_name: where it comes from.
@@ -39,6 +40,7 @@ class Collective:
   times: float
   dims: tuple[int, ...]
   op_name: str = ''
+  ends: tuple[int, int] = (0, 0)
 
   @property
   def received(self) -> float:
@@ -79,8 +81,8 @@ class Costs:
     )
 
 
-def _key(c: Collective) -> tuple[str, float, int, str]:
-  return c.kind, c.bytes, c.group, c.op_name
+def _key(c: Collective) -> tuple[object, ...]:
+  return c.kind, c.bytes, c.group, c.ends, c.op_name
 
 
 def of_program(module: Module, chips: int, unknown: float = 1.0) -> Costs:
@@ -116,7 +118,7 @@ def of_program(module: Module, chips: int, unknown: float = 1.0) -> Costs:
 
 def _together(exchanges: Iterable[Collective]) -> tuple[Collective, ...]:
   """Those that are alike as one."""
-  found: dict[tuple[str, float, int, str], Collective] = {}
+  found: dict[tuple[object, ...], Collective] = {}
   for exchange in exchanges:
     known = found.get(_key(exchange))
     found[_key(exchange)] = dataclasses.replace(exchange, times=exchange.times + (known.times if known else 0.0))
@@ -271,23 +273,34 @@ def collective(instruction: Instruction, computation: Computation, chips: int) -
   if not shapes:
     return None
   largest = max(shapes, key=lambda shape: shape.bytes)
+  group = group_of(instruction.attributes, chips)
   return Collective(
-    kind, sum(shape.bytes for shape in shapes), group_size(instruction.attributes, chips), 1.0, largest.dims,
-    instruction.op_name,
+    kind, sum(shape.bytes for shape in shapes), len(group), 1.0, largest.dims, instruction.op_name,
+    (min(group), max(group)),
   )  # fmt: skip
 
 
-def group_size(attributes: str, chips: int) -> int:
-  """How many chips take part together, in each of the forms that XLA writes; all of them where it names no groups."""
-  found = re.search(r'replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}', attributes)
-  if found:
-    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", found[1])}
-    return math.prod(sizes[name] for name in re.findall(r"'(\w+)'", found[2]) if name in sizes)
-  found = re.search(r'replica_groups=\[([\d,]+)\]<=', attributes)
-  if found:
-    return int(found[1].split(',')[-1])
-  found = re.search(r'replica_groups=\{\{([\d,]+)\}', attributes)
-  return len(found[1].split(',')) if found else chips
+def group_of(attributes: str, chips: int) -> list[int]:
+  """The chips of the first group that takes part together, by their places in the mesh; in each form that XLA writes.
+
+  Of a collective-permute they are one that sends and one that receives.
+  """
+  pair = re.search(r'source_target_pairs=\{\{(\d+),(\d+)\}', attributes)
+  if pair:
+    return [int(pair[1]), int(pair[2])]
+  named = re.search(r'replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}', attributes)
+  if named:
+    sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
+    along = re.findall(r"'(\w+)'", named[2])
+    places = np.arange(math.prod(sizes.values())).reshape(tuple(sizes.values()))
+    return places[tuple(slice(None) if name in along else 0 for name in sizes)].reshape(-1).tolist()
+  listed = re.search(r'replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?', attributes)
+  if listed:
+    shape, dims, order = ([int(n) for n in part.split(',')] if part else [] for part in listed.groups())
+    places = np.arange(math.prod(dims)).reshape(dims)
+    return (places.transpose(order) if order else places).reshape(shape)[0].tolist()
+  plain = re.search(r'replica_groups=\{\{([\d,]+)\}', attributes)
+  return [int(n) for n in plain[1].split(',')] if plain else list(range(chips))
 
 
 def gathers_of_sequences(costs: Costs, rows: int, tokens: int) -> list[Collective]:

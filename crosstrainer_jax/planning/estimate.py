@@ -96,4 +96,4 @@ def of_costs(costs: Costs, machine: Machine, kernel_flops: float = 0.0) -> Estim
 
 def exchange_seconds(collective: Collective, machine: Machine) -> float:
   """Seconds of all runs of one exchange."""
-  return collective.received / machine.group_bandwidth(collective.group) + LATENCY * collective.times
+  return collective.received / machine.group_bandwidth(collective.group, collective.ends) + LATENCY * collective.times

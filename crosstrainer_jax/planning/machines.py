@@ -104,13 +104,17 @@ class Machine:
     sizes = 'x'.join(map(str, self.shape))
     return f'{self.chip.name}:{sizes}' + (f' x {self.slices} slices' if self.slices > 1 else '')
 
-  def group_bandwidth(self, size: int) -> float:
-    """Bytes a second at which a chip receives in a collective of `size` chips of one slice, at most.
+  def group_bandwidth(self, size: int, ends: tuple[int, int] = (0, 0)) -> float:
+    """Bytes a second at which a chip receives in a collective of `size` chips, at most.
 
     A dimension of the torus brings two links where it is closed to a ring, else one; a group lies along as few
-    dimensions as hold it. A group larger than a slice is bounded by the network.
+    dimensions as hold it. A group over several slices is bounded by the network.
+
+    Args:
+      ends: the first and the last chip of the group; a slice is as many in succession as it has chips.
     """
-    if size > math.prod(self.shape):
+    within = math.prod(self.shape)
+    if size > within or ends[0] // within != ends[1] // within:
       return self.chip.network
     if not self.chip.is_tpu:
       return self.chip.link

@@ -15,7 +15,7 @@ from crosstrainer_jax.planning.programs import Model, train_step
 from crosstrainer_jax.planning.workload import Clip, make_workload
 from crosstrainer_jax.training import sharding
 
-# Compiles of one search at most, a minute each at 8B.
+# Compiles of one search at most, minutes each at 8B.
 COMPILES = 8
 # What formulas say of memory is right to about a fifth; what they find larger than this is not compiled.
 MARGIN = 1.2

@@ -15,7 +15,8 @@ FEATURE_DIM = 16
 @pytest.fixture(scope='session')
 def tiny_config() -> ml_collections.ConfigDict:
   changes = {
-    'decoder.unroll': 'false', 'decoder.remat': 'full', 'decoder.max_position': 128, 'training.row_tokens': 128, 'mesh': '(1,-1,2)',
+    'decoder.unroll': 'false', 'decoder.remat': 'full', 'decoder.max_position': 128, 'mesh': '(1,-1,2)',
+    'training.row_tokens': 128,
     'lora.rank': 4, 'training.frozen': "('^decoder/(?!.*lora_)',)", 'training.optimizer.name': 'adamw',
     'training.batch_size': 8, 'eval.batch_size': 6, 'eval.max_attribute_tokens': 4, 'eval.max_feedback_tokens': 4,
     'tokenizer.vocab_size': 320, 'mapper.whiten': 'false',

@@ -88,18 +88,19 @@ def test_products_by_cublas():
 
 
 @pytest.mark.parametrize(
-  ('attributes', 'size'),
+  ('attributes', 'group'),
   [
-    ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}", 4),
-    ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}", 8),
-    ('replica_groups=[2,4]<=[4,2]T(1,0), dimensions={1}', 4),
-    ('replica_groups=[1,256]<=[256]', 256),
-    ('replica_groups={{0,2,4,6},{1,3,5,7}}', 4),
-    ('channel_id=1', 8),
+    ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}", [0, 2, 4, 6]),
+    ("replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0','axis_1'}", [0, 1, 2, 3, 4, 5, 6, 7]),
+    ('replica_groups=[2,4]<=[4,2]T(1,0), dimensions={1}', [0, 2, 4, 6]),
+    ('replica_groups=[2,4]<=[8]', [0, 1, 2, 3]),
+    ('replica_groups={{0,2,4,6},{1,3,5,7}}', [0, 2, 4, 6]),
+    ('channel_id=1', [0, 1, 2, 3, 4, 5, 6, 7]),
+    ('channel_id=3, source_target_pairs={{0,7},{1,0},{2,1}}', [0, 7]),
   ],
 )
-def test_groups_in_every_form(attributes, size):
-  assert costs.group_size(attributes, 8) == size
+def test_groups_in_every_form(attributes, group):
+  assert costs.group_of(attributes, 8) == group
 
 
 def test_exchange_of_a_compiled_program():

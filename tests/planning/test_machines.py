@@ -62,4 +62,7 @@ def test_a_group_is_as_fast_as_the_links_that_it_lies_along():
   two = machines.parse('v5e:16x16', slices=2)
   assert two.chips == 512
   assert two.group_bandwidth(512) == two.chip.network < link
+  # a chip of one slice and its like in the other, against two neighbours
+  assert two.group_bandwidth(2, (0, 256)) == two.chip.network
+  assert two.group_bandwidth(2, (256, 257)) == link
   assert two.name == 'v5e:16x16 x 2 slices'

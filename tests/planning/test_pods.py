@@ -1,4 +1,4 @@
-"""The paper's config compiled for pods, by the TPU compiler: `pytest -m pods`, with the extra `tpu`; two minutes."""
+"""The paper's config compiled for pods by the TPU compiler, minutes each: `pytest -m pods`, with the extra `tpu`."""
 
 import json
 import os
