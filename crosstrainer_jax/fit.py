@@ -20,6 +20,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+  import ml_collections
+
+  from crosstrainer_jax.planning.workload import Clip
 
 NOT_FITTING = 3
 
@@ -68,7 +74,7 @@ def _fit(options: argparse.Namespace) -> bool:
       most_compiles=options.compiles,
       report=lambda line: print(line, file=sys.stderr, flush=True),
     )
-  costs = []
+  costs: list[epochs.Cost] = []
   if options.clips and made.train.parts:
     seconds = made.train.parts[0].estimate.seconds
     costs = epochs.of_stages(config, options.clips, seconds, machine.chips)
@@ -81,7 +87,7 @@ def _fit(options: argparse.Namespace) -> bool:
   return made.train.fits and (made.generation is None or made.generation.fits)
 
 
-def _clip(options: argparse.Namespace, config: 'settings.ml_collections.ConfigDict') -> 'workload.Clip':  # noqa: F821
+def _clip(options: argparse.Namespace, config: 'ml_collections.ConfigDict') -> 'Clip':
   """Lengths from the flags, else from the prepared dataset, else assumed."""
   import dataclasses
 

@@ -187,7 +187,8 @@ def parse(text: str) -> Module:
     ValueError: it has no entry.
   """
   computations: dict[str, Computation] = {}
-  entry, current, latest = '', None, ''
+  current: Computation | None = None
+  entry = latest = ''
   for line in text.splitlines():
     header = _HEADER.match(line)
     if header:

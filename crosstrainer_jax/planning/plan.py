@@ -3,9 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import ml_collections
+from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, Mesh
 
 from crosstrainer_jax.planning import analytic, estimate, machines, programs, search, topologies
@@ -100,7 +101,7 @@ class Plan:
   tried: int = 0
 
 
-def mesh_of(config: ml_collections.ConfigDict, machine: Machine, devices: Sequence[Any] | None) -> Mesh | AbstractMesh:
+def mesh_of(config: ml_collections.ConfigDict, machine: Machine, devices: Sequence[Any] | None) -> Mesh:
   """The mesh of `config` over the chips of a machine; without devices one that only shapes can be laid on."""
   across = config.get('mesh_across', sharding.ACROSS)
   if devices is not None:
@@ -113,7 +114,9 @@ def mesh_of(config: ml_collections.ConfigDict, machine: Machine, devices: Sequen
       strict=True,
     )
   ]
-  return AbstractMesh(tuple(sizes), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes))
+  abstract = AbstractMesh(tuple(sizes), sharding.MESH_AXES, axis_types=(AxisType.Auto,) * len(sizes))
+  # To shapes and places it is a mesh.
+  return cast(Mesh, abstract)
 
 
 def _filled(name: str, shape: Sequence[int], count: int, machine: Machine) -> list[int]:
@@ -197,7 +200,7 @@ def _train(
     part = Part(programs.TRAIN, Costs(flops, 0.0, 0.0, (), {}), timed)
     return Built(programs.TRAIN, None, memory.total, machine.chip.memory, memory.kinds, (part,))
   compiled = _compiled(program, machine, report)
-  parts = ()
+  parts: tuple[Part, ...] = ()
   if compiled.module is not None:
     costs = compiled.costs(machine.chips)
     kernels = _kernel_flops(model, workload, remat) / machine.chips if costs.kernels else 0.0
@@ -221,7 +224,7 @@ def _generation(
     return Built(program.name, None, needed, machine.chip.memory, program.arguments, (), *size)
   compiled = _compiled(program, machine, report)
   memory = compiled.memory
-  parts = ()
+  parts: tuple[Part, ...] = ()
   if compiled.module is not None:
     once, prefill = compiled.costs(machine.chips, 1.0), compiled.costs(machine.chips, 0.0)
     parts = tuple(
@@ -291,14 +294,9 @@ def _kernel_flops(model: programs.Model, workload: Workload, remat: str) -> floa
 
 
 def _parameters(model: programs.Model) -> dict[str, int]:
-  from flax import nnx
-
   found = {'L': 0, 'adapters': 0, 'f_m': 0}
   for path, leaf in nnx.to_flat_state(model.params):
     name = '/'.join(map(str, path))
     kind = 'f_m' if name.startswith('mapper/') else 'adapters' if 'lora_' in name else 'L'
-    size = 1
-    for dim in leaf.shape:
-      size *= dim
-    found[kind] += size
+    found[kind] += math.prod(leaf.shape)
   return found
