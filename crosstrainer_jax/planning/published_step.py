@@ -1,6 +1,9 @@
-"""A published step compiled, to calibrate the estimator: `python -m crosstrainer_jax.planning.published_step`.
+"""A published step compiled, to calibrate the estimator.
 
-It takes some minutes. Sequences on a chip and what is kept for the backward pass are as they were published: a block's
+    python -m crosstrainer_jax.planning.published_step                  # both runs, five minutes each
+    python -m crosstrainer_jax.planning.published_step Llama-3.1-8B
+
+Sequences on a chip and what is kept for the backward pass are as they were published: a block's
 input and its projections lie on the host meanwhile, the rest is computed again.
 
 The program is not theirs. It has our decoder's parameters and optimiser, but a loop over blocks of its own, with the
@@ -9,6 +12,7 @@ program plus estimator, and is called so.
 """
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -155,12 +159,13 @@ def kernel_flops(run: Published) -> float:
 
 
 def main() -> None:
-  """Compiles both runs and prints what `RAW_SECONDS` is to hold."""
+  """Compiles the runs that are named, or all, and prints what `RAW_SECONDS` is to hold."""
   topologies.prepare_environment()
   machine = machines.parse(calibration.TOPOLOGY)
   mesh = sharding.make_mesh((1, -1, 1), topologies.devices(machine))
   raw = {}
-  for run in calibration.RUNS:
+  wanted = sys.argv[1:] or [run.name for run in calibration.RUNS]
+  for run in (run for run in calibration.RUNS if run.name in wanted):
     compiled = compilation.compile_program(train_step(run, mesh), machine, OPTIONS)
     memory = f'{compiled.memory.needed / machines.GIB:.1f} of {compiled.memory.available / machines.GIB:.1f} GiB'
     print(f'{run.name}: {run.sequences} x {TOKENS} tokens a chip, {memory}, compiled in {compiled.seconds:.0f} s')
