@@ -1,4 +1,4 @@
-"""The paper's config compiled for pods by the TPU compiler, minutes each: `pytest -m pods`, with the extra `tpu`."""
+"""The paper's config compiled for pods by the TPU compiler, minutes each: `./run_tests.sh --pods`."""
 
 import json
 import os
