@@ -13,7 +13,7 @@ from crosstrainer_jax.planning.machines import GIB
 pytestmark = pytest.mark.pods
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
-# GiB on a chip that the train step may need: 9.04 measured on v5e:2x4, and a tenth. What needs more is to be written here.
+# GiB on a chip that the train step may need: 9.04 were measured on v5e:2x4, and a tenth. What needs more says so here.
 BOUNDS = {('configs/cross_sport.py:paper', 'v5e:2x4'): 10.0, ('configs/cross_sport.py:pod', 'v5e:16x16'): 10.0}
 
 
