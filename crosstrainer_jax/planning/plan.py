@@ -194,9 +194,9 @@ def _train(
   counted = analytic.flops(model, workload, remat)
   if not compiles:
     memory = _memory_by_formula(model, workload, remat, machine)
-    parts = analytic.step_seconds(machine, model, workload, remat)
+    seconds = analytic.step_seconds(machine, model, workload, remat)
     flops = counted.computed / machine.chips
-    timed = estimate.Estimate(flops / machine.chip.flops, 0.0, 0.0, parts['between chips'])
+    timed = estimate.Estimate(flops / machine.chip.flops, 0.0, 0.0, seconds['between chips'])
     part = Part(programs.TRAIN, Costs(flops, 0.0, 0.0, (), {}), timed)
     return Built(programs.TRAIN, None, memory.total, machine.chip.memory, memory.kinds, (part,))
   compiled = _compiled(program, machine, report)
