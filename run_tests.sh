@@ -6,13 +6,14 @@ source "$root/environment.sh"
 
 help() {
   cat <<'TEXT'
-usage: ./run_tests.sh [--parity] [--slow] [pytest's own arguments]
+usage: ./run_tests.sh [--parity] [--slow] [--pods] [pytest's own arguments]
        ./run_tests.sh --lint
 
   ./run_tests.sh                                 every test but the drills and the comparisons with PyTorch
   ./run_tests.sh tests/models -k decoder         some of them: what pytest takes
   ./run_tests.sh --parity                        installs PyTorch too, and compares with it
   ./run_tests.sh --slow                          the drills, minutes each; writes the result to docs/drills.md
+  ./run_tests.sh --pods                          installs the TPU compiler (690 MB), and compiles for pods, minutes each
   ./run_tests.sh --lint                          ruff and mypy, nothing else
   ./run_tests.sh tests/test_settings.py --update-goldens    rewrites the golden dumps of the configs
 
@@ -49,7 +50,12 @@ for argument in "$@"; do
       ;;
     --parity)
       extras=test,parity
-      arguments+=(-m 'not slow')
+      arguments+=(-m 'not slow and not pods')
+      ;;
+    --pods)
+      extras=test,tpu
+      everything=0
+      arguments+=(-m pods tests/planning/test_pods.py -v)
       ;;
     --lint) lint=1 ;;
     --slow)

@@ -4,12 +4,14 @@
     ./launch_tpu.sh configs/cross_sport.py:held_out=basketball,seed=1
     ./launch_tpu.sh configs/cross_sport.py:smoke                            # the same code in two minutes
     ./launch_tpu.sh configs/cross_sport.py:paper                            # the paper's sizes (docs/pretrained.md)
+    ./launch_tpu.sh configs/cross_sport.py:pod                              # the same on 256 chips (docs/pods.md)
 
 On two CPU cores a run takes about five minutes, a third of which makes and encodes the world the first time. To be
 expected on the held-out sport, for clips with a fault, as means over seeds 0 to 2 (docs/results.md): attribute F1 42
 for soccer, 48 basketball, 31 rock climbing, 55 fitness; feedback F1 34, 38, 24, 43.
 
-Arguments: `held_out` (a sport), `seed`, `dataset`, `smoke`; `paper` for the sizes of configs/paper.py.
+Arguments: `held_out` (a sport), `seed`, `dataset`, `smoke`; `paper` for the sizes of configs/paper.py, `pod` for those
+with enough clips in an update to fill 256 chips.
 """
 
 import ml_collections
@@ -19,10 +21,12 @@ from crosstrainer_jax.configs import arguments, compact, paper
 
 def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   """The compact preset, or the paper's, under ZS-3."""
-  args = arguments.parse_arg(arg, held_out='soccer', seed=0, dataset='skillsim', smoke=False, paper=False)
-  if args.paper and args.smoke:
-    raise ValueError('paper and smoke are sizes: give one of them')
-  config = paper.preset() if args.paper else compact.preset()
+  args = arguments.parse_arg(arg, held_out='soccer', seed=0, dataset='skillsim', smoke=False, paper=False, pod=False)
+  if args.paper + args.pod + args.smoke > 1:
+    raise ValueError('paper, pod and smoke are sizes: give one of them')
+  config = paper.preset() if args.paper or args.pod else compact.preset()
+  if args.pod:
+    paper.pod(config)
   config.seed = args.seed
   config.data.dataset = args.dataset
   config.split.setting = 'ZS-3'

@@ -12,7 +12,7 @@ PACKAGE = 'crosstrainer_jax'
 FOLDERS = {'crosstrainer_jax': PACKAGE, 'configs': f'{PACKAGE}.configs', 'data': f'{PACKAGE}.datasets'}
 
 # A room may import from itself and from every room before it (docs/architecture.md).
-ORDER = ['input', 'discovery', 'weights', 'models', 'training', 'inference', 'baselines', 'evaluation']
+ORDER = ['input', 'discovery', 'weights', 'models', 'training', 'inference', 'baselines', 'evaluation', 'planning']
 ALLOWED = {room: set(ORDER[: place + 1]) for place, room in enumerate(ORDER)}
 ALLOWED['datasets'] = {'datasets', 'input'}
 ALLOWED['configs'] = {'configs'}

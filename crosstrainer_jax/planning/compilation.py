@@ -1,0 +1,130 @@
+"""Programs compiled ahead of time for a TPU that is not there; that one does not fit is an answer, not an error."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from crosstrainer_jax.planning import costs, hlo
+from crosstrainer_jax.planning.machines import GIB, Machine
+from crosstrainer_jax.planning.programs import Program
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+  """Bytes on one chip.
+
+  Attributes:
+    kinds: what the program is given, by kind; what is temporary; code.
+    needed: at its peak.
+    available: what the chip has for a program.
+  """
+
+  kinds: dict[str, float]
+  needed: float
+  available: float
+
+  @property
+  def short(self) -> float:
+    """What is lacking; 0 where it fits."""
+    return max(0.0, self.needed - self.available)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """What the compiler says of a program.
+
+  Attributes:
+    module: the compiled text, read; None where the compiler found that it does not fit.
+    looked: whether the compiler looks at the memory itself; that of GPUs does not.
+    xla_flops: what XLA counts itself, with every loop's body once.
+    seconds: that compiling took.
+  """
+
+  name: str
+  memory: Memory
+  module: hlo.Module | None
+  xla_flops: float
+  seconds: float
+  looked: bool = True
+
+  @property
+  def fits(self) -> bool:
+    return self.module is not None and (self.looked or not self.memory.short)
+
+  def costs(self, chips: int, unknown: float = 1.0) -> costs.Costs:
+    """As `costs.of_program`."""
+    if self.module is None:
+      raise ValueError(f'the {self.name} does not fit: nothing was compiled that could be counted')
+    return costs.of_program(self.module, chips, unknown)
+
+
+def compile_program(program: Program, machine: Machine, options: Mapping[str, str] | None = None) -> Compiled:
+  """Traces and compiles a program.
+
+  Args:
+    options: of the compiler.
+
+  Raises:
+    ValueError: the compiler refuses it for another reason than memory.
+  """
+  start = time.monotonic()
+  lowered = program.lower()
+  try:
+    compiled = lowered.compile(compiler_options=dict(options) if options else None)
+  except jax.errors.JaxRuntimeError as error:
+    found = _out_of_memory(str(error), machine, sum(program.arguments.values()))
+    if found is None:
+      raise ValueError(
+        f'the compiler refuses the {program.name} for {machine.name}: {str(error).strip().splitlines()[0][:400]}'
+      ) from error
+    needed, available = found
+    kinds = dict(program.arguments) | {'temporary': max(0.0, needed - sum(program.arguments.values()))}
+    return Compiled(program.name, Memory(kinds, needed, available), None, 0.0, time.monotonic() - start)
+  return Compiled(
+    program.name,
+    _memory(program, compiled, machine),
+    hlo.parse(compiled.as_text()),
+    float((compiled.cost_analysis() or {}).get('flops', 0.0)),
+    time.monotonic() - start,
+    machine.chip.is_tpu,
+  )
+
+
+def _memory(program: Program, compiled: Any, machine: Machine) -> Memory:
+  stats = compiled.memory_analysis()
+  given = {name: size for name, size in program.arguments.items() if 'temporary' not in name}
+  # A TPU keeps small arrays in whole tiles.
+  padding = max(0.0, stats.argument_size_in_bytes - sum(given.values()))
+  results = max(0, stats.output_size_in_bytes - stats.alias_size_in_bytes)
+  kinds = given | {
+    'padding of arguments': padding,
+    'temporary (activations, gradients, gathered weights)': float(stats.temp_size_in_bytes),
+    "results that take no argument's place": float(results),
+    'code': float(stats.generated_code_size_in_bytes),
+  }
+  return Memory(kinds, sum(kinds.values()), machine.chip.memory)
+
+
+_UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': GIB, 'T': 2**40}
+
+
+def _out_of_memory(message: str, machine: Machine, given: float) -> tuple[float, float] | None:
+  """Bytes needed and available by the compiler's message; None where it is about something else.
+
+  Args:
+    given: bytes of the program's arguments.
+  """
+  used = re.search(r'Used ([\d.]+)([KMGT]?)i?B? of ([\d.]+)([KMGT]?)i?B? hbm', message)
+  if used:
+    return float(used[1]) * _UNITS[used[2]], float(used[3]) * _UNITS[used[4]]
+  # It gives up early where what is temporary is too large already.
+  early = re.search(r'\(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)', message)
+  if early:
+    return given + float(early[1]) * _UNITS[early[2]], float(early[3]) * _UNITS[early[4]]
+  if 'RESOURCE_EXHAUSTED' in message or 'Ran out of memory' in message:
+    return machine.chip.memory, machine.chip.memory
+  return None

@@ -1,0 +1,69 @@
+"""What the compiler says, and what becomes of its refusals."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from crosstrainer_jax.planning import compilation, hlo, machines, programs
+from crosstrainer_jax.planning.machines import GIB
+
+V5E = machines.parse('v5e:2x4')
+
+
+def refused(message):
+  class Lowered:
+    def compile(self, compiler_options=None):
+      raise jax.errors.JaxRuntimeError(message)
+
+  return programs.Program('train step', Lowered, {'weights': 2.0 * GIB}, None)
+
+
+def test_a_program_is_compiled_and_counted(tiny_program, tiny_compiled):
+  class Lowered:
+    def compile(self, compiler_options=None):
+      return tiny_compiled
+
+  compiled = compilation.compile_program(dataclasses.replace(tiny_program, lower=Lowered), V5E)
+  assert compiled.fits
+  assert compiled.costs(8).flops > 0
+  assert compiled.memory.short == 0
+  assert compiled.memory.needed == sum(compiled.memory.kinds.values())
+  assert compiled.memory.kinds['temporary (activations, gradients, gathered weights)'] > 0
+
+
+@pytest.mark.parametrize(
+  ('message', 'needed'),
+  [
+    (
+      'RESOURCE_EXHAUSTED: XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 37.32G of '
+      '15.75G hbm. Exceeds hbm capacity by 21.57G.\n\nTotal hbm usage >= 37.57G',
+      37.32,
+    ),
+    (
+      'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (160.00G) exceeds '
+      'available HBM (15.75G).',
+      162.0,
+    ),
+  ],
+)
+def test_out_of_memory_is_an_answer(message, needed):
+  compiled = compilation.compile_program(refused(message), V5E)
+  assert not compiled.fits
+  assert compiled.memory.needed == pytest.approx(needed * GIB)
+  assert compiled.memory.short == pytest.approx((needed - 15.75) * GIB)
+  assert compiled.memory.kinds['temporary'] == pytest.approx((needed - 2) * GIB)
+  with pytest.raises(ValueError, match='does not fit'):
+    compiled.costs(8)
+
+
+def test_the_compiler_of_gpus_does_not_look_at_memory():
+  large = compilation.Memory({'temporary': 100.0}, 100.0, 80.0)
+  module = hlo.Module({'e': {}}, 'e')
+  assert compilation.Compiled('train step', large, module, 0.0, 1.0, looked=True).fits
+  assert not compilation.Compiled('train step', large, module, 0.0, 1.0, looked=False).fits
+
+
+def test_other_refusals_are_messages():
+  with pytest.raises(ValueError, match='the compiler refuses the train step for v5e:2x4: INTERNAL: bad layout'):
+    compilation.compile_program(refused('INTERNAL: bad layout\nstack'), V5E)
