@@ -141,7 +141,7 @@ def _read_lines(path: Path, report: Report) -> Iterator[dict[str, object]]:
   """The valid lines of `path`, none if there is no such file; the others are counted."""
   if not path.is_file():
     return
-  for text in path.read_text(encoding='utf-8', errors='replace').splitlines():
+  for text in path.read_bytes().decode('utf-8', errors='replace').splitlines():
     try:
       line = json.loads(text)
       valid = all(isinstance(line[name], str) for name in ('clip_id', 'text_sha', 'backend'))
