@@ -124,8 +124,13 @@ class Run:
       mesh,
     )
     graph, abstract, *_ = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
+
+    def streams() -> nnx.State:
+      _, _, *(rest,) = nnx.split(create(), nnx.Param, ...)
+      return rest
+
     with jax.set_mesh(mesh):
-      rest = jax.jit(lambda: nnx.split(create(), nnx.Param, ...)[2])()
+      rest = jax.jit(streams)()
     blueprint = dataclasses.replace(self.blueprint, graph=graph, rest=rest)
     return blueprint, mesh, sharding.state_shardings(abstract, mesh)
 

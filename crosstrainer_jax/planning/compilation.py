@@ -87,7 +87,7 @@ def compile_program(program: Program, machine: Machine, options: Mapping[str, st
   return Compiled(
     program.name,
     _memory(program, compiled, machine),
-    hlo.parse(compiled.as_text()),
+    hlo.parse(compiled.as_text() or ''),
     float((compiled.cost_analysis() or {}).get('flops', 0.0)),
     time.monotonic() - start,
     machine.chip.is_tpu,

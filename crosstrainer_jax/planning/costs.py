@@ -147,8 +147,8 @@ def matmul_flops(instruction: Instruction, computation: Computation) -> float:
     return _convolution_flops(instruction, computation)
   if instruction.opcode == 'custom-call' and '__cublas$' in instruction.attributes:
     left = computation[instruction.operands[0]].shapes[0].dims
-    contracted = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.attributes)
-    inner = [left[int(dim)] for dim in re.findall(r'\d+', contracted[1] if contracted else '')]
+    named = re.search(r'"lhs_contracting_dimensions":\[([^\]]*)\]', instruction.attributes)
+    inner = [left[int(dim)] for dim in re.findall(r'\d+', named[1] if named else '')]
     # Beside the product it returns its workspace.
     return 2.0 * instruction.shapes[0].size * math.prod(inner)
   return 0.0

@@ -137,8 +137,8 @@ class Module:
         if instruction.opcode == 'while':
           trips = self.trip_count(instruction)
           inner = times * (unknown if trips is None else trips)
-          visit(*instruction.called('body'), inner)
-          visit(*instruction.called('condition'), inner)
+          for part in instruction.called('body', 'condition'):
+            visit(part, inner)
         else:
           # Reducers and the like (`to_apply`) run for every element; they cost nothing beside what calls them.
           roles = ('calls', 'called_computations', 'branch_computations', 'true_computation', 'false_computation')

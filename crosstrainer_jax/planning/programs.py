@@ -113,8 +113,9 @@ def abstract_state(params: nnx.State, tx: optax.GradientTransformation, mesh: Me
     transform_non_params=lambda leaf: _placed(leaf, everywhere),
     is_leaf=lambda moment: isinstance(moment, optax.MaskedNode),
   )
-  key = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
-  return TrainState(jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere), params, moments, _placed(key, everywhere))
+  key: Any = _placed(jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))), everywhere)
+  step: Any = jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere)
+  return TrainState(step, params, moments, key)
 
 
 def generation(model: Model, clip: Clip, rows: int, new_tokens: int) -> Program:

@@ -85,14 +85,13 @@ def train_step(run: Published, mesh: Mesh) -> Program:
 def _attention(heads: int, mesh: Mesh) -> Callable[..., jax.Array]:
   """Causal attention of float[B, heads, L, head_dim] by the splash kernel, with the published blocks."""
   kinds = ('q', 'kv', 'kv_compute', 'q_dkv', 'kv_dkv', 'kv_dkv_compute')
+  blocks: dict[str, Any] = {f'block_{kind}': BLOCK for kind in kinds}
   mask = splash_attention_mask.MultiHeadMask([splash_attention_mask.CausalMask((TOKENS, TOKENS))] * heads)
   kernel = splash_attention_kernel.make_splash_mha(
     mask,
     head_shards=1,
     q_seq_shards=1,
-    block_sizes=splash_attention_kernel.BlockSizes(
-      **{f'block_{kind}': BLOCK for kind in kinds}, use_fused_bwd_kernel=True
-    ),
+    block_sizes=splash_attention_kernel.BlockSizes(**blocks, use_fused_bwd_kernel=True),
   )
   rows = PartitionSpec(('replica', 'fsdp'))
   split = jax.shard_map(

@@ -150,7 +150,7 @@ def of_dataset(directory: str | Path, template_tokens: int = TEMPLATE_TOKENS) ->
   prompt = len(prompts.feedback_prompt('rock climbing', ['balance', 'timing', 'hand positioning']).split())
   return Clip(
     max(len(clip.views) for clip in clips),
-    max(_seconds(clip.frame_times) for clip in clips),
+    max(_seconds(list(clip.frame_times)) for clip in clips),
     math.ceil(prompt * TOKENS_OF_A_WORD) + template_tokens,
     math.ceil(float(np.quantile(words, 0.95)) * TOKENS_OF_A_WORD) + 1,
     f'{directory} ({len(clips)} clips; texts at the 95th percentile, {TOKENS_OF_A_WORD} tokens a word)',
