@@ -178,6 +178,7 @@ RUNS = {
   'prepare': ['manifest.jsonl', '--name', 'mine'],
   'features': ['mine'],
   'export': ['runs/cross_sport-smoke', '--output', 'exported'],
+  'fit': ['configs/cross_sport.py', '--topology', 'h100:1', '--analytic'],
   'sweep': ['transfer', '--dry-run'],
   'pretrain': [
     f'--config.{setting}' for setting in ('steps=2', 'batch_size=2', 'test_clips=4', 'encoder.model.layers=1')

@@ -97,10 +97,12 @@ def candidates(
       model = make(first.apply(config))
     except ValueError:  # a dimension that does not divide over this mesh
       continue
+    # It depends on the model alone.
+    shards = sharding.data_shards(model.mesh)
+    optimiser = train_step(model, make_workload(config, clip, shards)).arguments['optimiser']
     for remat, (clips, accumulate) in itertools.product(REMAT_POLICIES, _batches(config)):
       candidate = Candidate(clips, accumulate, remat, shape, quantize)
-      workload = make_workload(candidate.apply(config), clip, sharding.data_shards(model.mesh))
-      optimiser = train_step(model, workload).arguments['optimiser']
+      workload = make_workload(candidate.apply(config), clip, shards)
       memory = analytic.memory(model, workload, remat, optimiser, machine.chip.is_tpu).total
       if memory <= machine.chip.memory * margin:
         parts = analytic.step_seconds(machine, model, workload, remat)
