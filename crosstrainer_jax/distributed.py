@@ -156,7 +156,7 @@ def own_gpus(environment: Mapping[str, str], visible: int) -> list[int]:
 
 def tasks_here(environment: Mapping[str, str]) -> int:
   """How many tasks of the step this node has, from `2(x3),1` for example."""
-  counts = []
+  counts: list[int] = []
   for count, times in re.findall(r'(\d+)(?:\(x(\d+)\))?', environment.get('SLURM_STEP_TASKS_PER_NODE', '')):
     counts += itertools.repeat(int(count), int(times or 1))
   node = _number(environment, 'SLURM_NODEID', 0)
