@@ -153,7 +153,7 @@ def test_kills_at_random_times(tmp_path, kills, record_property):
   for start in range(kills):
     with processes.started(job, start) as run:
       if draw.random() < 0.9:  # the others fall into the start, mostly
-        run.reach(0)
+        run.wait_for_updates(2)
       time.sleep(draw.uniform(0, 0.5))
       run.signal(0, signal.SIGKILL)
       assert run.wait() == [-signal.SIGKILL], run.said(0)
