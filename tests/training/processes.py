@@ -153,6 +153,14 @@ class Start:
       assert self.processes[0].exitcode is None, self.said(0)
       time.sleep(0.01)
 
+  def wait_for_updates(self, count: int, seconds: float = 120.0) -> None:
+    """Waits until the first process has had so many batches in this start; at the second one its update is compiled."""
+    path, end = self.job.directory / f'seen-{self.number}-0', time.monotonic() + seconds
+    while not path.exists() or len(_lines(path)) < count:
+      assert time.monotonic() < end, self.said(0)
+      assert self.processes[0].exitcode is None, self.said(0)
+      time.sleep(0.01)
+
   def updates(self, index: int) -> int:
     """One more than the last update whose batch a process has had."""
     path = self.job.directory / f'seen-{self.number}-{index}'
