@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 
 from crosstrainer_jax.models.cross_entropy import cross_entropy, pieces_of
 from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
@@ -113,8 +114,14 @@ def negative_log_likelihood(
   Returns:
     Σ w·loss, Σ w, and Σ w·correct, over all target tokens of the batch.
   """
-  states, weights = model.target_states(batch, deterministic), batch['target_weights']
-  shards = 1 if model.row_sharding is None else len(states) // model.row_sharding.shard_shape(states.shape)[0]
-  pieces = pieces_of(states.shape[1], len(states) // shards, model.decoder.config.vocab_size)
-  total, correct = cross_entropy(states, model.decoder.head(), batch['target_ids'], weights, pieces)
+  states, head, weights = model.target_states(batch, deterministic), model.decoder.head(), batch['target_weights']
+  rows = len(states)
+  if model.row_sharding is not None:
+    # Each device has the whole head once, but for the vocabulary's split, and keeps its rows to itself: left to itself
+    # the compiler gathers the probabilities of all rows, piece by piece.
+    rows = model.row_sharding.shard_shape(states.shape)[0]
+    states = jax.lax.with_sharding_constraint(states, model.row_sharding)
+    head = jax.lax.with_sharding_constraint(head, NamedSharding(model.row_sharding.mesh, PartitionSpec(None, 'tensor')))
+  pieces = pieces_of(states.shape[1], rows, model.decoder.config.vocab_size)
+  total, correct = cross_entropy(states, head, batch['target_ids'], weights, pieces)
   return total, weights.sum(), correct

@@ -1,7 +1,7 @@
 """The mesh, and where every parameter and batch lies on it.
 
-Rules are data: `RULES` maps a logical axis of a parameter to a mesh axis. A model names its logical axes; it never
-names a mesh axis.
+Rules are data: `RULES` maps a logical axis of a parameter to a mesh axis. A model names its logical axes; mesh
+axes only where the compiler must be told: kernels of attention, and the head in the loss.
 """
 
 import math

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
+from crosstrainer_jax.models import cross_entropy
 from crosstrainer_jax.training import optimizer, sharding, stages
 from crosstrainer_jax.training.step import init_state
 from crosstrainer_jax.weights.convert import flat
@@ -190,3 +191,21 @@ def test_each_of_eight_devices_computes_an_eighth(make, first_batch, one_device,
   record_property('memory', f'{memory[1] / memory[0]:.3f}')
   assert flops[1] < 1.1 * flops[0] / 8
   assert memory[1] < 1.5 * memory[0] / 8
+
+
+def test_the_loss_gathers_neither_rows_nor_the_head_again_and_again(make, first_batch, eight_devices, monkeypatch):
+  """The head is gathered once, before the loop over pieces; probabilities stay where their rows are."""
+  monkeypatch.setattr(cross_entropy, 'PIECE_BYTES', 2**12)
+  model = make(True, eight_devices, unroll=False, tie_embeddings=False)
+  vocab = model.blueprint.merge(model.params).decoder.config.vocab_size
+  text = compiled(model, first_batch, eight_devices).as_text()
+  computations = re.split(r'\n(?=\S)', text)
+  gathers = [
+    (number, shape)
+    for number, computation in enumerate(computations)
+    for shape in re.findall(r'= \w+\[([\d,]*)\][^=]* all-gather(?:-start)?\(', computation)
+    if str(vocab) in shape.split(',')
+  ]
+  assert {shape for _, shape in gathers} == {f'128,{vocab}'}
+  entry = next(number for number, computation in enumerate(computations) if 'ENTRY' in computation)
+  assert all(number == entry for number, _ in gathers)
