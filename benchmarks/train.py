@@ -188,7 +188,9 @@ def theirs(directory: Path, options: argparse.Namespace, adapter: Path) -> Updat
     parameter.data = torch.tensor(value, dtype=torch.float32)
   model = model.to(device).train()
   if options.remat == 'full':
-    model.gradient_checkpointing_enable({'use_reentrant': False})
+    # its name in later versions of transformers, and in earlier ones
+    enable = getattr(model, 'activation_checkpointing_enable', None) or model.gradient_checkpointing_enable
+    enable({'use_reentrant': False})
     model.enable_input_require_grads()
   trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
   adam = torch.optim.AdamW(trained, lr=2e-4, betas=(0.9, 0.999), weight_decay=0.0)
@@ -206,7 +208,7 @@ def theirs(directory: Path, options: argparse.Namespace, adapter: Path) -> Updat
     norm = torch.nn.utils.clip_grad_norm_(trained, 1.0)
     adam.step()
     adam.zero_grad()
-    return float(done.loss), float(norm)
+    return float(done.loss.detach()), float(norm)
 
   return update
 

@@ -9,6 +9,8 @@ FILE = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'train.py'
 SMALL = '--size tiny --batch_size 6 --updates 2 --tokens 60 --row_tokens 256 --rank 4 --alternations 2'
 
 
+# peft asks transformers for it by its old name
+@pytest.mark.filterwarnings('ignore:`is_gradient_checkpointing` is deprecated:FutureWarning')
 @pytest.mark.parametrize('remat', ['none', 'full'])
 def test_a_small_run_ends_in_a_table(remat, monkeypatch, capsys):
   """Loss and gradient of both sides agree, or it would exit with 1."""
