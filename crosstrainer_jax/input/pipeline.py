@@ -181,7 +181,8 @@ class Updates:
     own_rows: Callable[[int], Sequence[int]] = range,
   ):
     self.count, self.shapes, self.needed = count, dict[str, Shape](), dict[str, float]()
-    self._stage, self._video, self._batch_size, self._seed = stage, video, batch_size, seed
+    self.batch_size = batch_size
+    self._stage, self._video, self._seed = stage, video, seed
     self._multiple, self._own_rows = multiple, own_rows
     self._train = np.asarray(stage.train)
     # All clips have its shapes and types.
@@ -198,7 +199,7 @@ class Updates:
   def packed(self) -> list[str]:
     """A line for each task whose clips share rows: how many rows, and how full they are."""
     return [
-      f'{name}: {self._batch_size} clips an update in {shape.rows} rows of {shape.tokens:,} tokens, of which '
+      f'{name}: {self.batch_size} clips an update in {shape.rows} rows of {shape.tokens:,} tokens, of which '
       f'{self.needed[name]:,.0f} are needed on average ({self.needed[name] / (shape.rows * shape.tokens):.0%})'
       for name, shape in self.shapes.items()
     ]
@@ -212,9 +213,9 @@ class Updates:
       rows = packing.pack(needed, shape)
       assert rows is not None, 'the shape was chosen so that every update fits'
       return shape, rows
-    count = -(-self._batch_size // self._multiple) * self._multiple
+    count = -(-self.batch_size // self._multiple) * self._multiple
     length, targets = (examples.bucket(int(size.max())) for size in (needed.tokens, needed.targets))
-    return Shape(count, length, targets, 1), [[place] if place < self._batch_size else [] for place in range(count)]
+    return Shape(count, length, targets, 1), [[place] if place < self.batch_size else [] for place in range(count)]
 
   def __call__(self, number: int) -> dict[str, np.ndarray]:
     """The host's rows of update `number`."""
@@ -276,7 +277,9 @@ class Batches:
 
   def set_state(self, state: dict[str, int]) -> None:
     self.close()
-    self._next = state['next_update']
+    # Checkpoints of earlier versions count clips.
+    clips = state.get('global_next_index', 0)
+    self._next = state.get('next_update', clips // self.updates.batch_size)
 
   def close(self) -> None:
     """Ends the readers."""

@@ -106,6 +106,13 @@ def test_the_state_is_one_integer_and_resumes_exactly(stage):
       assert_same(one, other)
 
 
+def test_a_checkpoint_of_before_counts_clips(stage):
+  whole, _ = take(4, stage())
+  resumed, state = take(1, stage(), {'global_next_index': 3 * BATCH})
+  assert_same(resumed[0], whole[3])
+  assert state == {'next_update': 4}
+
+
 def test_a_stage_ends_with_its_last_update(stage):
   batches, state = take(None, stage(), count=3, prefetch=16)
   assert len(batches) == state['next_update'] == 3
