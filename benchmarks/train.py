@@ -16,7 +16,6 @@ or it exits with 1.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -44,29 +43,11 @@ from crosstrainer_jax.training import optimizer, sharding
 from crosstrainer_jax.training.stages import divide
 from crosstrainer_jax.training.step import init_state, make_step
 from crosstrainer_jax.weights import convert
-from crosstrainer_jax.weights.files import write_shards
 from crosstrainer_jax.weights.tensors import Tensors
 
-COMMON: dict[str, Any] = {
-  'model_type': 'llama', 'architectures': ['LlamaForCausalLM'], 'max_position_embeddings': 4096, 'rms_norm_eps': 1e-5,
-  'rope_theta': 10000.0, 'tie_word_embeddings': False, 'bos_token_id': None, 'eos_token_id': None, 'pad_token_id': None,
-}  # fmt: skip
-SIZES: dict[str, dict[str, Any]] = {
-  # a test, not a measurement
-  'tiny': {
-    'vocab_size': 256, 'hidden_size': 64, 'intermediate_size': 128, 'num_hidden_layers': 2, 'num_attention_heads': 4,
-    'num_key_value_heads': 2,
-  },
-  '50m': {
-    'vocab_size': 16_384, 'hidden_size': 512, 'intermediate_size': 1536, 'num_hidden_layers': 12,
-    'num_attention_heads': 8, 'num_key_value_heads': 4,
-  },
-  # Llama-3.1-8B, for a GPU of 80 GB
-  '8b': {
-    'vocab_size': 128_256, 'hidden_size': 4096, 'intermediate_size': 14_336, 'num_hidden_layers': 32,
-    'num_attention_heads': 32, 'num_key_value_heads': 8,
-  },
-}  # fmt: skip
+sys.path.insert(0, str(Path(__file__).parent))
+from random_llama import COMMON, SIZES, write_model  # noqa: E402
+
 FROZEN = ('^(?!.*lora_)',)
 
 # The clips of one update: of each its tokens, and how many of them, at the end, are targets.
@@ -80,15 +61,6 @@ def draw(count: int, vocab: int, mean: float, seed: int) -> Clips:
   random = np.random.default_rng(seed)
   lengths = np.clip(random.lognormal(np.log(mean) - 0.08, 0.4, count), 24, 3 * mean).astype(int)
   return [(random.integers(0, vocab, length), max(1, length // 3)) for length in lengths]
-
-
-def write_model(directory: Path, sizes: dict[str, Any], dtype: str, seed: int) -> int:
-  """Writes a random model; returns the number of its parameters."""
-  config = llama_family.decoder_config(sizes, dtype=dtype, param_dtype=dtype)
-  state = jax.jit(lambda: nnx.state(Decoder(config, nnx.Rngs(seed)), nnx.Param))()
-  write_shards(directory, convert.tensors(state, llama_family.sources(config)))
-  (directory / 'config.json').write_text(json.dumps(sizes))
-  return sum(leaf.size for leaf in jax.tree.leaves(state))
 
 
 # --- Ours
