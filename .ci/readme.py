@@ -35,6 +35,7 @@ FEW_PASSES = '--config.stage1.epochs=4 --config.stage2.epochs=4 --config.stage2.
 RULES = (
   (r'^python -m ', f'{PYTHON} -m ', 'nobody has activated the environment'),
   (r'(configs/(?:cross_sport|in_domain)\.py)(?=$| --config)', r'\1:smoke', 'the full run takes minutes'),
+  (r'^(\S+ configs/in_domain\.py:smoke.*)$', rf'\1 {NO_RIVALS}', 'the main job trains the rivals'),
   (r'(configs/cross_sport\.py:held_out=\w+,seed=\d+)$', rf'\1,smoke {NO_RIVALS}', 'the full run takes minutes'),
   (r'^(\S+ configs/(own_videos)\.py:(\S+))$', rf'\1 --workdir=runs/\2-\3 {FEW_PASSES}', 'fewer passes will do'),
   (r'(--logdir runs/cross_sport)/', r'\1-smoke/', 'where the main job has become :smoke'),
