@@ -6,7 +6,7 @@ a clip may get. The arrays of all updates of a stage have one shape, so that one
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -85,6 +85,15 @@ def choose_shape(updates: Iterable[Sizes], longest_row: int, multiple: int) -> S
     )
   most = int(parts[0].tokens.sum())
   fewest = math.ceil(most / (longest_row * multiple))
+  averages = tuple(float(np.concatenate(each).mean()) for each in zip(*map(dataclasses.astuple, parts), strict=True))
+  most_clips, most_targets = max(len(part.tokens) for part in parts), max(int(part.targets.max()) for part in parts)
+
+  def with_room(rows: int, tokens: int, room: float) -> Shape:
+    """Rows that take `room` times the targets and clips of an average row, as far as there are so many."""
+    clips = room * tokens / averages[0]
+    targets = max(min(clips * averages[1], tokens), most_targets)
+    return Shape(rows, tokens, min(tokens, 16 * math.ceil(targets / 16)), math.ceil(min(clips, most_clips)))
+
   found: list[Shape] = []
   # Half of the room in rows is enough for first fit, unless one of them is full of targets or of clips.
   for room in (ROOM, math.inf):
@@ -93,19 +102,10 @@ def choose_shape(updates: Iterable[Sizes], longest_row: int, multiple: int) -> S
       for tokens in range(shortest, longest_row + BLOCK, BLOCK):
         if found and rows * tokens >= found[-1].rows * found[-1].tokens:
           break
-        shape = _with_room(parts, rows, min(tokens, longest_row), room)
+        shape = with_room(rows, min(tokens, longest_row), room)
         if all(pack(part, shape) is not None for part in parts):
           found.append(shape)
           break
     if found:
       return found[-1]
   raise AssertionError('first fit fills every row but one to more than a half')
-
-
-def _with_room(parts: Sequence[Sizes], rows: int, tokens: int, room: float) -> Shape:
-  """Rows of `tokens` that take `room` times the targets and clips of an average row, as far as there are so many."""
-  all_tokens, all_targets = (np.concatenate(arrays) for arrays in zip(*map(dataclasses.astuple, parts), strict=True))
-  average = tokens / all_tokens.mean()
-  targets = max(min(room * average * all_targets.mean(), tokens), int(all_targets.max()))
-  clips = min(room * average, max(len(part.tokens) for part in parts))
-  return Shape(rows, tokens, min(tokens, 16 * math.ceil(targets / 16)), math.ceil(clips))

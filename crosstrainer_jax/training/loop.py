@@ -27,7 +27,7 @@ AHEAD = 2
 
 
 class Batches(Protocol):
-  """An endless iterator over host batches whose whole position is `get_state()`."""
+  """An iterator over host batches whose whole position is `get_state()`."""
 
   def __iter__(self) -> Iterator[Any]: ...
   def __next__(self) -> Any: ...

@@ -28,7 +28,7 @@ def _start(home: pathlib.Path, **told: str) -> subprocess.Popen:
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path, record_property):
-  """Scores and losses of a run in two processes are those of one process, to rounding."""
+  """The same files, rows and nearest neighbours; scores of what trains, which rounding may change, are not compared."""
   alone, together = tmp_path / 'alone', tmp_path / 'together'
   alone.mkdir()
   together.mkdir()
