@@ -199,7 +199,7 @@ class Updates:
   def packed(self) -> list[str]:
     """A line for each task whose clips share rows: how many rows, and how full they are."""
     return [
-      f'{name}: {self.batch_size} clips an update in {shape.rows} rows of {shape.tokens:,} tokens, of which '
+      f'{name}: {self.batch_size} clips an update in {shape.rows} x {shape.tokens:,} tokens, of which '
       f'{self.needed[name]:,.0f} are needed on average ({self.needed[name] / (shape.rows * shape.tokens):.0%})'
       for name, shape in self.shapes.items()
     ]
