@@ -12,19 +12,25 @@ lengths of the paper's: a prompt, of which nothing is learnt, and a target. Upda
 
 All pass over the same clips; passes alternate, after a warm-up that compiles. Rates count real tokens: padding is no
 work done. Before that both compute the loss and the norm of the adapters' gradient on the same clips, which must agree,
-or it exits with 1.
+or it exits with 1. Memory is the peak of a pass in a process of its own, weights included: on a CPU what that process
+holds at most beyond what it held before the model was read, on a GPU what the allocator gave out at most.
 """
 
 import argparse
 import os
 import platform
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+# Both sides share a GPU's memory.
+os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 
 import jax
 import jax.numpy as jnp
@@ -188,6 +194,53 @@ def theirs(directory: Path, options: argparse.Namespace, adapter: Path) -> Updat
 # --- Side by side
 
 
+SIDES = ('ours', 'padded', 'by length')
+
+
+def side(name: str, directory: Path, options: argparse.Namespace, batches: dict[str, list[Clips]]) -> Update:
+  """One side, ready to update."""
+  adapter = directory / 'adapter.npz'
+  return ours(directory, options, batches['padded'], adapter) if name == 'ours' else theirs(directory, options, adapter)
+
+
+def resident() -> int:
+  """Bytes that this process holds now."""
+  return int(Path('/proc/self/statm').read_text().split()[1]) * resource.getpagesize()
+
+
+def peak(name: str, directory: Path, options: argparse.Namespace) -> int:
+  """Bytes that one pass of a side takes at most, where this process does nothing else."""
+  batches = passes(options, (COMMON | SIZES[options.size])['vocab_size'])
+  if name != 'ours':
+    import peft  # noqa: F401  its code is no part of what the model takes
+  device = jax.devices()[0]
+  before = resident()
+  update = side(name, directory, options, batches)
+  for part in batches[batches_of(name)]:
+    update(part)
+  if device.platform == 'cpu':
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
+  if name == 'ours':
+    return (device.memory_stats() or {})['peak_bytes_in_use']
+  import torch
+
+  return torch.cuda.max_memory_allocated()
+
+
+def peaks(directory: Path) -> dict[str, int]:
+  """Of all sides, one after another, each in a process of its own."""
+  command = [sys.executable, __file__, *sys.argv[1:], '--directory', str(directory), '--alone']
+  return {
+    name: int(subprocess.run([*command, name], check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
+    for name in SIDES
+  }
+
+
+def batches_of(name: str) -> str:
+  """How the clips that a side passes over are cut."""
+  return 'by length' if name == 'by length' else 'padded'
+
+
 def passes(options: argparse.Namespace, vocab: int) -> dict[str, list[Clips]]:
   """The batches of each way to make them."""
   clips = draw(options.updates * options.batch_size, vocab, options.tokens, options.seed)
@@ -210,7 +263,14 @@ def main() -> None:
   parser.add_argument('--updates', type=int, default=4, help='in a pass')
   parser.add_argument('--alternations', type=int, default=3)
   parser.add_argument('--seed', type=int, default=0)
+  parser.add_argument('--memory', action=argparse.BooleanOptionalAction, default=True, help='measure peaks as well')
+  # one side in a process of its own
+  parser.add_argument('--alone', choices=SIDES, help=argparse.SUPPRESS)
+  parser.add_argument('--directory', type=Path, help=argparse.SUPPRESS)
   options = parser.parse_args()
+  if options.alone:
+    print(peak(options.alone, options.directory, options))
+    return
   sizes = COMMON | SIZES[options.size]
   batches = passes(options, sizes['vocab_size'])
   clips = options.updates * options.batch_size
@@ -221,26 +281,27 @@ def main() -> None:
     directory = Path(folder)
     count = write_model(directory, sizes, options.dtype, options.seed)
     print(f'{count / 1e6:.1f} M parameters, {options.dtype}, adapters of rank {options.rank}, remat {options.remat}.')
-    mine = ours(directory, options, batches['padded'], directory / 'adapter.npz')
-    other = theirs(directory, options, directory / 'adapter.npz')
+    held = peaks(directory) if options.memory else {}
+    mine = side('ours', directory, options, batches)
+    other = side('padded', directory, options, batches)
   first = mine(batches['padded'][0]), other(batches['padded'][0])
   for name, values in zip(('Loss', 'Norm of the gradient'), zip(*first, strict=True), strict=True):
     print(f'{name} of the first update: ours {values[0]:.5f}, theirs {values[1]:.5f}.')
-  runs = {'ours': (mine, 'padded'), 'padded': (other, 'padded'), 'by length': (other, 'by length')}
-  seconds: dict[str, list[float]] = {name: [] for name in runs}
+  seconds: dict[str, list[float]] = {name: [] for name in SIDES}
   for number in range(options.alternations):
-    for name in sorted(runs, reverse=number % 2 == 1):
-      update, kind = runs[name]
+    for name in SIDES[:: -1 if number % 2 else 1]:
+      update = mine if name == 'ours' else other
       start = time.perf_counter()
-      for part in batches[kind]:
+      for part in batches[batches_of(name)]:
         update(part)
       seconds[name].append(time.perf_counter() - start)
-  print('| | real tokens/s | clips/s | ours / theirs, median [least, most] |\n|---|---|---|---|')
+  print('| | real tokens/s | clips/s | ours / theirs, median [least, most] | peak, MiB |\n|---|---|---|---|---|')
   for name, taken in seconds.items():
     ratios = sorted(theirs / ours for ours, theirs in zip(seconds['ours'], taken, strict=True))
     middle = statistics.median(taken)
-    print(f'| {name} | {tokens / middle:,.0f} | {clips / middle:.1f} | '
-          f'{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}] |')  # fmt: skip
+    ratio = f'{statistics.median(ratios):.2f} [{ratios[0]:.2f}, {ratios[-1]:.2f}]'
+    memory = f'{held[name] / 2**20:,.0f}' if held else 'not measured'
+    print(f'| {name} | {tokens / middle:,.0f} | {clips / middle:.1f} | {ratio} | {memory} |')
   allowed = 1e-3 if options.dtype == 'float32' else 3e-2
   if any(abs(a - b) > allowed * max(1.0, abs(b)) for a, b in zip(*first, strict=True)):
     sys.exit('loss or gradient of the first update differ')
