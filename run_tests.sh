@@ -13,7 +13,8 @@ usage: ./run_tests.sh [--parity] [--slow] [--pods] [pytest's own arguments]
   ./run_tests.sh tests/models -k decoder         some of them: what pytest takes
   ./run_tests.sh --parity                        installs PyTorch too, and compares with it
   ./run_tests.sh --slow                          the drills, minutes each; writes the result to docs/drills.md
-  ./run_tests.sh --pods                          installs the TPU compiler (690 MB), and compiles for pods, minutes each
+  ./run_tests.sh --pods                          installs the TPU compiler (690 MB), and compiles for pods, minutes each;
+                                                 with -k quickly, as fit --quick does, half a minute each
   ./run_tests.sh --lint                          ruff and mypy, nothing else
   ./run_tests.sh tests/test_settings.py --update-goldens    rewrites the golden dumps of the configs
 

@@ -60,6 +60,7 @@ def _fit(options: argparse.Namespace) -> bool:
   clip = _clip(options, config)
   # For GPUs formulas do; a TPU's compiler is small enough to be asked for.
   compiles = not options.analytic and (machine.chip.is_tpu or topologies.has_compiler(machine))
+  how = plan.FORMULAS if not compiles else plan.QUICKLY if options.quick else plan.FULLY
   with tempfile.TemporaryDirectory() as scratch:
     config, decoder_source = sizes.with_decoder_sizes(config, Path(scratch))
     width, encoder_source = sizes.feature_dim(config, options.feature_dim)
@@ -68,7 +69,7 @@ def _fit(options: argparse.Namespace) -> bool:
       machine,
       clip,
       width,
-      compiles=compiles,
+      how=how,
       generate=not options.train_only,
       search_for={'auto': 'fit', 'always': 'speed', 'never': ''}[options.search],
       most_compiles=options.compiles,
@@ -122,7 +123,11 @@ def _parser() -> argparse.ArgumentParser:
     '(rtx4090, l40s, a100, h100 or 24gb, 48gb, 80gb, with their number: h100:8)',
   )
   add('--slices', type=int, default=1, help='slices of that topology, joined by the network (default: %(default)s)')
-  add('--analytic', action='store_true', help='formulas alone: in a second, and without a compiler')
+  effort = parser.add_mutually_exclusive_group()
+  effort.add_argument(
+    '--quick', action='store_true', help='compile in half a minute: memory about, counts as they are, rough seconds'
+  )
+  effort.add_argument('--analytic', action='store_true', help='formulas alone: in a second, and without a compiler')
   add('--train_only', action='store_true', help='leave out prefill and decoding')
   add(
     '--search',

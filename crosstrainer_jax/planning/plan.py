@@ -16,6 +16,8 @@ from crosstrainer_jax.planning.machines import Machine
 from crosstrainer_jax.planning.workload import Clip, Workload, make_workload
 from crosstrainer_jax.training import sharding
 
+FULLY, QUICKLY, FORMULAS = 'fully', 'quickly', 'formulas'
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -135,7 +137,7 @@ def make_plan(
   clip: Clip,
   feature_dim: int,
   *,
-  compiles: bool = True,
+  how: str = FULLY,
   generate: bool = True,
   search_for: str = 'fit',
   most_compiles: int = search.COMPILES,
@@ -144,7 +146,7 @@ def make_plan(
   """Compiles (or computes) the programs of `config` on `machine`.
 
   Args:
-    compiles: False for formulas alone.
+    how: programs are looked at: `FULLY`, `QUICKLY` (see `compilation.QUICK`), or by `FORMULAS` alone.
     generate: prefill and decoding as well.
     search_for: 'fit' looks for changes where the config does not fit, 'speed' in any case, '' never.
     most_compiles: of the search.
@@ -153,7 +155,7 @@ def make_plan(
   Raises:
     ValueError: mesh and machine do not go together, a dimension does not divide, or there is no compiler.
   """
-  devices = topologies.devices(machine) if compiles else None
+  devices = None if how == FORMULAS else topologies.devices(machine)
 
   def make(changed: ml_collections.ConfigDict) -> programs.Model:
     return programs.make_model(changed, mesh_of(changed, machine, devices), feature_dim)
@@ -162,15 +164,15 @@ def make_plan(
   workload = make_workload(config, clip, sharding.data_shards(model.mesh))
   remat = config.decoder.get('remat', 'none')
   counted = analytic.flops(model, workload, remat)
-  train = _train(model, workload, remat, machine, devices is not None, report)
+  train = _train(model, workload, remat, machine, how, report)
   generation = None
   if generate:
     written = max(config.eval.max_attribute_tokens, config.eval.max_feedback_tokens)
-    generation = _generation(model, clip, config.eval.batch_size, written, machine, devices is not None, report)
+    generation = _generation(model, clip, config.eval.batch_size, written, machine, how, report)
   found, tried = None, 0
   searched = search_for == 'speed' or (search_for == 'fit' and not train.fits)
   if searched:
-    found, tried = _search(config, machine, clip, make, devices is not None, most_compiles, report)
+    found, tried = _search(config, machine, clip, make, how, most_compiles, report)
   return Plan(
     machine,
     dict(model.mesh.shape),
@@ -188,18 +190,18 @@ def make_plan(
 
 
 def _train(
-  model: programs.Model, workload: Workload, remat: str, machine: Machine, compiles: bool, report: Callable[[str], None]
+  model: programs.Model, workload: Workload, remat: str, machine: Machine, how: str, report: Callable[[str], None]
 ) -> Built:
   program = programs.train_step(model, workload)
   counted = analytic.flops(model, workload, remat)
-  if not compiles:
+  if how == FORMULAS:
     memory = _memory_by_formula(model, workload, remat, machine)
     seconds = analytic.step_seconds(machine, model, workload, remat)
     flops = counted.computed / machine.chips
     timed = estimate.Estimate(flops / machine.chip.flops, 0.0, 0.0, seconds['between chips'])
     part = Part(programs.TRAIN, Costs(flops, 0.0, 0.0, (), {}), timed)
     return Built(programs.TRAIN, None, memory.total, machine.chip.memory, memory.kinds, (part,))
-  compiled = _compiled(program, machine, report)
+  compiled = _compiled(program, machine, how, report)
   parts: tuple[Part, ...] = ()
   if compiled.module is not None:
     costs = compiled.costs(machine.chips)
@@ -214,15 +216,15 @@ def _generation(
   rows: int,
   written: int,
   machine: Machine,
-  compiles: bool,
+  how: str,
   report: Callable[[str], None],
 ) -> Built:
   program = programs.generation(model, clip, rows, written)
   size = rows, written
-  if not compiles:
+  if how == FORMULAS:
     needed = sum(program.arguments.values())
     return Built(program.name, None, needed, machine.chip.memory, program.arguments, (), *size)
-  compiled = _compiled(program, machine, report)
+  compiled = _compiled(program, machine, how, report)
   memory = compiled.memory
   parts: tuple[Part, ...] = ()
   if compiled.module is not None:
@@ -234,9 +236,9 @@ def _generation(
   return Built(program.name, compiled, memory.needed, memory.available, memory.kinds, parts, *size)
 
 
-def _compiled(program: programs.Program, machine: Machine, report: Callable[[str], None]) -> Compiled:
+def _compiled(program: programs.Program, machine: Machine, how: str, report: Callable[[str], None]) -> Compiled:
   report(f'compiling the {program.name} for {machine.name}')
-  compiled = compile_program(program, machine)
+  compiled = compile_program(program, machine, quick=how == QUICKLY)
   needed = f'{compiled.memory.needed / machines.GIB:.1f} of {compiled.memory.available / machines.GIB:.1f} GiB'
   report(f'  {needed}, {compiled.seconds:.0f} s')
   return compiled
@@ -247,14 +249,14 @@ def _search(
   machine: Machine,
   clip: Clip,
   make: Callable[[ml_collections.ConfigDict], programs.Model],
-  compiles: bool,
+  how: str,
   most: int,
   report: Callable[[str], None],
 ) -> tuple[Proposal | None, int]:
   """The fastest of the first candidates that fit, and how many were built."""
   found: list[Proposal] = []
   tried, too_large = 0, math.inf
-  for candidate in search.candidates(config, clip, machine, make, search.MARGIN if compiles else 1.0):
+  for candidate in search.candidates(config, clip, machine, make, 1.0 if how == FORMULAS else search.MARGIN):
     # Two that fit are compared, of the same training; more hardly ever change the answer.
     done = len(found) == 2 or (found and _training_of(candidate) != _training_of(found[0].candidate))
     if done or tried == most:
@@ -266,7 +268,7 @@ def _search(
     model = make(changed)
     workload = make_workload(changed, clip, sharding.data_shards(model.mesh))
     report(f'trying {" ".join(settings) or "the config as it is"}')
-    built = _train(model, workload, candidate.remat, machine, compiles, report)
+    built = _train(model, workload, candidate.remat, machine, how, report)
     tried += 1
     if built.fits:
       found.append(Proposal(candidate, settings, built))

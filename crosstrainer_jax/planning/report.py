@@ -69,7 +69,9 @@ def _programs(plan: Plan) -> Iterator[str]:
 
 def _built(built: Built, plan: Plan) -> Iterator[str]:
   verdict = 'fits' if built.fits else f'does not fit, short by {built.short / GIB:.2f} GiB a chip'
-  how = 'by formulas' if built.compiled is None else f'compiled in {built.compiled.seconds:.0f} s'
+  how = 'by formulas'
+  if built.compiled is not None:
+    how = f'compiled {"quickly " if built.compiled.quick else ""}in {built.compiled.seconds:.0f} s'
   yield f'{built.name}: {verdict} ({built.needed / GIB:.2f} of {built.available / GIB:.2f} GiB; {how})'
   for name, size in sorted(built.kinds.items(), key=lambda item: -item[1]):
     if size >= 0.005 * GIB:
@@ -175,14 +177,20 @@ def _stages(stages: Sequence[Cost]) -> Iterator[str]:
 def _method(plan: Plan) -> Iterator[str]:
   yield ''
   exchange = f'exchange at the published bandwidth of the links, {estimate.LATENCY * 1e6:.0f} µs each'
-  if plan.train.compiled is not None and plan.machine.chip.is_tpu:
+  compiled = plan.train.compiled
+  if compiled is not None and plan.machine.chip.is_tpu and not compiled.quick:
     yield (
       "Method: the compiler's cycles over the clock, or exchange where that is longer, and "
       f'{estimate.UNHIDDEN:.0%} of the shorter; {exchange}; times {calibration.CONSTANT:.2f}.'
     )
     yield calibration.SUMMARY
     return
-  how = 'formulas, no compiler' if plan.train.compiled is None else 'counts of the compiled program, which nothing ran'
+  how = 'formulas, no compiler' if compiled is None else 'counts of the compiled program, which nothing ran'
+  if compiled is not None and compiled.quick:
+    yield (
+      'Compiled quickly: exchange and products are those of a run, memory and bytes are about right, and the compiler '
+      'gives no cycles that hold.'
+    )
   yield (
     f'Method: {how}; matrix products at {SHARE_OF_PEAK:.0%} of the published peak, or bytes at the published bandwidth '
     f'where that takes longer; {exchange}. Not calibrated.'
@@ -239,6 +247,7 @@ def _built_data(built: Built) -> dict[str, Any]:
     'short': built.short,
     'kinds': built.kinds,
     'compiled': built.compiled is not None,
+    'quick': built.compiled is not None and built.compiled.quick,
     'batch': built.batch,
     'tokens': built.tokens,
     'compile_seconds': None if built.compiled is None else built.compiled.seconds,

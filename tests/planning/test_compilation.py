@@ -7,6 +7,7 @@ import pytest
 
 from crosstrainer_jax.planning import compilation, hlo, machines, programs
 from crosstrainer_jax.planning.machines import GIB
+from tests.planning.test_hlo import TPU
 
 V5E = machines.parse('v5e:2x4')
 
@@ -30,6 +31,24 @@ def test_a_program_is_compiled_and_counted(tiny_program, tiny_compiled):
   assert compiled.memory.short == 0
   assert compiled.memory.needed == sum(compiled.memory.kinds.values())
   assert compiled.memory.kinds['temporary (activations, gradients, gathered weights)'] > 0
+
+
+def test_a_program_compiled_quickly_has_counts_and_no_cycles(tiny_program, tiny_compiled):
+  """They would be those of a slow program."""
+  given = []
+
+  class Lowered:
+    def compile(self, compiler_options=None):
+      given.append(compiler_options)
+      return tiny_compiled
+
+  program = dataclasses.replace(tiny_program, lower=Lowered)
+  fully, quickly = (compilation.compile_program(program, V5E, {'an': 'option'}, quick) for quick in (False, True))
+  assert given == [{'an': 'option'}, {'an': 'option'} | compilation.QUICK]
+  fully, quickly = (dataclasses.replace(one, module=hlo.parse(TPU)) for one in (fully, quickly))
+  assert fully.costs(8).cycles > 0
+  assert quickly.costs(8).cycles == 0
+  assert quickly.costs(8).collectives == fully.costs(8).collectives
 
 
 @pytest.mark.parametrize(

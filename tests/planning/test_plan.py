@@ -18,7 +18,7 @@ def local(monkeypatch):
 
 
 def test_formulas_alone(tiny_config, clip):
-  made = plan.make_plan(tiny_config, machines.parse('h100:8'), clip, FEATURE_DIM, compiles=False)
+  made = plan.make_plan(tiny_config, machines.parse('h100:8'), clip, FEATURE_DIM, how=plan.FORMULAS)
   assert made.train.compiled is None
   assert made.train.fits
   assert made.train.parts[0].estimate.seconds > 0
@@ -43,7 +43,7 @@ def test_what_does_not_fit_is_answered_with_what_does(tiny_config, clip, local, 
   """The compiler refuses what trains on more than four clips at a time."""
   real, tried = compilation.compile_program, []
 
-  def refusing(program, machine):
+  def refusing(program, machine, **_):
     tried.append(program.arguments['batch'])
     if program.arguments['batch'] >= tried[0]:
       kinds = {'temporary': 20 * GIB}
@@ -74,4 +74,4 @@ def test_a_mesh_that_the_machine_has_not_is_an_error(tiny_config, clip):
   with config.unlocked():
     config.mesh = (1, -1, 3)
   with pytest.raises(ValueError, match=r'does not cover the 8 chips of h100:8'):
-    plan.make_plan(config, machines.parse('h100:8'), clip, FEATURE_DIM, compiles=False)
+    plan.make_plan(config, machines.parse('h100:8'), clip, FEATURE_DIM, how=plan.FORMULAS)

@@ -12,7 +12,7 @@ from tests.planning.conftest import FEATURE_DIM
 
 @pytest.fixture(scope='module')
 def made(tiny_config, clip):
-  return plan.make_plan(tiny_config, machines.parse('h100:8'), clip, FEATURE_DIM, compiles=False)
+  return plan.make_plan(tiny_config, machines.parse('h100:8'), clip, FEATURE_DIM, how=plan.FORMULAS)
 
 
 def test_text(made):
