@@ -7,7 +7,7 @@ from pathlib import Path
 import ml_collections
 from absl import flags
 
-from crosstrainer_jax import datasets, measure, provenance, recipe, settings
+from crosstrainer_jax import datasets, provenance, recipe, settings
 from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training.telemetry import say
@@ -45,6 +45,9 @@ def dataset_of(workdir: Path, config: ml_collections.ConfigDict, data_dir: str |
 
 def main(argv: list[str]) -> None:
   del argv
+  # takes seconds to import, which --help should not
+  from crosstrainer_jax import measure
+
   workdir = as_path(flags.FLAGS.workdir) if flags.FLAGS.workdir else newest_run(flags.FLAGS.runs)
   say(f'Evaluating {workdir}{"" if flags.FLAGS.workdir else ", the newest run"}')
   config = provenance.recorded_config(workdir)

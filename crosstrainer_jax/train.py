@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import flags
 
-from crosstrainer_jax import datasets, distributed, measure, provenance, recipe, settings
+from crosstrainer_jax import datasets, distributed, provenance, recipe, settings
 from crosstrainer_jax.evaluation.report import Report, read_report
 from crosstrainer_jax.input.buckets import as_path, check
 from crosstrainer_jax.input.files import write_atomically
@@ -52,6 +52,9 @@ def run(config: settings.ml_collections.ConfigDict, workdir: Path, data_dir: str
   """
   if is_done(workdir) and settings.flatten(provenance.recorded_config(workdir)) == settings.flatten(config):
     return read_report(workdir / 'report.json')
+  # takes seconds to import, which --help and --dry-run should not
+  from crosstrainer_jax import measure
+
   start, done = time.monotonic(), is_done(workdir)
   settings.keep_compiled(data_dir)
   with timed(f'data: {config.data.dataset}'), distributed.first('data'):

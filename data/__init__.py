@@ -4,16 +4,20 @@ A new dataset is one folder with `builder.py` and one entry in `FAMILIES`; a set
 builder in `manifest/` imports it under its own name.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crosstrainer_jax.input.buckets import as_path
-from crosstrainer_jax.input.source import ClipInfo
-from crosstrainer_jax.input.splits import Split
+
+if TYPE_CHECKING:
+  from crosstrainer_jax.input.source import ClipInfo
+  from crosstrainer_jax.input.splits import Split
 
 # Datasets with a builder of their own. Each is a package with the module `builder`: prepare(data_dir, **settings), with
 # the settings of the config's group `data.<name>` where it has one. What else it may have: `grammar` (nouns()),

@@ -38,7 +38,8 @@ def test_a_second_start_trains_nothing_and_gives_the_same_report(small_run):
 
 
 def test_a_workdir_of_another_config_is_refused_by_name(small_run):
-  config = settings.load_config('configs/cross_sport.py:smoke')
+  config = recorded(small_run)
+  config.stage1.epochs = 2.0
   with pytest.raises(settings.SettingsError, match='stage1.epochs: 1.0 → 2.0'):
     train.run(config, small_run, small_run.parent / 'datasets', '')
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TextIO
 
 import numpy as np
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.report import SCOPES, Report, ordered, without_nan
@@ -175,7 +175,7 @@ def spread(groups: Sequence[Sequence[Interval]]) -> Spread:
   units = np.array([np.mean(group) for group in defined] if len(defined) > 1 else values)
   mean, half = float(units.mean()), math.nan
   if len(units) > 1:
-    half = float(student_t.ppf(0.975, len(units) - 1) * units.std(ddof=1) / math.sqrt(len(units)))
+    half = float(stdtrit(len(units) - 1, 0.975) * units.std(ddof=1) / math.sqrt(len(units)))
   return Spread(mean, mean - half, mean + half, min(values), max(values), len(values), len(units), '; '.join(notes))
 
 

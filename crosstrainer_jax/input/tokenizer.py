@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from crosstrainer_jax.input.buckets import as_path, local_copy
 from crosstrainer_jax.input.files import replacing
@@ -61,6 +60,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, directory: str | Path
   )
   tokenizer.train_from_iterator(texts, trainer)
   tokenizer.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases])
+  # transformers takes most of a second to import, which reading a config should not
+  from transformers import PreTrainedTokenizerFast
+
   fast = PreTrainedTokenizerFast(
     tokenizer_object=tokenizer,
     pad_token=PAD,
@@ -101,4 +103,6 @@ def load_tokenizer(directory: str | Path) -> Words:
   """
   if not (as_path(directory) / LAST_FILE).is_file():
     raise FileNotFoundError(f'{directory}: no tokenizer here ({LAST_FILE} is missing)')
+  from transformers import AutoTokenizer
+
   return cast(Words, AutoTokenizer.from_pretrained(str(local_copy(as_path(directory)))))

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from sklearn.covariance import ledoit_wolf
 
 from crosstrainer_jax.weights.convert import LINEAR, Source
 
@@ -102,6 +101,9 @@ def whitening(features: np.ndarray, floor: float = 1e-3) -> tuple[np.ndarray, np
   Returns:
     mean float32[D] and matrix float32[D, D]: (features - mean) @ matrix.
   """
+  # scikit-learn takes a second to import, which reading a config should not
+  from sklearn.covariance import ledoit_wolf
+
   features = np.asarray(features, np.float64)
   covariance, _ = ledoit_wolf(features)
   variances, directions = np.linalg.eigh(covariance)

@@ -6,12 +6,17 @@ straight), follow-through (0.45), recovery (1.1) and ready again (1.7). Sports d
 implement are meanwhile.
 """
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import PchipInterpolator
 
 from crosstrainer_jax.datasets.skillsim.body import ANKLE_HEIGHT, Motion
+
+if TYPE_CHECKING:
+  from scipy.interpolate import PchipInterpolator
 
 # Channels of a key pose and the place of each in the flat vector.
 WIDTHS = {
@@ -77,6 +82,9 @@ class Skill:
 
   def curve(self) -> PchipInterpolator:
     """Channels float[n, SIZE] as a function of u float[n]."""
+    # takes half a second to import, which naming the sports should not
+    from scipy.interpolate import PchipInterpolator
+
     times, rows = [], []
     pose: dict = dict(STAND)
     for u, changes in self.keys:
