@@ -1,7 +1,7 @@
 """Where the time of a stage goes, over all its restarts: every second is in one account.
 
-`init` before the first update and while a checkpoint is read, `compile`, `data` waited for and put on the devices,
-`step`, `eval`, `save` as far as it holds the run up, and `lost`: what was done after the last save before a kill, and
+`init` before the first update and while a checkpoint is read, `compile`, `data` for which the devices waited, `step`,
+`eval`, `save` as far as it holds the run up, and `lost`: what was done after the last save before a kill, and
 had to be done again. A line of JSON with the totals is appended to `ledger.jsonl` from time to time.
 """
 
@@ -40,6 +40,10 @@ class TimeLedger:
     now = time.monotonic()
     self._totals[self._account] += now - self._since
     self._account, self._since = account, now
+
+  def rename(self, account: str) -> None:
+    """The time since the last turn goes to `account` after all."""
+    self._account = account
 
   def seconds(self) -> dict[str, float]:
     """The totals up to now, by account."""

@@ -11,6 +11,8 @@ import threading
 import time
 from types import TracebackType
 
+import jax
+
 # Beside preemption's 75, among the codes of sysexits.h that nothing here uses otherwise.
 HUNG = 76
 # The default of the configs.
@@ -19,6 +21,9 @@ SECONDS = 900.0
 PATIENCE = 4
 # The interpreter itself is held up by a library: a thread without Python waits so much longer, and ends with code 1.
 GRACE = 60.0
+# The first process of several ends so much later than its limit at most: what waits for it, JAX would end at once, and
+# the one that hangs could not say where.
+LAST_WORDS = 10.0
 
 
 class Watchdog:
@@ -35,6 +40,7 @@ class Watchdog:
   def __init__(self, name: str, seconds: float):
     self._name, self._seconds = name, seconds
     self._what, self._limit, self._since = '', 0.0, time.monotonic()
+    self._last_words = 0.0
     self._ended = threading.Event()
     self._thread: threading.Thread | None = None
 
@@ -44,6 +50,8 @@ class Watchdog:
 
   def __enter__(self) -> 'Watchdog':
     if self._seconds > 0:
+      if jax.distributed.is_initialized() and jax.process_index() == 0:
+        self._last_words = min(LAST_WORDS, self._seconds)
       self._thread = threading.Thread(target=self._watch, name='watchdog', daemon=True)
       self._thread.start()
     return self
@@ -82,4 +90,5 @@ class Watchdog:
       file=sys.stderr,
       flush=True,
     )
+    time.sleep(self._last_words)
     os._exit(HUNG)

@@ -20,10 +20,9 @@ def _start(home: pathlib.Path, **told: str) -> subprocess.Popen:
   command = [sys.executable, '-m', 'crosstrainer_jax.train', '--config=configs/cross_sport.py:smoke']
   command += [*(f'--config.{setting}' for setting in SMALL), '--config.eval.rows=()']
   command += [f'--workdir={home / "run"}', f'--data_dir={home / "datasets"}']
-  log = (home / f'{told.get("JAX_PROCESS_ID", "alone")}.log').open('w')
-  return subprocess.Popen(
-    command, cwd=ROOT, env={**environment, 'JAX_PLATFORMS': 'cpu', **told}, stdout=log, stderr=subprocess.STDOUT
-  )
+  environment |= {'JAX_PLATFORMS': 'cpu', **told}
+  with (home / f'{told.get("JAX_PROCESS_ID", "alone")}.log').open('w') as log:
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
 
 @pytest.mark.slow

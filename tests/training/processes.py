@@ -1,4 +1,4 @@
-"""Real processes that train a toy together, to be killed, stopped and held up.
+"""Real processes that train together, a toy unless they are told otherwise, to be killed, stopped and held up.
 
 They are forked from one process that has imported everything and has done nothing with it, since the imports are most
 of what such a process costs.
@@ -14,7 +14,7 @@ import pathlib
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grain
@@ -43,6 +43,7 @@ class Job:
     directory: of checkpoints, of `seen-*` (which examples each process of each start saw) and of `said-*` (output).
     pause: seconds that every update takes longer.
     stuck_at: update whose batch does not come to the last process.
+    train: what a process trains, by default the toy, as the function `train` of this file; it must be picklable.
   """
 
   directory: pathlib.Path
@@ -51,6 +52,7 @@ class Job:
   pause: float = 0.0
   watchdog: float = 0.0
   stuck_at: int = -1
+  train: Callable[..., Any] | None = None
 
 
 class Examples:
@@ -90,9 +92,9 @@ def loss(params: Any, _: Any, batch: Any, key: jax.Array) -> Any:
   return (jnp.square(error) * batch['weight']).sum(), batch['weight'].sum(), {}
 
 
-def train(job: Job, note: Any, last: bool = False, devices: Sequence[jax.Device] | None = None) -> TrainState:
-  """The job in this process, on all the devices that JAX has unless some are given."""
-  mesh = sharding.make_mesh((1, -1, 1), devices)
+def train(job: Job, note: Any, last: bool = False) -> TrainState:
+  """The job in this process, on all the devices that JAX has."""
+  mesh = sharding.make_mesh((1, -1, 1))
   params = {'kernel': jnp.array([[0.1], [0.2], [0.3]]), 'bias': jnp.zeros(1)}
   params = jax.tree.map(lambda leaf: jax.make_array_from_callback(
     leaf.shape, sharding.replicated(mesh), functools.partial(lambda whole, part: whole[part], np.asarray(leaf))
@@ -114,14 +116,14 @@ def _main(job: Job, start: int, index: int, count: int, devices: int, port: int)
     if count > 1:
       jax.distributed.initialize(f'localhost:{port}', count, index, heartbeat_timeout_seconds=10)
     with (job.directory / f'seen-{start}-{index}').open('a') as note:
-      train(job, note, last=index == count - 1)
+      (job.train or train)(job, note, last=index == count - 1)
   print('done', flush=True)
 
 
 @functools.cache
 def _context() -> Any:
   context = multiprocessing.get_context('forkserver')
-  context.set_forkserver_preload(['tests.training.processes'])
+  context.set_forkserver_preload(['tests.training.processes', 'tests.training.packed'])
   return context
 
 
@@ -189,7 +191,7 @@ def started(job: Job, number: int, count: int = 1, devices: int = 1) -> Iterator
     start.close()
 
 
-def seen(directory: pathlib.Path, last: int | None = None) -> dict[int, list[int]]:
+def seen(directory: pathlib.Path, last: int | None = None) -> dict[int, list[Any]]:
   """The examples of every update, of the newest start (up to `last`) that made it: what earlier ones did was lost."""
   found: dict[int, tuple[int, list[int]]] = {}
   for path in directory.glob('seen-*'):

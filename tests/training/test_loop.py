@@ -1,5 +1,7 @@
 """The order of the loop, resuming to the bit, and what happens when the loss diverges."""
 
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -144,6 +146,7 @@ def test_what_is_logged(toy):
   for row in writer.rows.values():
     assert row['toy/clips_per_second'] > 0
     assert 0 <= row['toy/data_wait_share'] <= 1
+    assert 0 <= row['toy/data_wait_p95'] <= 1
     assert row['toy/weight'] == 8
 
 
@@ -266,6 +269,21 @@ def test_time_is_counted_over_restarts(toy, tmp_path):
   assert all(seconds[account] > 0 for account in ('init', 'compile', 'data', 'step', 'save', 'lost'))
   shown = [writer.rows[8][f'toy/time/{account}'] for account in seconds]
   assert 0 < sum(shown) <= sum(seconds.values())
+
+
+@pytest.mark.parametrize('busy', [False, True])
+def test_a_wait_for_a_batch_counts_where_the_devices_have_nothing_to_do(toy, monkeypatch, capsys, busy):
+  class Slow(toy.batches):
+    def __next__(self):
+      time.sleep(0.02)
+      return super().__next__()
+
+  monkeypatch.setattr(toy, 'batches', Slow)
+  monkeypatch.setattr(loop._Loop, '_busy', lambda self: busy)
+  train(toy, 5, writer=(writer := Writer()), ledger=(book := TimeLedger()), log_every=5)
+  assert (book.seconds()['data'] >= 0.1) == (not busy)
+  assert (writer.rows[4]['toy/data_wait_p95'] > 0) == (not busy)
+  assert ('the devices waited for data for 0.0% of an update at most, in 19 of 20' in capsys.readouterr().out) == busy
 
 
 def test_nothing_moves_between_host_and_devices_unasked(toy):

@@ -1,6 +1,8 @@
 """Several processes, which are killed, stopped and held up: none is waited for in vain, and no example is lost."""
 
+import contextlib
 import dataclasses
+import functools
 import signal
 import time
 
@@ -8,36 +10,58 @@ import jax
 import numpy as np
 import pytest
 
+from crosstrainer_jax.input import examples, pipeline
 from crosstrainer_jax.training import peers, preemption, watchdog
-from tests.training import processes
-from tests.training.processes import EXAMPLES, Job, started
+from tests.training import packed, processes
+from tests.training.processes import Job, started
 
-
-def require_every_example_once_per_epoch(found: dict[int, list[int]], steps: int) -> None:
-  assert list(found) == list(range(steps))
-  numbers = [number for update in range(steps) for number in found[update]]
-  for start in range(0, len(numbers) - EXAMPLES + 1, EXAMPLES):
-    assert sorted(numbers[start : start + EXAMPLES]) == list(range(EXAMPLES))
-
-
-def require_the_same(job: Job, params: dict[str, np.ndarray], whole: tuple[Job, dict[str, np.ndarray]]) -> None:
-  require_every_example_once_per_epoch(processes.seen(job.directory), job.steps)
-  assert processes.seen(job.directory) == processes.seen(whole[0].directory)
-  for name, value in whole[1].items():
-    np.testing.assert_allclose(params[name], value, rtol=1e-5)
+CLIPS, BATCH, UPDATES = 24, 12, 20
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory):
-  """A job that was left alone, and the parameters that it ended with."""
-  job = Job(tmp_path_factory.mktemp('whole'), steps=40)
-  with (job.directory / 'seen-0-0').open('w') as note:
-    return job, processes.train(job, note, devices=jax.devices()[:1]).params
+def train(config, world):
+  """Clips that share rows, with views and names dropped; 2 updates are an epoch."""
+  config = config.copy_and_resolve_references().unlock()
+  config.decoder.max_position = config.training.row_tokens = 512
+  config.training.batch_size, config.training.optimizer.name = BATCH, 'adamw'
+  stage = world.stage(pipeline.Task(examples.FEEDBACK, 1), train=range(CLIPS))
+  wet = dataclasses.replace(stage, name_dropout=0.5)
+  return functools.partial(packed.train, config=config, stage=wet, video=world.video)
 
 
-def test_one_of_four_is_killed_two_are_stopped_and_one_ends_it(whole, tmp_path, record_property):
-  """4 → 2 → 1 processes: every example exactly once per epoch, and the parameters of a run left alone."""
-  job = Job(tmp_path / 'killed', steps=40, pause=0.05)
+def run_here(job: Job, start: int, devices: int, until: int | None = None) -> None:
+  with (job.directory / f'seen-{start}-0').open('w') as note:
+    job.train(job, note, devices=jax.devices()[:devices], until=until)
+
+
+@pytest.fixture(scope='module')
+def whole(train, tmp_path_factory):
+  """A job that was left alone."""
+  job = Job(tmp_path_factory.mktemp('whole'), UPDATES, train=train)
+  run_here(job, 0, devices=4)
+  return job
+
+
+def require_the_same(job: Job, whole: Job, rows: bool, tolerance: float) -> float:
+  """Every clip once per epoch, the same ones in every update, in the same `rows` too; the parameters agree."""
+  found, expected = processes.seen(job.directory), processes.seen(whole.directory)
+  assert list(found) == list(range(UPDATES))
+  if rows:
+    assert found == expected
+  found, expected = ([sorted(clip for _, clip in pairs) for pairs in seen.values()] for seen in (found, expected))
+  assert found == expected
+  for epoch in zip(found[::2], found[1::2], strict=True):
+    assert sorted(sum(epoch, [])) == list(range(CLIPS))
+  one, other = jax.device_get((processes.trained(job), processes.trained(whole)))
+  differences = jax.tree.map(lambda a, b: np.abs(a - b).max(), one, other)
+  largest = float(max(jax.tree.leaves(differences)))
+  assert largest <= tolerance
+  return largest
+
+
+def test_one_of_four_is_killed_two_are_stopped_and_one_ends_it(train, whole, tmp_path, record_property):
+  """4 → 2 → 1 processes: every clip once per epoch, in the same row, and the parameters of one left alone."""
+  job = Job(tmp_path / 'killed', UPDATES, train=train, pause=0.05)
   with started(job, 0, 4) as first:
     first.reach(8)
     first.signal(2, signal.SIGKILL)
@@ -56,23 +80,24 @@ def test_one_of_four_is_killed_two_are_stopped_and_one_ends_it(whole, tmp_path, 
     assert second.wait(60) == [preemption.PREEMPTED] * 2, second.said(0)
   assert 'resumed at update' in second.said(0)
   assert 'saved; the same command goes on from there (exit code 75)' in second.said(0)
-  assert second.updates(0) == second.updates(1) < 40
+  assert second.updates(0) == second.updates(1) < UPDATES
 
   with started(dataclasses.replace(job, pause=0.0), 2, 1, devices=4) as third:
     assert third.wait() == [0], third.said(0)
-  assert f'resumed at update {second.updates(0)} of 40' in third.said(0)
+  assert f'resumed at update {second.updates(0)} of {UPDATES}' in third.said(0)
 
-  require_the_same(job, processes.trained(job), whole)
+  largest = require_the_same(job, whole, rows=True, tolerance=1e-6)
+  record_property('largest difference of parameters', f'{largest:.1e}')
 
 
-def test_eight_four_two_and_one_device(whole, tmp_path):
-  """On other meshes the same examples come in the same order, and the parameters agree to rounding."""
-  job = Job(tmp_path, steps=40)
-  for start, count in enumerate((8, 4, 2, 1)):
-    with (job.directory / f'seen-{start}-0').open('w') as note:
-      part = dataclasses.replace(job, steps=10 * (start + 1))
-      state = processes.train(part, note, devices=jax.devices()[:count])
-  require_the_same(job, state.params, whole)
+def test_eight_four_two_and_one_device(train, whole, tmp_path, record_property):
+  """On other meshes the same clips come in the same updates, and the parameters agree to rounding."""
+  job = Job(tmp_path, UPDATES, train=train)
+  for start, (devices, until) in enumerate(((8, 5), (4, 10), (2, 15), (1, None))):
+    with contextlib.nullcontext() if until is None else pytest.raises(KeyboardInterrupt):
+      run_here(job, start, devices, until)
+  largest = require_the_same(job, whole, rows=False, tolerance=1e-6)
+  record_property('largest difference of parameters', f'{largest:.1e}')
 
 
 def test_one_that_is_stuck_is_ended_by_its_watchdog(tmp_path, record_property):
