@@ -40,7 +40,7 @@ RUNS = (
 )
 
 # What `published_step` printed (jax 0.10.2, libtpu 0.0.42.1): seconds of the estimate before calibration.
-RAW_SECONDS: dict[str, float] = {}
+RAW_SECONDS = {'Llama-3.1-8B': 4.753, 'Llama-3.1-70B': 40.966}
 
 
 def constant(raw: dict[str, float]) -> float:

@@ -1,6 +1,6 @@
 """A published step compiled, to calibrate the estimator.
 
-    python -m crosstrainer_jax.planning.published_step                  # both runs, five minutes each
+    python -m crosstrainer_jax.planning.published_step                  # both runs, ten minutes of a core each
     python -m crosstrainer_jax.planning.published_step Llama-3.1-8B
 
 Sequences on a chip and what is kept for the backward pass are as they were published: a block's
