@@ -22,7 +22,7 @@ POD = 'configs/cross_sport.py:pod', 'v5e:16x16'
 # GiB on a chip that the train step may need, by how long the compiler looks: what was measured, and a tenth. A change
 # that needs more says so here.
 BOUNDS = {
-  (*PAPER, 'quickly'): 5.5, (*POD, 'quickly'): 2.65, (*PAPER, 'as for a run'): 5.5, (*POD, 'as for a run'): 2.65,
+  (*PAPER, 'quickly'): 5.5, (*POD, 'quickly'): 2.65, (*PAPER, 'as for a run'): 5.7, (*POD, 'as for a run'): 2.65,
 }  # fmt: skip
 
 

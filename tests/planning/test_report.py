@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from crosstrainer_jax.planning import epochs, machines, plan, report, search
+from crosstrainer_jax.planning import compilation, epochs, hlo, machines, plan, report, search
 from crosstrainer_jax.planning.machines import GIB
 from tests.planning.conftest import FEATURE_DIM
 
@@ -37,6 +37,19 @@ def test_what_does_not_fit_says_by_how_much_and_what_to_try(made):
   assert '4 clips an update in place of 8 are another training' in text
   without = report.text(dataclasses.replace(made, train=large, searched=True, tried=8), 'c', {})
   assert 'no change of turns, clips, rematerialisation and mesh fits (8 were tried)' in without
+
+
+def test_what_was_compiled_quickly_is_said(made):
+  memory = compilation.Memory({'temporary': GIB}, GIB, 15.75 * GIB)
+  compiled = compilation.Compiled('train step', memory, hlo.Module({}, ''), 0.0, 24.0, quick=True)
+  tpu = dataclasses.replace(
+    made, machine=machines.parse('v5e:2x4'), train=dataclasses.replace(made.train, compiled=compiled)
+  )
+  text = ' '.join(report.text(tpu, 'c', {}).split())
+  assert 'compiled quickly in 24 s' in text
+  assert 'the compiler gives no cycles that hold' in text
+  assert 'Not calibrated.' in text
+  assert report.data(tpu, 'c', {})['train_step']['quick']
 
 
 def test_a_warning_is_shown(made):
