@@ -74,7 +74,7 @@ def _built(built: Built, plan: Plan) -> Iterator[str]:
     how = f'compiled {"quickly " if built.compiled.quick else ""}in {built.compiled.seconds:.0f} s'
   yield f'{built.name}: {verdict} ({built.needed / GIB:.2f} of {built.available / GIB:.2f} GiB; {how})'
   for name, size in sorted(built.kinds.items(), key=lambda item: -item[1]):
-    if size >= 0.005 * GIB:
+    if abs(size) >= 0.005 * GIB:
       yield f'  {size / GIB:8.2f} GiB  {name}'
   if built is plan.train and built.compiled is not None:
     yield f'  {plan.by_formula.total / GIB:8.2f} GiB  in all by formulas, for comparison'

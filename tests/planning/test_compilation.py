@@ -33,6 +33,23 @@ def test_a_program_is_compiled_and_counted(tiny_program, tiny_compiled):
   assert compiled.memory.kinds['temporary (activations, gradients, gathered weights)'] > 0
 
 
+def test_what_the_compiler_of_a_tpu_accepts_fits(tiny_program, tiny_compiled):
+  """It may list more than there is as temporary: some of it lies in the same place."""
+
+  class Lowered:
+    def compile(self, compiler_options=None):
+      return tiny_compiled
+
+  chip = dataclasses.replace(V5E.chip, memory=2.0**20)
+  compiled = compilation.compile_program(
+    dataclasses.replace(tiny_program, lower=Lowered), dataclasses.replace(V5E, chip=chip)
+  )
+  assert compiled.fits
+  assert (compiled.memory.needed, compiled.memory.short) == (2.0**20, 0)
+  assert compiled.memory.needed == pytest.approx(sum(compiled.memory.kinds.values()))
+  assert min(compiled.memory.kinds.values()) < 0
+
+
 def test_a_program_compiled_quickly_has_counts_and_no_cycles(tiny_program, tiny_compiled):
   """They would be those of a slow program."""
   given = []
