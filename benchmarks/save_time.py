@@ -83,7 +83,7 @@ def measure(directory: Path, arguments: argparse.Namespace) -> None:
       times[name].append(time.monotonic() - begun)
       number += 1
 
-  # The first ones compile, and warm up the disk.
+  # The first turn compiles and warms up the disk; it is not counted.
   for turn in range(arguments.saves + 1):
     update('update')
     begun = time.monotonic()
@@ -99,14 +99,12 @@ def measure(directory: Path, arguments: argparse.Namespace) -> None:
       times = {name: [] for name in times}
   checkpoints.close()
   bytes_there = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-  print(f'{bytes_there / 1e6:.0f} MB of state, {len(times["held up"]) - 1} saves')
+  print(f'{bytes_there / 1e6:.0f} MB of state, {len(times["held up"])} saves')
   print(
     f'{jax.device_count()} × {jax.devices()[0].device_kind}, {os.cpu_count()} cores, jax {jax.__version__}, ', end=''
   )
   print(f'Python {platform.python_version()}')
   for name, values in times.items():
-    # the first ones compile
-    values = values[arguments.updates :] if name.startswith('update') else values[1:]
     print(f'  {name + ", s":24} median {statistics.median(values):.4f} [{min(values):.4f}, {max(values):.4f}]')
 
 
