@@ -191,13 +191,20 @@ class Checkpoints:
 
     Newer ones that are damaged are put aside, as `damaged-<step>`, with a printed line.
 
+    Args:
+      like: a state of the same shapes in the same places. Where there is a step it is freed before that is read, so
+        that there is never memory for two.
+
     Raises:
       MisfitError: it is of another model, or of one with another base.
       CheckpointError: no step can be read, or the storage does not answer.
     """
     abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
     damaged: dict[int, str] = {}
-    for step in sorted(self._manager.all_steps(), reverse=True):
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    if steps:
+      jax.tree.map(lambda leaf: leaf.delete(), like)
+    for step in steps:
       restored, reason = None, 'another process could not read it'
       try:
         restored = self._read(step, abstract)

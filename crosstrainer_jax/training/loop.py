@@ -61,7 +61,7 @@ def fit(
   Args:
     name: shown in the progress bar and as prefix of the TensorBoard tags.
     step: from `make_step`.
-    state: freshly initialised, already placed on the mesh.
+    state: freshly initialised, already placed on the mesh; its buffers are used up.
     batches: host batches (numpy), leading dimension divisible by the mesh's data axes.
     steps: total number of updates, counted from 0 over all restarts.
     learning_rate: of update i, a number or an array of numbers, from `optimizer.schedule`.

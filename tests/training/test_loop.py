@@ -259,6 +259,14 @@ def test_sigterm_saves_between_two_updates_and_the_run_goes_on_to_the_bit(toy, t
   assert_same(train(toy, 9, tmp_path), whole)
 
 
+def test_a_resumed_run_holds_one_state(toy, tmp_path, monkeypatch):
+  train(toy, 3, tmp_path)
+  fresh = toy.state()
+  monkeypatch.setattr(toy, 'state', lambda: fresh)
+  train(toy, 6, tmp_path)
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(fresh))
+
+
 def test_time_is_counted_over_restarts(toy, tmp_path):
   path = tmp_path / 'ledger.jsonl'
   with pytest.raises(KeyboardInterrupt):
