@@ -6,8 +6,10 @@ them; they name it by its fingerprint.
 
 import errno
 import functools
+import json
 import logging
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
+from crosstrainer_jax.training.checksums import checksums, require_same
 from crosstrainer_jax.training.optimizer import path_name
 from crosstrainer_jax.training.step import TrainState
 from crosstrainer_jax.training.telemetry import is_first_process, say
@@ -157,7 +160,9 @@ class Checkpoints:
     args = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), data=ocp.args.JsonSave(dict(iterator)))
     # Always given, as Orbax complains where it is not.
     metrics = {'loss': None if loss is None else float(loss)}
-    notes = {'seconds': dict(seconds or {}), 'base': self._base}
+    notes: dict[str, Any] = {'seconds': dict(seconds or {}), 'base': self._base}
+    notes |= {'iterator': dict(iterator), 'checksums': checksums(state._asdict())}
+    notes['checksum'] = _checksum(notes)
     try:
       self._manager.save(step, args=args, metrics=metrics, custom_metadata=notes, force=True)
     except Exception as error:  # the libraries below raise many kinds, and each means that nothing was saved
@@ -229,7 +234,10 @@ class Checkpoints:
 
   def _read(self, step: int, abstract: dict[str, Any]) -> Restored:
     metadata = self._manager.metadata(step)
-    notes = metadata.custom_metadata or {}
+    notes = dict(metadata.custom_metadata or {})
+    checksum = notes.pop('checksum', None)  # earlier versions recorded none
+    if checksum is not None and checksum != _checksum(notes):
+      raise ValueError('its checksums say that bits have flipped, in its description')
     base = notes.get('base', {})
     for name in sorted({*base, *self._base} if base else ()):
       if base.get(name) != self._base.get(name):
@@ -243,6 +251,10 @@ class Checkpoints:
     _require_fit(self.directory, metadata.item_metadata.state, abstract)
     args = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), data=ocp.args.JsonRestore())
     found = self._manager.restore(step, args=args)
+    if checksum is not None:
+      require_same(found.state, notes['checksums'])
+      if found.data != notes['iterator']:
+        raise ValueError(f'the position in the data is {found.data}, but {notes["iterator"]} was saved')
     return Restored(step, TrainState(**found.state), dict(found.data), dict(notes.get('seconds', {})))
 
   def _put_aside(self, damaged: Mapping[int, str]) -> None:
@@ -273,6 +285,10 @@ _REMEDY = 'Make room there or choose another --workdir; the same command goes on
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:
   """Orbax logs what it raises as well, with its stack: what matters of that is said by this file's errors."""
   return 'orbax' not in record.pathname
+
+
+def _checksum(notes: Mapping[str, Any]) -> int:
+  return zlib.crc32(json.dumps(notes, sort_keys=True).encode())
 
 
 def _loss(metrics: Mapping[str, float | None] | None) -> float:
