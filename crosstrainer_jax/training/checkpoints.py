@@ -333,24 +333,40 @@ def _absolute(directory: epath.PathLike) -> epath.Path:
   return epath.Path(directory) if '://' in str(directory) else epath.Path(Path(directory).absolute())
 
 
-def save_params(directory: epath.PathLike, params: Any) -> None:
-  """Writes the final parameters of a stage, replacing what was there."""
+def save_params(directory: epath.PathLike, params: Any) -> dict[str, int]:
+  """Writes the final parameters of a stage, replacing what was there, and returns their checksums."""
   with ocp.StandardCheckpointer() as checkpointer:
     checkpointer.save(_absolute(directory), params, force=True)
+  return checksums(params)
 
 
-def load_params(directory: epath.PathLike, like: Any) -> Any:
+def load_params(directory: epath.PathLike, like: Any, recorded: Mapping[str, int] | None = None) -> Any:
   """Reads what `save_params` wrote, placed as `like`.
 
+  Args:
+    recorded: the checksums, which are compared unless `like` is of other types.
+
   Raises:
-    FileNotFoundError, ValueError: nothing is there, or something else than `like`.
+    FileNotFoundError, ValueError: nothing is there, or something else than `like` or than was written.
   """
   path = _absolute(directory)
   if not path.exists():
     raise FileNotFoundError(f'{path}: no parameters here. Train first: ./launch_tpu.sh configs/cross_sport.py')
   with ocp.StandardCheckpointer() as checkpointer:
-    _require_fit(path, checkpointer.metadata(path).item_metadata.tree, like)
-    return checkpointer.restore(path, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+    saved = checkpointer.metadata(path).item_metadata.tree
+    _require_fit(path, saved, like)
+    params = checkpointer.restore(path, jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
+  if recorded is not None and [leaf.dtype for leaf in jax.tree.leaves(saved)] == [
+    leaf.dtype for leaf in jax.tree.leaves(like)
+  ]:
+    try:
+      require_same(params, recorded)
+    except ValueError as error:
+      raise CheckpointError(
+        f'{path} is not what was written: {error}. Delete done.json beside it, and the command that trained it makes '
+        'it again, from the last checkpoint'
+      ) from error
+  return params
 
 
 def _require_fit(path: epath.PathLike, saved: Any, like: Any) -> None:

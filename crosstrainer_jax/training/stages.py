@@ -276,12 +276,11 @@ def train_stage(
     )
   finally:
     iterator.close()
-  checkpoints.save_params(directory / 'params', state.params)
+  sums = checkpoints.save_params(directory / 'params', state.params)
   seconds = ledger.elapsed
   rate = updates * config.batch_size / seconds
-  write_atomically(
-    done, json.dumps({'updates': updates, 'seconds': round(seconds, 1), 'clips_per_second': round(rate, 1)})
-  )
+  facts = {'updates': updates, 'seconds': round(seconds, 1), 'clips_per_second': round(rate, 1), 'checksums': sums}
+  write_atomically(done, json.dumps(facts))
   say(f'  {name}: {updates} updates in {seconds:.0f} s, {rate:.0f} clips/s')
   return nnx.merge_state(state.params, frozen)
 
@@ -289,7 +288,9 @@ def train_stage(
 def load_params(directory: str | Path, blueprint: Blueprint, like: nnx.State) -> nnx.State:
   """`like` with what a finished stage has trained."""
   trained, frozen = blueprint.split(like)
-  return nnx.merge_state(checkpoints.load_params(as_path(directory) / 'params', trained), frozen)
+  done = as_path(directory) / 'done.json'
+  sums = json.loads(done.read_text()).get('checksums') if done.is_file() else None
+  return nnx.merge_state(checkpoints.load_params(as_path(directory) / 'params', trained, sums), frozen)
 
 
 def _reseed(rest: nnx.State, key: jax.Array) -> nnx.State:

@@ -10,7 +10,7 @@ from flax import nnx
 from crosstrainer_jax.input import examples, pipeline
 from crosstrainer_jax.models import encoders
 from crosstrainer_jax.training import sharding, stages
-from crosstrainer_jax.training.checkpoints import Checkpoints
+from crosstrainer_jax.training.checkpoints import CheckpointError, Checkpoints
 
 FEEDBACK = pipeline.Task(examples.FEEDBACK, 1)
 
@@ -87,6 +87,22 @@ def test_a_finished_stage_is_read_back(train, tmp_path, capsys):
   assert_same(again, trained)
   assert (tmp_path / 'stage1' / 'done.json').read_text() == done
   assert 'done before (5 updates)' in capsys.readouterr().out
+
+
+# where reading fails, what else was being read has nobody left to tell
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
+def test_a_bit_that_flips_in_the_parameters_of_a_finished_stage_is_seen(train, tmp_path):
+  stage = tmp_path / 'stage1'
+  trained = train(stage)
+  file = max((stage / 'params').rglob('d/*'), key=lambda path: path.stat().st_size)
+  data = bytearray(file.read_bytes())
+  data[len(data) // 2] ^= 4
+  file.write_bytes(data)
+  with pytest.raises(CheckpointError, match=r'params is not what was written: .*flipped.* Delete done\.json'):
+    train(stage)
+  (stage / 'done.json').unlink()
+  assert_same(train(stage, update=broken), trained)
+  assert_same(train(stage, update=broken), trained)
 
 
 def test_a_killed_stage_goes_on_to_the_same_parameters(train, model, tmp_path):
