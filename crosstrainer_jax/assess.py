@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -13,6 +12,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   # JAX and the model cost seconds of import, which --help should not.
   import crosstrainer_jax
   from crosstrainer_jax.eval import newest_run
+  from crosstrainer_jax.input.buckets import as_path, check
   from crosstrainer_jax.training.telemetry import Progress
 
   bar: Progress | None = None
@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bar.update(done)
 
   try:
-    workdir = Path(options.checkpoint) if options.checkpoint else newest_run('runs')
+    workdir = as_path(options.checkpoint) if options.checkpoint else newest_run('runs')
+    check(workdir, '--checkpoint', write=False)
     if not options.checkpoint:
       print(f'using {workdir}, the newest run', file=sys.stderr)
     # What is said on the way is no part of the answer.

@@ -8,7 +8,7 @@ import ml_collections
 from absl import flags
 
 from crosstrainer_jax import datasets, provenance, recipe, settings
-from crosstrainer_jax.input.buckets import as_path
+from crosstrainer_jax.input.buckets import as_path, check
 from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training.telemetry import say
 
@@ -49,6 +49,7 @@ def main(argv: list[str]) -> None:
   from crosstrainer_jax import measure
 
   workdir = as_path(flags.FLAGS.workdir) if flags.FLAGS.workdir else newest_run(flags.FLAGS.runs)
+  check(workdir, '--workdir', write=True)
   say(f'Evaluating {workdir}{"" if flags.FLAGS.workdir else ", the newest run"}')
   config = provenance.recorded_config(workdir)
   settings.keep_compiled(flags.FLAGS.data_dir or 'runs/datasets')

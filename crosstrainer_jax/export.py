@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -12,9 +11,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
   # JAX and the model cost seconds of import, which --help should not.
   from crosstrainer_jax.inference import export
   from crosstrainer_jax.inference.trained import read_trained
+  from crosstrainer_jax.input.buckets import check, on_this_machine
 
-  output = Path(options.output)
   try:
+    output = on_this_machine(options.output, '--output')
+    check(options.workdir, 'workdir', write=False)
     export.refuse(output, options.overwrite)
     for line in export.left_behind(output):
       print(line, flush=True)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from crosstrainer_jax.datasets.manifest import builder, plan
+from crosstrainer_jax.input.buckets import on_this_machine
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,7 +44,8 @@ def _import(options: argparse.Namespace) -> None:
     for name in ('root', 'mu1', 'mu2', 'fps', 'size', 'fit', 'stride', 'test_fraction', 'seed', 'workers')
   } | {'frames': not options.without_frames}
   if not (options.dry_run or options.estimate):
-    builder.prepare(options.source, options.data_dir, options.name, overwrite=options.overwrite, **settings)
+    place = on_this_machine(options.data_dir, '--data_dir')
+    builder.prepare(options.source, place, options.name, overwrite=options.overwrite, **settings)
     return
   config = plan.ManifestConfig(name=options.name, manifest=options.source, **settings)
   planned = plan.make_plan(config)

@@ -16,6 +16,7 @@ from flax import nnx
 
 from crosstrainer_jax import settings
 from crosstrainer_jax.datasets.skillsim import generic
+from crosstrainer_jax.input.buckets import on_this_machine
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.models import encoders
 from crosstrainer_jax.provenance import claim_workdir
@@ -37,7 +38,7 @@ def define_flags() -> None:
 def main(argv: list[str]) -> None:
   del argv
   config = settings.config_from_flags()
-  workdir = Path(flags.FLAGS.workdir)
+  workdir = on_this_machine(flags.FLAGS.workdir, '--workdir')
   claim_workdir(workdir, config, {'data_fingerprint': f'generic motion, seed {config.seed}'})
   mesh = sharding.make_mesh(config.mesh, across=config.mesh_across)
 

@@ -36,6 +36,7 @@ from crosstrainer_jax.configs import arguments, compact, sweeps
 from crosstrainer_jax.evaluation import dials
 from crosstrainer_jax.evaluation.aggregate import aggregate
 from crosstrainer_jax.evaluation.report import Report, read_report
+from crosstrainer_jax.input.buckets import on_this_machine
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.recipe import CROSSTRAINER
 from crosstrainer_jax.training.telemetry import say
@@ -59,7 +60,8 @@ def main(argv: list[str]) -> None:
   name = _name_of_sweep(argv[1:])
   options: dict[str, Any] = {'held_out': _HELD_OUT.value, 'seeds': _SEEDS.value, 'smoke': _SMOKE.value}
   sweep = sweeps.SWEEPS[name](**{key: value for key, value in options.items() if value})
-  folder = Path(_SWEEP_DIR.value or f'runs/sweeps/{name}{"-smoke" if _SMOKE.value else ""}')
+  place = _SWEEP_DIR.value or f'runs/sweeps/{name}{"-smoke" if _SMOKE.value else ""}'
+  folder = on_this_machine(place, '--sweep_dir')
   runs = plan(sweep, folder, flags.FLAGS.override)
   chosen = choose(runs, _ONLY.value)
   say(describe(name, runs, folder, sweep.seconds))

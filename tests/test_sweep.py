@@ -16,6 +16,7 @@ from crosstrainer_jax.evaluation import dials
 from crosstrainer_jax.evaluation.aggregate import aggregate
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.report import Report, read_report
+from crosstrainer_jax.input.buckets import BucketError
 from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END, ZEROED
 
 PAGE = '# Page\n\n<!-- sweep:transfer -->\nold\n<!-- end -->\n\nbetween\n\n<!-- sweep:dials -->\n<!-- end -->\n'
@@ -255,13 +256,14 @@ def test_smoke_runs_lie_apart(runs, tmp_path):
     (['transfer', '--seeds=1,1'], 'named twice: soccer-seed1'),
     (['transfer', '--only=tennis'], 'is found in no name of a run: soccer-seed0'),
     (['transfer', '--only=('], '--only=( is no regular expression'),
+    (['transfer', '--sweep_dir=gs://b/x'], '--sweep_dir gs://b/x: this must lie on this machine'),
     (['transfer', '--write=none.md'], 'there is no page none.md'),
     (['transfer', '--write=empty.md'], 'put the lines <!-- sweep:transfer --> and <!-- end -->'),
   ],
 )
 def test_wrong_calls_are_refused_before_any_run(runs, tmp_path, arguments, message):
   (tmp_path / 'empty.md').write_text('no block\n')
-  with pytest.raises((settings.SettingsError, FileNotFoundError), match=re.escape(message)):
+  with pytest.raises((settings.SettingsError, FileNotFoundError, BucketError), match=re.escape(message)):
     verb(*arguments)
   assert runs == []
 

@@ -16,6 +16,7 @@ from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.trained import FOLDER, read_trained
 from crosstrainer_jax.inference.window_features import SeenWindow, WindowEncoder
 from crosstrainer_jax.input import prompts, splits, video
+from crosstrainer_jax.input.buckets import on_this_machine
 from crosstrainer_jax.input.record import LEVELS
 
 
@@ -137,7 +138,7 @@ class Coach:
     Raises:
       ValueError: a file that is no video, or more views than the model knows.
     """
-    paths = [Path(p) for p in ([path] if isinstance(path, str | Path) else path)]
+    paths = [on_this_machine(p, 'video') for p in ([path] if isinstance(path, str | Path) else path)]
     if len(paths) > self.card.views:
       raise ValueError(f'{len(paths)} views were given, but this model was trained with {self.card.views}')
     sport = sport or 'a sport'

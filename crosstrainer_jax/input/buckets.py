@@ -34,6 +34,22 @@ def as_path(path: str | os.PathLike[str]) -> Path:
   return cast(Path, epath.Path(path)) if in_bucket(path) else Path(path)
 
 
+def on_this_machine(path: str | os.PathLike[str], name: str) -> Path:
+  """A path of this machine.
+
+  Args:
+    name: what the user calls it, `--output` for example.
+
+  Raises:
+    BucketError: it lies in a bucket.
+  """
+  if in_bucket(path):
+    raise BucketError(
+      f'{name} {os.fspath(path)}: this must lie on this machine. gcloud storage cp -r copies it from or to a bucket'
+    )
+  return Path(path)
+
+
 def upload(folder: Path, target: Path, last: str) -> None:
   """Copies a folder into a bucket. A bucket knows no folders, so that the file `last` tells whether all is there."""
   files = sorted((file for file in folder.rglob('*') if file.is_file()), key=lambda file: file.name == last)

@@ -11,6 +11,7 @@ import pytest
 from etils.epath import backend
 from fsspec.implementations.local import LocalFileSystem
 
+from crosstrainer_jax import export, prepare
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
 from crosstrainer_jax.input import buckets, tokenizer
 from crosstrainer_jax.input.buckets import BucketError, as_path, check
@@ -50,6 +51,21 @@ def test_a_path_of_this_machine_stays_what_it_is(tmp_path):
 def test_a_path_in_a_bucket_keeps_its_slashes(bucket):
   assert str(bucket / 'stage1' / 'done.json') == 'gs://bucket/run/stage1/done.json'
   assert str(as_path(bucket)) == 'gs://bucket/run'
+
+
+def test_what_must_lie_on_this_machine_does_not_lie_in_a_bucket(tmp_path):
+  assert buckets.on_this_machine(str(tmp_path), '--output') == tmp_path
+  with pytest.raises(BucketError, match=r'--output gs://b/x: this must lie on this machine\. gcloud storage'):
+    buckets.on_this_machine('gs://b/x', '--output')
+
+
+@pytest.mark.parametrize(
+  ('verb', 'arguments'),
+  [(export, ['runs/none', '--output=gs://b/x']), (prepare, ['manifest.jsonl', '--name=mine', '--data_dir=gs://b/x'])],
+)
+def test_verbs_that_write_to_no_bucket_say_so(verb, arguments):
+  with pytest.raises(SystemExit, match='gs://b/x: this must lie on this machine'):
+    verb.main(arguments)
 
 
 def test_files_and_folders_are_replaced(bucket):
