@@ -30,7 +30,7 @@ from crosstrainer_jax.configs import compact
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.input import examples, prompts
 from crosstrainer_jax.input.tokenizer import train_tokenizer
-from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.training import sharding, stages
 
 SPORTS = ('soccer', 'basketball', 'rock climbing', 'fitness')

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 from crosstrainer_jax.inference.generate import Prefix, generate, read_prefix
 from crosstrainer_jax.input import examples, prompts
-from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.training import sharding
 from crosstrainer_jax.training.stages import Blueprint
 

@@ -32,7 +32,8 @@ from crosstrainer_jax.input.files import leftovers, replacing
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.input.tokenizer import GENERATION
 from crosstrainer_jax.models import encoders, llama_family, mapper, peft_adapter
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.training import stages
 from crosstrainer_jax.training.telemetry import Progress
 from crosstrainer_jax.weights import convert, hub

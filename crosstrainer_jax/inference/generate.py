@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from crosstrainer_jax.inference import sampling
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig, KVCache
+from crosstrainer_jax.models.decoder import Decoder, KVCache
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 
 # Smaller layers stay in a processor's caches.
 SPLIT_BYTES = 2**26

@@ -19,7 +19,7 @@ from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.recorded_config import CONFIG_FILE, recorded_config
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.models import encoders, pretrained
-from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.proficiency import Probe
 from crosstrainer_jax.training import sharding, stages
 

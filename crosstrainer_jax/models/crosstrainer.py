@@ -8,7 +8,8 @@ from flax import nnx
 from jax.sharding import NamedSharding, PartitionSpec
 
 from crosstrainer_jax.models.cross_entropy import cross_entropy, pieces_of
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.mapper import Mapper
 from crosstrainer_jax.models.registry import Registry, configure
 

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.rotary import RopeScaling
 from crosstrainer_jax.weights.convert import LINEAR, Source
 

@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from crosstrainer_jax.models import quantized
-from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.llama_family import linears
 from crosstrainer_jax.models.llama_family import sources as decoder_sources
 from crosstrainer_jax.models.lora import NAMES, LoRAConfig, merged

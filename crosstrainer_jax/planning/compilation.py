@@ -14,7 +14,7 @@ from crosstrainer_jax.planning.programs import Program
 
 # Tells the compiler to look less long for a fast program: a tenth of its time. What lies where, what is exchanged and
 # which products are computed stay the same; cycles do not, and memory only about.
-QUICK = {'exec_time_optimization_effort': -1.0}
+QUICK: dict[str, Any] = {'exec_time_optimization_effort': -1.0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def compile_program(
   start = time.monotonic()
   lowered = program.lower()
   try:
-    compiled = lowered.compile(compiler_options={**(options or {}), **(QUICK if quick else {})} or None)
+    compiled = lowered.compile(compiler_options=dict(options or {}) | (QUICK if quick else {}) or None)
   except jax.errors.JaxRuntimeError as error:
     found = _out_of_memory(str(error), machine, sum(program.arguments.values()))
     if found is None:
@@ -117,7 +117,7 @@ def _memory(program: Program, compiled: Any, machine: Machine) -> Memory:
     "results that take no argument's place": float(results),
     'code': float(stats.generated_code_size_in_bytes),
   }
-  needed, available = sum(kinds.values()), machine.chip.memory
+  needed, available = float(sum(kinds.values())), machine.chip.memory
   if machine.chip.is_tpu and needed > available:
     # It compiled, so it fits: some of what is listed as temporary lies in the same place.
     kinds['in a place twice, at least'] = available - needed

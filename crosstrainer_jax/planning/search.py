@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import ml_collections
 
-from crosstrainer_jax.models.decoder import REMAT_POLICIES
+from crosstrainer_jax.models.decoder_config import REMAT_POLICIES
 from crosstrainer_jax.planning import analytic
 from crosstrainer_jax.planning.machines import Machine
 from crosstrainer_jax.planning.programs import Model, train_step

@@ -132,7 +132,7 @@ class _Loop:
     self._done = 0
     # Shapes of batches for which the update is compiled.
     self._compiled: set[Any] = set()
-    self._flying: collections.deque[jax.Array] = collections.deque()
+    self._flying: collections.deque[Any] = collections.deque()  # arrays, of whose `is_ready` types know nothing
     # Of each update of this start, the share in which the devices waited for its batch.
     self._waits: list[float] = []
     self._progress: Progress | None = None

@@ -11,7 +11,8 @@ from flax import nnx
 
 from crosstrainer_jax.inference import generate as module
 from crosstrainer_jax.inference.generate import generate, read_prefix
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 
 EOS, PAD, LENGTH, NEW = 3, 0, 8, 7
 CONFIG = DecoderConfig(

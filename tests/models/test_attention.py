@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.models import attention
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.training.sharding import make_mesh
 
 LENGTH, HEADS, KV_HEADS, WIDTH = 256, 2, 1, 128

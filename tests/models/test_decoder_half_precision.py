@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 
 CONFIG = DecoderConfig(
   vocab_size=16_384, hidden_size=768, intermediate_size=2048, num_layers=12, num_heads=12, num_kv_heads=4, head_dim=64,

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.llama_family import decoder_config, hugging_face_config
 from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.models.rotary import RopeScaling

@@ -12,7 +12,8 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.inference.generate import generate
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig, Visible
+from crosstrainer_jax.models.decoder import Decoder, Visible
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.llama_family import ignored, read_config, sources
 from crosstrainer_jax.models.rotary import RopeScaling, rotary_angles, rotary_frequencies
 from crosstrainer_jax.weights import convert

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.lora import LoRAConfig, LoRALinear, merged
 
 TINY = DecoderConfig(vocab_size=24, hidden_size=16, intermediate_size=24, num_layers=2, num_heads=2, num_kv_heads=1,

@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.models import peft_adapter
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.llama_family import sources
 from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.weights.convert import flat, tensors

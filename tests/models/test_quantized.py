@@ -17,7 +17,8 @@ from flax import nnx
 from crosstrainer_jax.configs import paper
 from crosstrainer_jax.models import llama_family, peft_adapter, pretrained, quantized
 from crosstrainer_jax.models.attention import mask_of
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig, Visible
+from crosstrainer_jax.models.decoder import Decoder, Visible
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.lora import LoRAConfig, merged
 from crosstrainer_jax.models.quantized import QuantizedLoRALinear
 from crosstrainer_jax.models.rotary import rotary_angles, rotary_frequencies

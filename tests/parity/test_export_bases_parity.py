@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.inference.export import Export
-from crosstrainer_jax.models.decoder import DecoderConfig
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.llama_family import sources
 from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.weights import convert

@@ -13,7 +13,8 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.inference.trained import Trained
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.llama_family import hugging_face_config, sources
 from crosstrainer_jax.models.rotary import RopeScaling
 from crosstrainer_jax.weights import convert

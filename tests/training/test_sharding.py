@@ -9,7 +9,8 @@ from flax import nnx
 from jax import P
 from jax.sharding import NamedSharding
 
-from crosstrainer_jax.models.decoder import Decoder, DecoderConfig
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.training import sharding
 from crosstrainer_jax.training.sharding import make_mesh, partition_spec
 
