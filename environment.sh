@@ -132,10 +132,11 @@ $python could not make a virtual environment; the log is $log"
   exec 9<&-
 }
 
-# Runs pip with a line now and then, so that nobody takes it for stuck; shows the end of the log when it fails.
+# Runs pip with a line now and then, so that nobody takes it for stuck; shows the end of the log when it fails. Without
+# bytecode, which is half the work: Python makes it of what is imported, a small part.
 install_quietly() {
   local extras=$1 log=$2 pip started=$SECONDS next=30
-  "$venv/bin/python" -m pip install --progress-bar off --disable-pip-version-check --editable "$root${extras:+[$extras]}" >"$log" 2>&1 &
+  "$venv/bin/python" -m pip install --no-compile --progress-bar off --disable-pip-version-check --editable "$root${extras:+[$extras]}" >"$log" 2>&1 &
   pip=$!
   # a kill of this script must not leave pip writing behind its back
   trap 'kill "$pip" 2>/dev/null' EXIT

@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
   )
   graph, params = nnx.split(model, nnx.Param)
   params = jax.device_put(params, sharding.replicated(mesh))
-  mean, deviation = pretraining.target_statistics(generic.batch(config.seed + 1, range(512))[1])
+  mean, deviation = pretraining.target_statistics(generic.batch_targets(config.seed + 1, range(512)))
   pixels = [column for column, name in enumerate(generic.TARGET_NAMES) if name.startswith('pixel ')]
   weights = target_weights(generic.TARGET_NAMES, config.emphasis)
   loss = pretraining.make_loss(

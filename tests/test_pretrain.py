@@ -13,6 +13,7 @@ from crosstrainer_jax.models import encoders
 def test_a_few_updates_make_weights_that_load(tmp_path):
   command = [sys.executable, '-m', 'crosstrainer_jax.pretrain', '--workdir', str(tmp_path)]
   small = {'steps': 3, 'batch_size': 8, 'test_clips': 8, 'encoder.model.width': 16, 'encoder.model.channels': 8}
+  small |= {'encoder.model.layers': 1}
   done = subprocess.run(
     [*command, *(f'--config.{name}={value}' for name, value in small.items()), '--config.seconds=(1,)'],
     capture_output=True,

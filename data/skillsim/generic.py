@@ -6,6 +6,7 @@ and imports nothing of them.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -287,16 +288,22 @@ def clip(seed: int, index: int) -> tuple[np.ndarray, np.ndarray]:
   """Frames uint8[V, T, H, W, 3] and targets float32[V, T, K] of one clip; without an implement its target is the
   pelvis, no contact.
   """
+  drawn, values = _clip(seed, index)
+  return render.draw_views(*drawn), values
+
+
+def _clip(seed: int, index: int) -> tuple[tuple[Any, ...], np.ndarray]:
+  """What `render.draw_views` is given for a clip, and the clip's targets."""
   rng, skeleton, height = _sample(seed, index)
   implement, contact = _implement(rng, skeleton, height)
   look = render.random_look(rng)
   kind = render.IMPLEMENTS[rng.integers(len(render.IMPLEMENTS))]
   views = cameras(rng, skeleton, height)
   scene = render.random_scene(rng, kind, _props(rng))
-  frames = render.draw_views(skeleton, views, look, scene, implement, height)
+  drawn = (skeleton, views, look, scene, implement, height)
   if kind == 'none':  # nothing to be seen: the target is the pelvis itself
     implement, contact = skeleton[:, 0], 0 * contact
-  return frames, targets(skeleton, implement, contact, views, height)
+  return drawn, targets(skeleton, implement, contact, views, height)
 
 
 def _props(rng: np.random.Generator) -> tuple:
@@ -314,3 +321,8 @@ def batch(seed: int, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
   """Frames uint8[n, V, T, H, W, 3] and targets float32[n, V, T, K]; clip i depends on (seed, index i) alone."""
   clips = [clip(seed, int(index)) for index in indices]
   return np.stack([frames for frames, _ in clips]), np.stack([values for _, values in clips])
+
+
+def batch_targets(seed: int, indices: Sequence[int]) -> np.ndarray:
+  """The targets of `batch`, float32[n, V, T, K], without rendering."""
+  return np.stack([_clip(seed, int(index))[1] for index in indices])

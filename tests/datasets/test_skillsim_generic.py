@@ -27,6 +27,7 @@ def test_a_clip_depends_on_seed_and_index_alone():
   again, same = generic.batch(7, [9])
   np.testing.assert_array_equal(frames[1], again[0])
   np.testing.assert_array_equal(targets[1], same[0])
+  np.testing.assert_array_equal(targets, generic.batch_targets(7, [5, 9]))
   other, _ = generic.batch(8, [9])
   assert (other[0] != again[0]).any()
 
