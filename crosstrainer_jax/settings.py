@@ -266,7 +266,8 @@ def keep_compiled(folder: str | os.PathLike[str]) -> None:
   """Keeps compiled programs under `folder`, so that a resumed run, an evaluation or a sweep does not compile again."""
   place = os.fspath(folder) if in_bucket(folder) else os.path.abspath(folder)
   jax.config.update('jax_compilation_cache_dir', f'{place}/.compiled')
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
+  # small programs are many; to ask a bucket for each takes longer than compiling it
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5 if in_bucket(folder) else 0.0)
 
 
 def dump(config: ml_collections.ConfigDict) -> str:

@@ -22,17 +22,30 @@ TINY = DecoderConfig(
 FREQUENCIES = rotary_frequencies(TINY.head_dim, TINY.rope_theta)
 
 
-@functools.cache
-def made(config: DecoderConfig) -> tuple[nnx.GraphDef[Decoder], nnx.State]:
-  @nnx.jit
-  def create() -> Decoder:
-    decoder = Decoder(config, nnx.Rngs(params=0, dropout=1))
-    keys = iter(jax.random.split(jax.random.key(2), 3))
-    for norm in (decoder.layers.input_norm, decoder.layers.post_attention_norm, decoder.final_norm):
-      norm.scale[...] = jax.random.uniform(next(keys), norm.scale.shape, minval=0.5, maxval=1.5)
-    return decoder
+# How a decoder computes; what it holds is the same.
+HOW = ('dropout', 'dtype', 'max_position', 'remat', 'unroll')
 
-  return nnx.split(create())
+
+def create(config: DecoderConfig) -> Decoder:
+  decoder = Decoder(config, nnx.Rngs(params=0, dropout=1))
+  keys = iter(jax.random.split(jax.random.key(2), 3))
+  for norm in (decoder.layers.input_norm, decoder.layers.post_attention_norm, decoder.final_norm):
+    norm.scale[...] = jax.random.uniform(next(keys), norm.scale.shape, minval=0.5, maxval=1.5)
+  return decoder
+
+
+@functools.cache
+def parameters(config: DecoderConfig) -> nnx.State:
+  return jax.jit(lambda: nnx.split(create(config), nnx.Param, ...)[1])()
+
+
+@functools.cache
+def made(config: DecoderConfig) -> tuple[nnx.GraphDef[Decoder], nnx.State, nnx.State]:
+  graph, _, rest = nnx.split(nnx.eval_shape(lambda: create(config)), nnx.Param, ...)
+  if jax.tree.leaves(rest):
+    # the compiler drops the parameters, which are not returned
+    rest = jax.jit(lambda: nnx.split(create(config), nnx.Param, ...)[2])()
+  return graph, parameters(dataclasses.replace(config, **{name: getattr(TINY, name) for name in HOW})), rest
 
 
 def make(config: DecoderConfig = TINY) -> Decoder:
