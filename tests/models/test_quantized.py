@@ -56,7 +56,6 @@ def make(kind='', **changes):
   """Decoders that differ in nothing but how their kernels are held; adapters do something."""
   config = dataclasses.replace(SMALL, quantize=kind, quantize_tile=32, **changes)
 
-  @nnx.jit
   def create():
     decoder = Decoder(config, nnx.Rngs(params=0, dropout=1))
     linears = [getattr(part, name) for part, name in places(decoder)]
@@ -64,7 +63,11 @@ def make(kind='', **changes):
       linear.lora_b[...] = 0.1 * jax.random.normal(jax.random.key(number), linear.lora_b.shape)
     return decoder
 
-  return create()
+  # how the layers are gone through changes nothing of what they hold
+  held = {name: value for name, value in changes.items() if name not in ('remat', 'unroll')}
+  if held != changes:
+    return nnx.merge(nnx.graphdef(nnx.eval_shape(create)), nnx.state(make(kind, **held)), copy=True)
+  return nnx.jit(create)()
 
 
 def places(decoder):
