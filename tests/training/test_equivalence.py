@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -42,17 +43,26 @@ def clips(world):
   return batch
 
 
-def updated(config, world, batch, mesh, updates):
-  """Losses of `updates` on one batch, and the state before and after them."""
-  blueprint, params = stages.build(config, len(world.words), world.feature_dim, world.video_id, 0, mesh)
-  trained = blueprint.split(params)[0]
+def build(config, world, mesh):
+  return stages.build(config, len(world.words), world.feature_dim, world.video_id, 0, mesh)
+
+
+@pytest.fixture(scope='module')
+def model(adapted, world, one_device):
+  return build(adapted, world, one_device)
+
+
+def updated(model, accumulate, batch, mesh, updates):
+  """Losses and norms of `updates` on one batch, and what they changed in all; `model` stays as it is."""
+  blueprint, params = model
+  trained = jax.jit(lambda given: jax.tree.map(jnp.copy, given))(blueprint.split(params)[0])
   # Adapters begin with B = 0, so that A would learn nothing in the first update.
   noise = jax.random.key(1)
   trained = jax.tree_util.tree_map_with_path(
     lambda path, leaf: leaf + 0.1 * jax.random.normal(noise, leaf.shape) if 'lora_b' in str(path) else leaf, trained
   )
   state = init_state(trained, SGD, 0)
-  update = make_step(stages.make_loss(blueprint), SGD, mesh, blueprint.split(params)[1], config.training.accumulate)
+  update = make_step(stages.make_loss(blueprint), SGD, mesh, blueprint.split(params)[1], accumulate)
   before, losses = jax.tree.map(np.asarray, state.params), []
   places = jax.tree.map(lambda x: x.sharding, state)
   placed = sharding.put_batch(batch, mesh)
@@ -77,21 +87,19 @@ def assert_equal_changes(one, other, tolerance=1e-5):
 
 
 @pytest.fixture(scope='module')
-def alone(adapted, world, clips, one_device):
+def alone(model, clips, one_device):
   batch = clips(0)
   assert len(batch['tokens']) == 16
-  return updated(adapted, world, batch, one_device, 1)
+  return updated(model, 1, batch, one_device, 1)
 
 
 @pytest.mark.parametrize(('row_tokens', 'accumulate'), [(512, 1), (512, 4), (0, 2)])
-def test_rows_and_parts_change_nothing(adapted, world, clips, one_device, alone, row_tokens, accumulate):
-  config = adapted.copy_and_resolve_references()
-  config.training.accumulate = accumulate
+def test_rows_and_parts_change_nothing(model, clips, one_device, alone, row_tokens, accumulate):
   batch = clips(row_tokens)
   if row_tokens:
     assert len(batch['tokens']) == 8
     assert (batch['segment_ids'].max(1) > 1).any()
-  losses, norms, change = updated(config, world, batch, one_device, 1)
+  losses, norms, change = updated(model, accumulate, batch, one_device, 1)
   np.testing.assert_allclose(losses, alone[0], atol=1e-5)
   np.testing.assert_allclose(norms, alone[1], rtol=1e-5)
   assert_equal_changes(change, alone[2])
@@ -106,12 +114,13 @@ def wet(adapted):
 
 @pytest.fixture(scope='module')
 def on_one_device(wet, world, clips, one_device):
-  return updated(wet, world, clips(512), one_device, 5)
+  return updated(build(wet, world, one_device), 1, clips(512), one_device, 5)
 
 
 @pytest.mark.parametrize('shape', [(1, 8, 1), (1, 4, 2), (2, 4, 1)], ids=['fsdp8', 'fsdp4-tensor2', 'replica2-fsdp4'])
 def test_a_mesh_changes_nothing(wet, world, clips, on_one_device, shape, record_property):
-  losses, norms, change = updated(wet, world, clips(512), sharding.make_mesh(shape), 5)
+  mesh = sharding.make_mesh(shape)
+  losses, norms, change = updated(build(wet, world, mesh), 1, clips(512), mesh, 5)
   difference = np.abs(np.subtract(losses, on_one_device[0])).max()
   record_property('largest difference of losses', f'{difference:.1e}')
   assert difference <= 1e-5
