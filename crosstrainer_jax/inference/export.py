@@ -28,6 +28,7 @@ from crosstrainer_jax.inference.deployment_facts import (
   prompt_facts,
 )
 from crosstrainer_jax.inference.trained import Trained
+from crosstrainer_jax.input.buckets import local_copy
 from crosstrainer_jax.input.files import leftovers, replacing
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.input.tokenizer import GENERATION
@@ -161,7 +162,8 @@ class Export:
   # --- L
 
   def _language_model(self) -> Part:
-    kept = [path for path in sorted((self.trained.workdir / 'tokenizer').iterdir()) if path.name != GENERATION]
+    words = local_copy(self.trained.workdir / 'tokenizer')
+    kept = [path for path in sorted(words.iterdir()) if path.name != GENERATION]
     if self.trained.base is not None:
       # Who passes weights on must often pass on what they stand under.
       kept += sorted(

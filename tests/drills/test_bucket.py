@@ -73,7 +73,7 @@ def test_a_run_in_a_bucket(server, small_run, tmp_path, record_property):
   assert f'written: {PLACE}/report.md' in finish('eval', f'--workdir={PLACE}')
   assert on_disk == files(server, 'predictions/')
   finish('export', PLACE, '--output', str(tmp_path / 'exported'))
-  assert 'run' in (tmp_path / 'exported' / 'README.md').read_text()
+  assert '\n# run\n' in (tmp_path / 'exported' / 'README.md').read_text()
   video = next(REAL_DATA.rglob('*.mp4'), None)
   if video is not None:
     assert '"segments"' in finish('assess', str(video), '--checkpoint', PLACE, '--json')
