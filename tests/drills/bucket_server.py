@@ -8,7 +8,6 @@ and those that name a generation fail where another one is there, as on the real
 """
 
 import contextlib
-import dataclasses
 import http.server
 import itertools
 import json
@@ -17,11 +16,10 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclasses.dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
   data: bytes
   generation: int
   written: str
@@ -35,6 +33,7 @@ class Storage(http.server.ThreadingHTTPServer):
   def __init__(self) -> None:
     super().__init__(('127.0.0.1', 0), Answer)
     self.objects: dict[str, Stored] = {}
+    # What has come of uploads in parts, by their number: of which object, how it was asked for, and the bytes.
     self.uploads: dict[str, tuple[str, dict[str, str], bytearray]] = {}
     self.numbers = itertools.count(1)
     self.lock = threading.Lock()
@@ -42,18 +41,17 @@ class Storage(http.server.ThreadingHTTPServer):
   def handle_error(self, *words: object) -> None:
     """A client that has read enough hangs up."""
 
-  def write(self, key: str, data: bytes, query: dict[str, str]) -> Stored | None:
-    """None where the object there is not of the generation that `query` asks for."""
+  def change(self, key: str, data: bytes | None, query: dict[str, str]) -> bool:
+    """Writes an object, or removes it (None), unless one of another generation is there than `query` asks for."""
     with self.lock:
-      if not self.matches(key, query):
-        return None
-      now = time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime())
-      self.objects[key] = Stored(bytes(data), next(self.numbers), now)
-      return self.objects[key]
-
-  def matches(self, key: str, query: dict[str, str]) -> bool:
-    there = self.objects[key].generation if key in self.objects else 0
-    return there == int(query.get('ifGenerationMatch', there))
+      there = self.objects[key].generation if key in self.objects else 0
+      if there != int(query.get('ifGenerationMatch', there)):
+        return False
+      self.objects.pop(key, None)
+      if data is not None:
+        now = time.strftime('%Y-%m-%dT%H:%M:%S.000Z', time.gmtime())
+        self.objects[key] = Stored(data, next(self.numbers), now)
+      return True
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
@@ -64,59 +62,45 @@ class Answer(http.server.BaseHTTPRequestHandler):
     path, _, query = self.path.partition('?')
     self.query = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
     self.body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
-    place = re.fullmatch(r'.*/b/([^/]+)(?:/o(?:/([^/]+))?(/rewriteTo/b/([^/]+)/o/([^/]+))?)?', path)
+    place = re.fullmatch(r'.*/b/([^/]+)(/o)?(?:/([^/]+))?(/rewriteTo/b/([^/]+)/o/([^/]+))?', path)
     if place is None:
       self.send(404)
       return
-    bucket, name, copy, *target = [urllib.parse.unquote(part or '') for part in place.groups()]
+    bucket, objects, name, copy, *target = [urllib.parse.unquote(part or '') for part in place.groups()]
     key = f'{bucket}/{name}'
-    if path.startswith('/upload/') or 'upload_id' in self.query:
+    if path.startswith('/upload/'):
       self.upload(bucket)
+    elif name and key not in self.server.objects:
+      self.send(404)
     elif copy:
-      there = self.server.objects.get(key)
-      done = there and self.server.write('/'.join(target), there.data, self.query)
-      self.send_json({'done': True, 'resource': resource('/'.join(target), done)}) if done else self.send(404)
-    elif not path.rstrip('/').endswith(('/o', f'/b/{bucket}')):
-      self.object(key)
-    elif path.rstrip('/').endswith('/o'):
+      there = self.server.objects[key]
+      self.write('/'.join(target), there.data, self.query, lambda made: {'done': True, 'resource': made})
+    elif name and self.command == 'DELETE':
+      self.send(204 if self.server.change(key, None, self.query) else 412)
+    elif name:
+      self.read(key, self.server.objects[key])
+    elif objects:
       self.list(bucket)
     else:
       self.send_json({'kind': 'storage#bucket', 'name': bucket, 'location': 'here', 'storageClass': 'STANDARD'})
 
   do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815, the names of http.server
 
-  def object(self, key: str) -> None:
-    there = self.server.objects.get(key)
-    if there is None:
-      self.send(404)
-    elif self.command == 'DELETE':
-      with self.server.lock:
-        matches = self.server.matches(key, self.query)
-        if matches:
-          self.server.objects.pop(key, None)
-      self.send(204 if matches else 412)
-    elif self.query.get('alt') != 'media':
+  def read(self, key: str, there: Stored) -> None:
+    if self.query.get('alt') != 'media':
       self.send_json(resource(key, there))
     elif self.query.get('ifGenerationNotMatch') == str(there.generation):
       self.send(304)
-    elif not self.server.matches(key, self.query):
-      self.send(412)
     else:
-      self.media(there)
-
-  def media(self, there: Stored) -> None:
-    headers = {'x-goog-generation': str(there.generation), 'x-goog-stored-content-length': str(len(there.data))}
-    asked = re.fullmatch(r'bytes=(\d*)-(\d*)', self.headers.get('Range', ''))
-    if asked is None:
-      self.send(200, there.data, headers)
-      return
-    size = len(there.data)
-    first = int(asked[1]) if asked[1] else max(0, size - int(asked[2]))
-    end = min(size, int(asked[2]) + 1) if asked[1] and asked[2] else size
-    if first >= size:
-      self.send(416, headers={'Content-Range': f'bytes */{size}'})
-      return
-    self.send(206, there.data[first:end], {**headers, 'Content-Range': f'bytes {first}-{end - 1}/{size}'})
+      size, headers = len(there.data), {'x-goog-generation': str(there.generation)}
+      asked = re.fullmatch(r'bytes=(\d*)-(\d*)', self.headers.get('Range', '')) if size else None
+      if asked is None:
+        self.send(200, there.data, headers)
+        return
+      first = int(asked[1]) if asked[1] else max(0, size - int(asked[2]))
+      end = min(size, int(asked[2]) + 1) if asked[1] and asked[2] else size
+      headers['Content-Range'] = f'bytes {first}-{end - 1}/{size}' if first < size else f'bytes */{size}'
+      self.send(206 if first < size else 416, there.data[first:end], headers)
 
   def list(self, bucket: str) -> None:
     prefix, delimiter = self.query.get('prefix', ''), self.query.get('delimiter', '')
@@ -131,32 +115,29 @@ class Answer(http.server.BaseHTTPRequestHandler):
     self.send_json({'kind': 'storage#objects', 'items': items, 'prefixes': sorted(prefixes)})
 
   def upload(self, bucket: str) -> None:
-    if 'upload_id' in self.query:
-      self.upload_part()
-    elif self.query['uploadType'] == 'resumable':
+    kind, number = self.query.get('uploadType'), self.query.get('upload_id')
+    if number:
+      key, query, data = self.server.uploads[number]
+      data += self.body
+      if self.headers.get('Content-Range', '').endswith('/*'):  # more will come
+        self.send(308, headers={'Range': f'bytes=0-{len(data) - 1}'})
+      else:
+        self.write(key, bytes(data), query)
+    elif kind == 'resumable':
       name, number = self.query.get('name') or json.loads(self.body)['name'], str(next(self.server.numbers))
       self.server.uploads[number] = (f'{bucket}/{name}', self.query, bytearray())
       self.send(200, headers={'Location': f'http://{self.headers["Host"]}/upload/b/{bucket}/o?upload_id={number}'})
-    elif self.query['uploadType'] == 'multipart':  # JSON, then the object
+    elif kind == 'multipart':  # JSON, then the object
       mark = b'--' + re.search('boundary="?([^";]+)', self.headers['Content-Type'])[1].encode()
       _, described, content, _ = (part.removeprefix(b'\r\n').removesuffix(b'\r\n') for part in self.body.split(mark))
       described, content = (part.partition(b'\r\n\r\n')[2] for part in (described, content))
-      self.finish_upload(f'{bucket}/{json.loads(described)["name"]}', content, self.query)
+      self.write(f'{bucket}/{json.loads(described)["name"]}', content, self.query)
     else:
-      self.finish_upload(f'{bucket}/{self.query["name"]}', self.body, self.query)
+      self.write(f'{bucket}/{self.query["name"]}', self.body, self.query)
 
-  def upload_part(self) -> None:
-    key, query, data = self.server.uploads[self.query['upload_id']]
-    data += self.body
-    total = self.headers.get('Content-Range', '').rpartition('/')[2]
-    if total == '*':
-      self.send(308, headers={'Range': f'bytes=0-{len(data) - 1}'} if data else {})
-    else:
-      self.finish_upload(key, bytes(data), query)
-
-  def finish_upload(self, key: str, data: bytes, query: dict[str, str]) -> None:
-    there = self.server.write(key, data, query)
-    self.send_json(resource(key, there)) if there else self.send(412)
+  def write(self, key: str, data: bytes, query: dict[str, str], said: Any = dict) -> None:
+    done = self.server.change(key, data, query)
+    self.send_json(said(resource(key, self.server.objects[key]))) if done else self.send(412)
 
   def send_json(self, value: Any) -> None:
     self.send(200, json.dumps(value).encode(), {'Content-Type': 'application/json'})
@@ -174,11 +155,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 def resource(key: str, there: Stored) -> dict[str, str]:
   bucket, _, name = key.partition('/')
-  return {
-    'kind': 'storage#object', 'bucket': bucket, 'name': name, 'id': key, 'size': str(len(there.data)),
-    'generation': str(there.generation), 'metageneration': '1', 'timeCreated': there.written, 'updated': there.written,
-    'storageClass': 'STANDARD', 'contentType': 'application/octet-stream',
-  }  # fmt: skip
+  facts = {'id': key, 'size': str(len(there.data)), 'generation': str(there.generation), 'metageneration': '1'}
+  times = {'timeCreated': there.written, 'updated': there.written}
+  return {'kind': 'storage#object', 'bucket': bucket, 'name': name, 'storageClass': 'STANDARD', **facts, **times}
 
 
 @contextlib.contextmanager
