@@ -62,19 +62,19 @@ class Answer(http.server.BaseHTTPRequestHandler):
     path, _, query = self.path.partition('?')
     self.query = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
     self.body = self.rfile.read(int(self.headers.get('Content-Length', 0)))
-    place = re.fullmatch(r'.*/b/([^/]+)(/o)?(?:/([^/]+))?(/rewriteTo/b/([^/]+)/o/([^/]+))?', path)
+    place = re.fullmatch(r'.*/b/([^/]+)(/o)?(?:/([^/]+))?(?:/moveTo/o/([^/]+))?', path)
     if place is None:
       self.send(404)
       return
-    bucket, objects, name, copy, *target = [urllib.parse.unquote(part or '') for part in place.groups()]
+    bucket, objects, name, target = [urllib.parse.unquote(part or '') for part in place.groups()]
     key = f'{bucket}/{name}'
     if path.startswith('/upload/'):
       self.upload(bucket)
     elif name and key not in self.server.objects:
       self.send(404)
-    elif copy:
-      there = self.server.objects[key]
-      self.write('/'.join(target), there.data, self.query, lambda made: {'done': True, 'resource': made})
+    elif target:
+      self.write(f'{bucket}/{target}', self.server.objects[key].data, self.query)
+      self.server.change(key, None, {})
     elif name and self.command == 'DELETE':
       self.send(204 if self.server.change(key, None, self.query) else 412)
     elif name:
@@ -135,9 +135,9 @@ class Answer(http.server.BaseHTTPRequestHandler):
     else:
       self.write(f'{bucket}/{self.query["name"]}', self.body, self.query)
 
-  def write(self, key: str, data: bytes, query: dict[str, str], said: Any = dict) -> None:
+  def write(self, key: str, data: bytes, query: dict[str, str]) -> None:
     done = self.server.change(key, data, query)
-    self.send_json(said(resource(key, self.server.objects[key]))) if done else self.send(412)
+    self.send_json(resource(key, self.server.objects[key])) if done else self.send(412)
 
   def send_json(self, value: Any) -> None:
     self.send(200, json.dumps(value).encode(), {'Content-Type': 'application/json'})
