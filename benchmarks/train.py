@@ -259,7 +259,7 @@ def main() -> None:
   parser.add_argument('--rank', type=int, default=32)
   parser.add_argument('--batch_size', type=int, default=16, help='clips of an update')
   parser.add_argument('--tokens', type=int, default=155, help='of a clip, on average')
-  parser.add_argument('--row_tokens', type=int, default=1024, help='longest row of ours')
+  parser.add_argument('--row_tokens', type=int, default=512, help='longest row of ours')
   parser.add_argument('--updates', type=int, default=4, help='in a pass')
   parser.add_argument('--alternations', type=int, default=3)
   parser.add_argument('--seed', type=int, default=0)

@@ -32,6 +32,7 @@ from jax.sharding import Mesh
 from crosstrainer_jax.models import attention
 from crosstrainer_jax.models.decoder_config import REMAT_POLICIES, DecoderConfig
 from crosstrainer_jax.models.lora import LoRALinear
+from crosstrainer_jax.models.matmul import matmul
 from crosstrainer_jax.models.quantized import QuantizedLinear, QuantizedLoRALinear
 from crosstrainer_jax.models.rotary import rotary_angles, rotary_frequencies, rotate
 
@@ -66,30 +67,6 @@ class KVCache:
     """The cache of a batch in which every row stands `times` times in succession."""
     keys, values = jnp.repeat(self.keys, times, axis=1), jnp.repeat(self.values, times, axis=1)
     return KVCache(keys, values, jnp.repeat(self.segment_ids, times, axis=0), self.index)
-
-
-@jax.custom_vjp
-def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """float[..., outputs] = `x` float[..., inputs] @ `kernel` float[inputs, outputs].
-
-  Its weight gradient is written as xᵀ·g. JAX's own rule is (gᵀ·x)ᵀ, for which XLA on CPU fuses the transposition of g
-  into the elementwise operations that make g; those then walk through memory in strides, and a step takes 1.7 times
-  as long.
-  """
-  return x @ kernel
-
-
-def _matmul_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-  return x @ kernel, (x, kernel)
-
-
-def _matmul_backward(kept: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
-  x, kernel = kept
-  rows = tuple(range(x.ndim - 1))
-  return g @ kernel.T, jnp.tensordot(x, g, axes=(rows, rows))
-
-
-matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 class RMSNorm(nnx.Module):

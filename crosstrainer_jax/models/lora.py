@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from crosstrainer_jax.models.matmul import matmul
+
 # Parameters of an adapter, as they end in the path of a parameter.
 NAMES = ('lora_a', 'lora_b')
 
@@ -80,8 +82,8 @@ class LoRALinear(nnx.Linear):
   def __call__(self, x: jax.Array, deterministic: bool = True) -> jax.Array:
     """dtype[..., outputs] of `x` float[..., inputs]; `deterministic=False` switches dropout on."""
     dtype = x.dtype if self.dtype is None else self.dtype
-    low = self.dropout(x, deterministic=deterministic).astype(dtype) @ self.lora_a[...].astype(dtype)
-    return super().__call__(x) + low @ self.lora_b[...].astype(dtype) * self.scale
+    low = matmul(self.dropout(x, deterministic=deterministic).astype(dtype), self.lora_a[...].astype(dtype))
+    return super().__call__(x) + matmul(low, self.lora_b[...].astype(dtype)) * self.scale
 
 
 def merged(kernel: jax.Array, lora_a: jax.Array, lora_b: jax.Array, scale: float) -> jax.Array:

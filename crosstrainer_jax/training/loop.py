@@ -224,7 +224,7 @@ class _Loop:
 
   def _busy(self) -> bool:
     """Whether the devices have an update to do."""
-    return bool(self._flying) and not self._flying[-1].is_ready()  # type: ignore[attr-defined]
+    return bool(self._flying) and not self._flying[-1].is_ready()
 
   def _show(self, count: int = 1, **shown: float) -> None:
     if self._progress is not None:

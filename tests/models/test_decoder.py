@@ -12,7 +12,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from crosstrainer_jax.models.attention import mask_of
-from crosstrainer_jax.models.decoder import LOGICAL_AXES, Decoder, KVCache, Visible, matmul
+from crosstrainer_jax.models.decoder import LOGICAL_AXES, Decoder, KVCache, Visible
 from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.rotary import rotary_angles, rotary_frequencies
 
@@ -156,14 +156,6 @@ def test_remat_changes_no_gradient(remat: str, deterministic: bool) -> None:
   )
   close(loss, again, 1e-6)
   jax.tree.map(lambda a, b: close(a, b, 1e-5), gradient, regradient)
-
-
-def test_matmul_has_the_gradients_of_the_plain_product() -> None:
-  x, kernel, g = (jax.random.normal(jax.random.key(i), s) for i, s in enumerate([(2, 3, 4), (4, 5), (2, 3, 5)]))
-  value, pull = jax.vjp(matmul, x, kernel)
-  plain, plain_pull = jax.vjp(jnp.matmul, x, kernel)
-  close(value, plain, 1e-6)
-  jax.tree.map(lambda a, b: close(a, b, 1e-6), pull(g), plain_pull(g))
 
 
 def test_every_parameter_gets_a_gradient() -> None:
