@@ -105,6 +105,9 @@ def start(token, *arguments):
     command, start_new_session=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
   )
   (JOB / 'pid').write_text(str(process.pid))
+  # On a busy machine it has no command line yet, by which others know it.
+  while running() is None and process.poll() is None:
+    time.sleep(0.01)
   tell('started: ./launch_tpu.sh ' + ' '.join(arguments))
   return 0
 

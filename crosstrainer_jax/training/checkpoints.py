@@ -9,6 +9,7 @@ import functools
 import json
 import logging
 import shutil
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -216,6 +217,7 @@ class Checkpoints:
       except MisfitError:
         raise
       except Exception as error:
+        _silence_given_up_reads()
         reason = _first_line(error)
         if not _is_damage(error):
           raise CheckpointError(f'{self.directory / str(step)} cannot be read: {reason}') from error
@@ -285,6 +287,19 @@ _REMEDY = 'Make room there or choose another --workdir; the same command goes on
 def _is_not_of_orbax(record: logging.LogRecord) -> bool:
   """Orbax logs what it raises as well, with its stack: what matters of that is said by this file's errors."""
   return 'orbax' not in record.pathname
+
+
+@functools.cache
+def _silence_given_up_reads() -> None:
+  """Of what Orbax was reading still when a read failed nobody wants to hear: each would print a stack, at any time."""
+  before = sys.unraisablehook
+
+  def hook(unraisable: Any) -> None:
+    if '_read_array_index' in repr(unraisable.object) or 'Event loop is closed' in str(unraisable.exc_value):
+      return
+    before(unraisable)
+
+  sys.unraisablehook = hook
 
 
 def _checksum(notes: Mapping[str, Any]) -> int:

@@ -24,6 +24,8 @@ from crosstrainer_jax.training.window import Window
 
 # Updates that the host may be ahead of the devices: enough to keep them busy, and few batches in their memory.
 AHEAD = 2
+# Share of an update that the devices may wait for its batch; more is said.
+WAIT = 0.02
 
 
 class Batches(Protocol):
@@ -192,12 +194,14 @@ class _Loop:
   def update(self, index: int, kind: str) -> None:
     if self._profiler is not None:
       self._profiler.before(index)
-    self._turn_to('data', f'the batch of update {index}')
+    first = index == self.start
+    # With the first batch the readers begin.
+    self._turn_to('init' if first else 'data', f'the batch of update {index}')
     begun = time.monotonic()
     host = next(self._iterator)
     shapes = tuple((leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(host))
     batch, rate = sharding.put_batch(host, self._mesh), on_mesh(self._rates[index], self._mesh)
-    waited = time.monotonic() - begun
+    waited = 0.0 if first else time.monotonic() - begun
     if self._busy():
       self.ledger.rename('step')  # the devices had work all the while
       waited = 0.0
@@ -280,7 +284,8 @@ class _Loop:
     self.ledger.record(self.name, self._done)
     self.ledger.describe(self.name)
     wait = self._wait_p95(self.start, self._done)
-    say(f'  {self.name}: the devices waited for data for {wait:.1%} of an update at most, in 19 of 20 updates')
+    if wait > WAIT:
+      say(f'  {self.name}: in 1 of 20 updates the devices waited for data for {wait:.1%} of it or more')
 
   def close(self) -> None:
     self._turn_to('save', 'the end of the save')

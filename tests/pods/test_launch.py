@@ -1,5 +1,6 @@
 """./launch_tpu.sh CONFIG --tpu …, against a stand-in for gcloud that fails in the ways of the real one."""
 
+import functools
 import os
 import pathlib
 import shlex
@@ -333,10 +334,11 @@ def checkout(cloud, tmp_path, monkeypatch):
   }  # fmt: skip
 
   def start(*words: str, **more: str) -> subprocess.Popen:
+    """In a terminal of its own, so to say: Ctrl-C comes through, even where these tests run in the background."""
     command = [str(root / 'launch_tpu.sh'), 'configs/small.py', '--tpu', 't', '--zone=z', '--project=p', *words]
     return subprocess.Popen(
       command, cwd=tmp_path, env=environment | more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-      start_new_session=True,
+      start_new_session=True, preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
   return start

@@ -289,9 +289,10 @@ def test_a_wait_for_a_batch_counts_where_the_devices_have_nothing_to_do(toy, mon
   monkeypatch.setattr(toy, 'batches', Slow)
   monkeypatch.setattr(loop._Loop, '_busy', lambda self: busy)
   train(toy, 5, writer=(writer := Writer()), ledger=(book := TimeLedger()), log_every=5)
-  assert (book.seconds()['data'] >= 0.1) == (not busy)
+  # four updates of five: the first wait is that for the readers to begin
+  assert (book.seconds()['data'] >= 0.08) == (not busy)
   assert (writer.rows[4]['toy/data_wait_p95'] > 0) == (not busy)
-  assert ('the devices waited for data for 0.0% of an update at most, in 19 of 20' in capsys.readouterr().out) == busy
+  assert ('in 1 of 20 updates the devices waited for data' in capsys.readouterr().out) == (not busy)
 
 
 def test_nothing_moves_between_host_and_devices_unasked(toy):
