@@ -83,12 +83,13 @@ class TimeLedger:
         file.write(('\n' if self._torn else '') + json.dumps(line) + '\n')
     self._torn = False
 
-  def describe(self, name: str) -> None:
-    """Prints where the time went."""
+  def describe(self, name: str, updates: int, clips: int) -> None:
+    """Prints how long `updates` of so many `clips` have taken, and where the time went."""
     seconds, total = self.seconds(), max(self.elapsed, 1e-9)
     parts = ', '.join(f'{key} {value:.1f} s ({value / total:.0%})' for key, value in seconds.items() if value >= 0.05)
     starts = '' if self.starts == 1 else f' over {self.starts} starts'
-    say(f'  {name}: {total:.1f} s{starts}: {parts}')
+    rate = updates * clips / total
+    say(f'  {name}: {updates} updates in {total:.1f} s{starts}, {rate:,.0f} clips/s: {parts}')
 
 
 def _parse(text: str) -> list[dict[str, Any]]:

@@ -282,7 +282,7 @@ class _Loop:
     if self._checkpoints is not None:
       self._checkpoints.wait()
     self.ledger.record(self.name, self._done)
-    self.ledger.describe(self.name)
+    self.ledger.describe(self.name, self._done, self._clips_per_step)
     wait = self._wait_p95(self.start, self._done)
     if wait > WAIT:
       say(f'  {self.name}: in 1 of 20 updates the devices waited for data for {wait:.1%} of it or more')

@@ -281,7 +281,6 @@ def train_stage(
   rate = updates * config.batch_size / seconds
   facts = {'updates': updates, 'seconds': round(seconds, 1), 'clips_per_second': round(rate, 1), 'checksums': sums}
   write_atomically(done, json.dumps(facts))
-  say(f'  {name}: {updates} updates in {seconds:.0f} s, {rate:.0f} clips/s')
   return nnx.merge_state(state.params, frozen)
 
 

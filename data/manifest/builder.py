@@ -7,7 +7,6 @@ clip = record.Clip.from_example(source[0])
 ```
 """
 
-import contextlib
 import dataclasses
 import itertools
 import json
@@ -20,20 +19,20 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging
 from etils import epath
 
 from crosstrainer_jax.datasets.manifest import decoding, windows
 from crosstrainer_jax.datasets.manifest import plan as planning
 from crosstrainer_jax.datasets.manifest.plan import ManifestConfig, Plan
 from crosstrainer_jax.datasets.manifest.rows import ManifestError
+from crosstrainer_jax.datasets.quiet import Quiet, quiet_tfds
 from crosstrainer_jax.input import record, recordings, video
 from crosstrainer_jax.input.files import write_atomically
 
 NO_FRAMES = 'no frame in the window'
 
 
-class Manifest(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+class Manifest(Quiet, tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
   """Writes one set of own videos. It is read without this class, through `tfds.builder` by its name."""
 
   VERSION = tfds.core.Version('1.0.0')
@@ -144,7 +143,7 @@ def prepare(
   settings = ManifestConfig(name=name, manifest=os.fspath(manifest_path), **config)
   if name in tfds.list_builders(with_community_datasets=False):
     raise ManifestError(f'{name!r} is a dataset of TFDS, which would be read in place of yours; choose another name')
-  with _quiet_tfds():
+  with quiet_tfds():
     writer = Manifest(settings, data_dir)
     records = pathlib.Path(writer.data_dir)
     if _is_new(writer, overwrite):
@@ -250,16 +249,3 @@ def _report(plan: Plan, segments: list[windows.Segment], builder: Manifest) -> N
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
   return ', '.join(f'{k} {before[k]} → {after[k]}' for k in after if k in before and before[k] != after[k])
-
-
-@contextlib.contextmanager
-def _quiet_tfds() -> Iterator[None]:
-  """TFDS' bars would write over ours, and its log speaks of downloads and of folders that it expects."""
-  verbosity = logging.get_verbosity()
-  logging.set_verbosity(logging.ERROR)
-  tfds.disable_progress_bar()
-  try:
-    yield
-  finally:
-    tfds.enable_progress_bar()
-    logging.set_verbosity(verbosity)

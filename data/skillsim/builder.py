@@ -19,6 +19,7 @@ import cv2
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from crosstrainer_jax.datasets.quiet import Quiet, quiet_tfds
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.datasets.skillsim.world import SPLITS, World
 from crosstrainer_jax.input import record
@@ -61,7 +62,7 @@ class SkillsimConfig(tfds.core.BuilderConfig):
     return World(self.seed, self.entanglement, self.commentary_noise, self.camera_shift)
 
 
-class Skillsim(tfds.core.GeneratorBasedBuilder):
+class Skillsim(Quiet, tfds.core.GeneratorBasedBuilder):
   """Simulated athletes in four sports, filmed from three views, with an expert's commentary (see README.md beside
   this file).
   """
@@ -199,11 +200,8 @@ def _generate(builder: Skillsim, place: pathlib.Path) -> None:
     print(f'skillsim: removing {leftover}, left by an interrupted run.')
     shutil.rmtree(leftover)
   begin = time.monotonic()
-  tfds.disable_progress_bar()  # ours counts clips over all processes
-  try:
+  with quiet_tfds():  # our bar counts clips over all processes
     builder.download_and_prepare()
-  finally:
-    tfds.enable_progress_bar()
   count = sum(split.num_examples for split in builder.info.splits.values())
   print(f'skillsim: {count} clips in {time.monotonic() - begin:.0f} s under {place}')
 

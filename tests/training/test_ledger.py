@@ -46,10 +46,10 @@ def test_what_was_done_after_the_last_save_before_a_kill_is_lost(tmp_path, clock
   second.record('stage1', 40)
   assert second.seconds() == {**saved, 'step': 30.0, 'lost': 9.0}
   assert second.elapsed == 44.0
-  second.describe('stage1')
-  assert (
-    capsys.readouterr().out
-    == '  stage1: 44.0 s over 2 starts: compile 5.0 s (11%), step 30.0 s (68%), lost 9.0 s (20%)\n'
+  second.describe('stage1', 40, 11)
+  assert capsys.readouterr().out == (
+    '  stage1: 40 updates in 44.0 s over 2 starts, 10 clips/s: '
+    'compile 5.0 s (11%), step 30.0 s (68%), lost 9.0 s (20%)\n'
   )
   lines = [json.loads(line) for line in (tmp_path / 'ledger.jsonl').read_text().splitlines()]
   assert [(line['stage'], line['start'], line['update'], line['seconds']['step']) for line in lines] == [
