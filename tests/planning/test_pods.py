@@ -27,12 +27,17 @@ BOUNDS = {
 
 
 @pytest.fixture(scope='module', params=BOUNDS, ids=' '.join)
-def planned(request):
-  """In a process of its own: the flags of the tests are not those of a pod."""
+def planned(request, tmp_path_factory):
+  """In a process of its own: the flags of the tests are not those of a pod. Clips are as assumed, not as prepared."""
   config, topology, effort = request.param
   environment = {name: value for name, value in os.environ.items() if name not in ('XLA_FLAGS', 'JAX_PLATFORMS')}
   command = [sys.executable, '-m', 'crosstrainer_jax.fit', config, '--topology', topology, '--train_only', '--json']
-  command += ['--search=never', *(['--quick'] if effort == 'quickly' else [])]
+  command += [
+    '--search=never',
+    '--data_dir',
+    str(tmp_path_factory.mktemp('nothing')),
+    *(['--quick'] if effort == 'quickly' else []),
+  ]
   done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=1800)
   assert done.returncode == 0, done.stderr[-2000:]
   return request.param, json.loads(done.stdout)

@@ -1,6 +1,5 @@
 """./launch_tpu.sh CONFIG --tpu …, against a stand-in for gcloud that fails in the ways of the real one."""
 
-import functools
 import os
 import pathlib
 import shlex
@@ -335,10 +334,12 @@ def checkout(cloud, tmp_path, monkeypatch):
 
   def start(*words: str, **more: str) -> subprocess.Popen:
     """In a terminal of its own, so to say: Ctrl-C comes through, even where these tests run in the background."""
-    command = [str(root / 'launch_tpu.sh'), 'configs/small.py', '--tpu', 't', '--zone=z', '--project=p', *words]
+    heard = 'import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])'
+    command = [sys.executable, '-c', heard, str(root / 'launch_tpu.sh'), 'configs/small.py']
+    command += ['--tpu', 't', '--zone=z', '--project=p', *words]
     return subprocess.Popen(
       command, cwd=tmp_path, env=environment | more, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-      start_new_session=True, preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+      start_new_session=True,
     )  # fmt: skip
 
   return start
@@ -360,7 +361,7 @@ def test_a_run_outlives_its_terminal_and_its_pod(cloud, checkout):
   """Ctrl-C says what stays; the same command follows the job; the pod is preempted; the run starts on the next one."""
   cloud.play(real=True, events={'follow': ['ok', 'preempted']}, seconds=0.8)
   words = ('--type=v5litepod-16', '--workdir=gs://b/run')
-  first = checkout(*words, STEP='2')
+  first = checkout(*words, STEP='20')
   seen = ''
   for line in first.stdout:
     seen += line
