@@ -102,7 +102,7 @@ def _until(condition):
   raise AssertionError('it did not come to that')
 
 
-def test_a_job_runs_apart_saves_when_told_to_and_is_not_started_twice(tmp_path):
+def test_a_job_runs_apart_saves_when_told_to_and_is_not_started_twice(tmp_path, request):
   """With the real program, in a home of its own."""
   root = tmp_path / 'crosstrainer_jax'
   (root / 'pods').mkdir(parents=True)
@@ -116,6 +116,7 @@ def test_a_job_runs_apart_saves_when_told_to_and_is_not_started_twice(tmp_path):
     command = [sys.executable, 'crosstrainer_jax/pods/worker.py', *words]
     return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30)
 
+  request.addfinalizer(lambda: ask('stop'))  # where it fails half-way, its job must not go on
   assert ask('status').stdout == '[1] none\n'
   assert ask('start', 'token', 'a b', '--c').stdout == '[1] started: ./launch_tpu.sh a b --c\n'
   again = ask('start', 'token', 'x')
