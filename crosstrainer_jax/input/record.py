@@ -15,6 +15,8 @@ of the format:
 | `features` | float16[V, S, D] | cached outputs of a frozen encoder f_v; empty when only frames are stored |
 | `encoder` | str | fingerprint of the encoder that made `features`, "" when there are none |
 | `commentary` | str | what the expert said; "" when nobody did |
+| `expert` | str | who said it, "" when unknown |
+| `prefix` | str | fixed words that the dataset's own files put before the answer; never part of `commentary` |
 | `commentary_time` | float32 | time point t of the commentary, seconds; NaN without commentary |
 | `window` | float32[2] | [t - mu1, t + mu2] clipped to the video, seconds |
 | `correct`, `incorrect` | list[str] | skill-attributes of the commentary (paper section 3.3); empty before discovery |
@@ -23,9 +25,11 @@ of the format:
 | `proficiency` | int32 | index into `LEVELS`, -1 when unknown |
 | `provenance` | str | where the clip comes from: a relative path, a URL, or the generator and its seed |
 | `licence` | str | SPDX identifier or a sentence |
+| `extra` | str | a JSON object of what this dataset alone has, such as drawings and ratings; "" for nothing |
 | `token_lengths` | int32[2] | tokens of the F_a and the F_t example (prompt, video, target); 0: not yet tokenised |
 
-Absent arrays are 0-size, since TFDS has no optional feature.
+Absent arrays are 0-size, since TFDS has no optional feature. Records of earlier versions lack `expert`, `prefix` and
+`extra`, and are read as if these were empty.
 
 `token_lengths` belongs to one tokenizer and one encoder, so only a builder that has both fixed can fill it. Those here
 leave it 0: a run learns its tokenizer from its own training part, after the records are written, and counts the tokens
@@ -41,6 +45,9 @@ import tensorflow_datasets as tfds
 
 # The four classes of the paper (section 4.1), from least to most skilled.
 LEVELS = ('novice', 'intermediate', 'early expert', 'late expert')
+
+# Texts that records of earlier versions lack.
+LATER_FIELDS = ('expert', 'prefix', 'extra')
 
 
 def _no_frames() -> np.ndarray:
@@ -67,6 +74,8 @@ class Clip:
   features: np.ndarray = dataclasses.field(default_factory=_no_features)
   encoder: str = ''
   commentary: str = ''
+  expert: str = ''
+  prefix: str = ''
   commentary_time: float = math.nan
   window: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2, np.float32))
   correct: list[str] = dataclasses.field(default_factory=list)
@@ -76,6 +85,7 @@ class Clip:
   proficiency: int = -1
   provenance: str = ''
   licence: str = ''
+  extra: str = ''
   token_lengths: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2, np.int32))
 
   def to_example(self) -> dict[str, Any]:
@@ -90,6 +100,8 @@ class Clip:
     """Inverse of `to_example`; accepts text as bytes, which is how it comes back from ArrayRecord."""
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
+      if field.name in LATER_FIELDS and field.name not in example:
+        continue
       value = example[field.name]
       if field.type is str or field.type == 'str':
         value = _text(value)
@@ -134,6 +146,8 @@ def features_dict() -> tfds.features.FeaturesDict:
       'features': array((None, None, None), np.float16),
       'encoder': text,
       'commentary': text,
+      'expert': text,
+      'prefix': text,
       'commentary_time': np.float32,
       'window': tfds.features.Tensor(shape=(2,), dtype=np.float32),
       'correct': texts,
@@ -143,6 +157,7 @@ def features_dict() -> tfds.features.FeaturesDict:
       'proficiency': np.int32,
       'provenance': text,
       'licence': text,
+      'extra': text,
       'token_lengths': tfds.features.Tensor(shape=(2,), dtype=np.int32),
     }
   )

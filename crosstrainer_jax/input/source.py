@@ -17,11 +17,11 @@ from tensorflow_datasets.proto import tf_example_pb2
 from crosstrainer_jax.input import video
 from crosstrainer_jax.input.buckets import as_path, size_and_time
 from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.input.record import Clip
+from crosstrainer_jax.input.record import LATER_FIELDS, Clip
 
 _LIGHT_FIELDS = (
   'clip_id', 'sport', 'skill', 'participant', 'take', 'views', 'commentary', 'frame_times', 'correct', 'incorrect',
-  'faults', 'has_faults', 'proficiency',
+  'faults', 'has_faults', 'proficiency', 'expert', 'prefix',
 )  # fmt: skip
 
 
@@ -43,6 +43,8 @@ class ClipInfo:
   faults: list[str]
   has_faults: bool
   proficiency: int
+  expert: str = ''
+  prefix: str = ''
 
 
 class ClipSource:
@@ -92,7 +94,8 @@ class ClipSource:
     infos = []
     for pool in self._pools:
       for example in self._open(pool, False):
-        infos.append(ClipInfo(**{name: _plain(example[name]) for name in _LIGHT_FIELDS}, pool=pool))
+        fields = (name for name in _LIGHT_FIELDS if name in example or name not in LATER_FIELDS)
+        infos.append(ClipInfo(**{name: _plain(example[name]) for name in fields}, pool=pool))
     return infos
 
   def licences(self) -> dict[str, int]:
