@@ -24,7 +24,10 @@ def preset() -> ml_collections.ConfigDict:
       'train_clips': 1200, 'test_clips': 400,
     },
   })  # fmt: skip
-  config.split = ml_collections.ConfigDict({'setting': 'FS', 'held_out': '', 'validation_share': 0.1, 'seed': 0})
+  # `source` is the sport that trains under the setting SPORT.
+  config.split = ml_collections.ConfigDict({
+    'setting': 'FS', 'held_out': '', 'source': '', 'validation_share': 0.1, 'seed': 0,
+  })  # fmt: skip
   config.discovery = ml_collections.ConfigDict({'backend': 'lexicon'})
   config.prompt = ml_collections.ConfigDict({'k': 3})
   config.tokenizer = ml_collections.ConfigDict({'vocab_size': 2048})

@@ -11,7 +11,7 @@ from typing import Any
 from crosstrainer_jax.configs import arguments
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.discovery.backend import BACKENDS
-from crosstrainer_jax.input.splits import FIT, SETTINGS
+from crosstrainer_jax.input.splits import FIT, SETTINGS, SPORT
 from crosstrainer_jax.models.attention import KERNELS
 from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.models.lora import LoRAConfig
@@ -21,7 +21,7 @@ from crosstrainer_jax.training.sharding import MESH_AXES
 Values = Mapping[str, Any]
 
 CHOICES = {
-  'split.setting': (*SETTINGS, FIT),
+  'split.setting': (*SETTINGS, SPORT, FIT),
   'discovery.backend': tuple(BACKENDS),
   'encoder.source': ('features', 'frames'),
   'training.optimizer.name': ('adamw', 'muon'),
@@ -123,9 +123,18 @@ def held_out(values: Values) -> Iterator[str]:
     return
   if setting.startswith('ZS') and not name:
     yield f'split.setting is {setting}, so split.held_out must name a {"sport" if setting == "ZS-3" else "skill"}'
-  if values.get('data.dataset') == 'skillsim' and name:
+  source = values.get('split.source', '')
+  if setting == SPORT and not source:
+    yield f'split.setting is {SPORT}, so split.source must name the sport that trains'
+  if source and setting != SPORT:
+    yield f'split.source is {source!r}, which says what trains under split.setting {SPORT} alone'
+  if values.get('data.dataset') != 'skillsim':
+    return
+  if source and source not in SPORTS:
+    yield f'split.source is {source!r}: {arguments.nearest(source, list(SPORTS))}'
+  if name:
     known = list(SPORTS)
-    if setting in ('ZS-1', 'ZS-2'):
+    if setting in ('ZS-1', 'ZS-2', SPORT):
       known = [form for sport, skills in SPORTS.items() for s in skills for form in (s.name, f'{sport}/{s.name}')]
     if name not in known:
       yield f'split.held_out is {name!r}: {arguments.nearest(name, known)}'

@@ -190,9 +190,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     for clip in clips:
       if clip.clip_id in attributes:
         clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
-  split = splits.make_split(
-    clips, config.split.setting, config.split.held_out, config.split.validation_share, config.split.seed
-  )
+  split = splits.split_of(clips, config.split)
   split = _spoken(clips, split)
   say(
     f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, '
