@@ -17,8 +17,9 @@ def preset() -> ml_collections.ConfigDict:
   config.mesh_across = (-1, 1, 1)
 
   # --- Data: `skillsim` is made on the spot; any other name is a set of own videos that `prepare` imported.
+  # `window` (μ1, μ2 in seconds, (0, 0) for all) and `views` (0 for all) look at less than was prepared.
   config.data = ml_collections.ConfigDict({
-    'dataset': 'skillsim',
+    'dataset': 'skillsim', 'window': (0.0, 0.0), 'views': 0,
     'skillsim': {
       'seed': 0, 'entanglement': 0.3, 'commentary_noise': 0.1, 'camera_shift': 0.0,
       'train_clips': 1200, 'test_clips': 400,

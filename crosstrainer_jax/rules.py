@@ -67,6 +67,7 @@ AT_LEAST_1 = (
 )
 AT_LEAST_0 = (
   'seed',
+  'data.views',
   'split.seed',
   'training.row_tokens',
   'training.workers',
@@ -138,6 +139,13 @@ def held_out(values: Values) -> Iterator[str]:
       known = [form for sport, skills in SPORTS.items() for s in skills for form in (s.name, f'{sport}/{s.name}')]
     if name not in known:
       yield f'split.held_out is {name!r}: {arguments.nearest(name, known)}'
+
+
+def window(values: Values) -> Iterator[str]:
+  """μ1 and μ2 are seconds, or both 0 for all that was prepared."""
+  given = values.get('data.window')
+  if given is not None and not (len(given) == 2 and all(s >= 0 for s in given)):
+    yield f'data.window is {given}: give μ1 and μ2 in seconds, or (0, 0) for all that was prepared'
 
 
 def tasks(values: Values) -> Iterator[str]:
@@ -227,7 +235,7 @@ def patterns(values: Values) -> Iterator[str]:
         yield f'{path}: {rule!r} is no pair of a regular expression and a factor ({error})'
 
 
-RULES = (choices, ranges, held_out, tasks, decoder, mesh, rows, patterns, adapters)
+RULES = (choices, ranges, held_out, window, tasks, decoder, mesh, rows, patterns, adapters)
 
 
 def problems(values: Values) -> list[str]:

@@ -21,7 +21,7 @@ from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
 from crosstrainer_jax.inference import second_encoding
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import check_rate, encode_dataset, fitted, make_encode, to_common_shape
-from crosstrainer_jax.input import examples, features, prompts, splits, tokenizer
+from crosstrainer_jax.input import examples, features, narrowing, prompts, splits, tokenizer
 from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.recorded_config import CONFIG_FILE
 from crosstrainer_jax.input.second_features import ClipFeatures
@@ -204,6 +204,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     cache = None
     if config.encoder.source == 'features':
       cache = cached_features(source, clips, video_encoder, mesh, config.encoder.batch_size, (views, frames))
+  narrowing.narrow(clips, config.data.window, config.data.views)
   seconds = frames // video_encoder.config.frames_per_token
 
   with timed('tokenizer'):

@@ -13,6 +13,7 @@ CONFIG_FILE = 'config.json'
 # Settings that runs of earlier versions have not recorded, with the values at which a run is what it was without them.
 # Whitening was no setting then: features of a frozen encoder were always whitened.
 LATER: dict[str, dict[str, Any]] = {
+  'data': {'window': (0.0, 0.0), 'views': 0},
   'split': {'source': ''},
   'encoder': {'revision': '', 'fps': 0, 'dtype': ''},
   'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
