@@ -115,6 +115,8 @@ def preset() -> ml_collections.ConfigDict:
   config.eval = ml_collections.ConfigDict(
     {
       'rows': (),
+      # Shares of wrong attributes that F_t is given, a row for each (paper, Table 4): (0.1, 0.2, 0.3, 0.5, 0.7).
+      'noise': (),
       'batch_size': 100,
       'max_attribute_tokens': 24,
       'max_feedback_tokens': 64,

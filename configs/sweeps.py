@@ -72,7 +72,8 @@ class Sweep:
 
   def settings(self) -> set[str]:
     """The settings that the sweep decides itself."""
-    return {'seed', 'split.held_out'} | {o.partition('=')[0] for run in self.runs for o in run.overrides}
+    decided = {'seed', 'data.dataset', 'split.setting', 'split.held_out', 'split.source'}
+    return decided | {o.partition('=')[0] for run in self.runs for o in run.overrides}
 
 
 def transfer(held_out: Sequence[str] = SPORTS, seeds: Sequence[str] = ('0', '1', '2'), smoke: bool = False) -> Sweep:
@@ -116,7 +117,7 @@ def settings(
   """
   sports = {sport: skills for sport, skills in SKILLS[dataset].items() if not held_out or sport in held_out}
   size = ''.join(f',{name}' for name, wanted in (('smoke', smoke), ('paper', paper)) if wanted)
-  rows = f'eval.rows=({END_TO_END},)'
+  rows = f'eval.rows=({END_TO_END},)', 'eval.noise=(0.1, 0.2, 0.3, 0.5, 0.7)'
 
   def run(seed: str, config: str, setting: str, of: str = '', overrides: tuple[str, ...] = ()) -> Run:
     name = '-'.join(filter(None, (setting, of.replace(' ', '_'), f'seed{seed}')))
@@ -127,7 +128,7 @@ def settings(
 
   runs = []
   for seed in seeds:
-    runs.append(run(seed, 'in_domain', 'FS', overrides=(rows,)))
+    runs.append(run(seed, 'in_domain', 'FS', overrides=rows))
     runs += [run(seed, 'cross_sport', 'ZS-3', sport) for sport in sports]
     runs += [run(seed, 'cross_skill', 'SPORT', sport) for sport in sports]
     for setting in ('ZS-2', 'ZS-1'):

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 
 import jax
+import ml_collections
 import numpy as np
 from flax import nnx
 
@@ -13,14 +14,25 @@ from crosstrainer_jax.baselines import BASELINES, build
 from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.discovery import lexicon
-from crosstrainer_jax.evaluation import scores
+from crosstrainer_jax.evaluation import noise, scores
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
-from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END, STAGE2, ZEROED, folder_of
+from crosstrainer_jax.models.proficiency import with_attributes
+from crosstrainer_jax.recipe import (
+  CROSSTRAINER,
+  END_TO_END,
+  PROBE_WITH_ATTRIBUTES,
+  STAGE2,
+  ZEROED,
+  folder_of,
+  known_attributes,
+)
 from crosstrainer_jax.run import Run
 from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say, timed
 
 TRUE_ATTRIBUTES, CEILING = 'CrossTrainer with true attributes', 'sport-blind ceiling'
+# The probe with attributes beside v (eq. 3), which the paper writes and does not build.
+LEVEL_BY_ATTRIBUTES = 'level from v and attributes'
 # Baselines that keep the order of seconds and views apart; the others compare averages.
 _CONCATENATED = ('linear classifier on v',)
 
@@ -60,6 +72,12 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
   rows.predictions[CROSSTRAINER] = two_passes(run, stage2, references, run.split.test)
   true = [reference.attributes for reference in references]
   rows.predictions[TRUE_ATTRIBUTES] = two_passes(run, stage2, references, run.split.test, true)
+  levels = _levels_by_attributes(run, stage2, references, rows.predictions[CROSSTRAINER])
+  if levels is not None:
+    rows.predictions[LEVEL_BY_ATTRIBUTES] = levels
+  for share in run.config.eval.noise:
+    wrong = _noised(run, rows.predictions[CROSSTRAINER], share)
+    rows.predictions[noise.row_name(share)] = two_passes(run, stage2, references, run.split.test, wrong)
   if run.views > 1:
     rows.predictions[f'{CROSSTRAINER}, one view'] = two_passes(run, stage2, references, run.split.test, views=(0,))
   for name in (END_TO_END, ZEROED):
@@ -134,6 +152,26 @@ def two_passes(
   return [r.answer(list(a), text, level) for r, a, text, level in zip(references, named, texts, levels, strict=True)]
 
 
+def _levels_by_attributes(
+  run: Run, params: nnx.State, references: Sequence[Reference], predictions: Sequence[Prediction]
+) -> list[Prediction] | None:
+  """Levels by the probe that sees CrossTrainer's attributes beside v (eq. 3); None where there is none."""
+  probe = run.probe(PROBE_WITH_ATTRIBUTES)
+  if probe is None:
+    return None
+  video, valid = run.videos(run.split.test)
+  named = [prediction.attributes or [] for prediction in predictions]
+  features = with_attributes(run.assessor(params).pooled(video, valid), named, known_attributes(run))
+  levels = np.asarray(probe.logits(features)).argmax(1)
+  return [r.answer(level=int(level)) for r, level in zip(references, levels, strict=True)]
+
+
+def _noised(run: Run, predictions: Sequence[Prediction], share: float) -> list[list[str]]:
+  """The attributes of CrossTrainer with a share of them wrong: others that training knows (paper, Table 4 left)."""
+  named = [prediction.attributes or [] for prediction in predictions]
+  return noise.noised(named, share, known_attributes(run), run.config.seed)
+
+
 def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> list[Prediction]:
   """Feedback without attributes; the extractor reads them off the text, as the paper does for such rows."""
   video, valid = run.videos(run.split.test)
@@ -146,11 +184,16 @@ def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> l
 # --- Scores
 
 
+def reading_of(config: ml_collections.ConfigDict, clips: Sequence[datasets.Named]) -> scores.Reading:
+  """How the texts of a run are read where they are scored; the clips tell sports and skills."""
+  return scores.Reading(lexicon.faults_in, lexicon.name_concept, sorted(datasets.nouns(config.data, clips)))
+
+
 def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: str) -> Report:
   """Scores and intervals of all rows, and CrossTrainer minus each trained rival, paired by take."""
   settings = run.config.eval
-  ours, nouns = rows.predictions[CROSSTRAINER], sorted(datasets.nouns(run.config.data, run.clips))
-  how = scores.Reading(lexicon.faults_in, lexicon.name_concept, nouns), settings.resamples, run.config.seed
+  ours = rows.predictions[CROSSTRAINER]
+  how = reading_of(run.config, run.clips), settings.resamples, run.config.seed
   scored = {name: scores.score(row, references, *how) for name, row in rows.predictions.items()}
   differences = {
     f'{CROSSTRAINER} − {rival}': scores.compare(ours, rows.predictions[rival], references, *how)

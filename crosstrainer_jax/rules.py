@@ -148,6 +148,13 @@ def window(values: Values) -> Iterator[str]:
     yield f'data.window is {given}: give μ1 and μ2 in seconds, or (0, 0) for all that was prepared'
 
 
+def noise(values: Values) -> Iterator[str]:
+  """Shares of wrong attributes are shares."""
+  for share in values.get('eval.noise', ()):
+    if not 0 < share <= 1:
+      yield f'eval.noise has {share}, not a share above 0 and up to 1'
+
+
 def tasks(values: Values) -> Iterator[str]:
   """Stage II trains on something, and on attributes that are there."""
   if 'stage2.feedback' not in values:
@@ -235,7 +242,7 @@ def patterns(values: Values) -> Iterator[str]:
         yield f'{path}: {rule!r} is no pair of a regular expression and a factor ({error})'
 
 
-RULES = (choices, ranges, held_out, window, tasks, decoder, mesh, rows, patterns, adapters)
+RULES = (choices, ranges, held_out, window, noise, tasks, decoder, mesh, rows, patterns, adapters)
 
 
 def problems(values: Values) -> list[str]:

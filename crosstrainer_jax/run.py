@@ -138,8 +138,8 @@ class Run:
     """The parameters that a finished stage left."""
     return stages.load_params(self.workdir / folder, self.blueprint, self.initial)
 
-  def probe(self) -> Probe | None:
-    return Probe.load(self.workdir / 'probe' / 'probe.npz')
+  def probe(self, name: str = 'probe.npz') -> Probe | None:
+    return Probe.load(self.workdir / 'probe' / name)
 
 
 def _brought_here(leaf: jax.Array, place: jax.sharding.Sharding) -> jax.Array:

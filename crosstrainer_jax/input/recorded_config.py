@@ -15,6 +15,7 @@ CONFIG_FILE = 'config.json'
 LATER: dict[str, dict[str, Any]] = {
   'data': {'window': (0.0, 0.0), 'views': 0},
   'split': {'source': ''},
+  'eval': {'noise': ()},
   'encoder': {'revision': '', 'fps': 0, 'dtype': ''},
   'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
   'mapper': {'whiten': True},

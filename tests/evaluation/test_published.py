@@ -41,9 +41,9 @@ def test_drops_are_those_that_the_paper_prints():
 
 
 def test_claims_of_the_text_follow_from_the_tables():
-  iou = dict(item='table 3', metric='IoU@0.7', dataset='egoexo4d')
+  iou = {'item': 'table 3', 'metric': 'IoU@0.7', 'dataset': 'egoexo4d'}
   assert value(row='CrossTrainer', **iou) / value(row='ExpertAF', **iou) == pytest.approx(1.71, abs=0.005)
-  rouge = dict(item='table 1c', metric='ROUGE-L')
+  rouge = {'item': 'table 1c', 'metric': 'ROUGE-L'}
   assert value(row='CrossTrainer', **rouge) / value(row='Stream-VLM', **rouge) == pytest.approx(1.616, abs=0.001)
 
 
