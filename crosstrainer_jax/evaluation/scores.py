@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
-from crosstrainer_jax.evaluation import feedback
+from crosstrainer_jax.evaluation import feedback, meteor, prefix_kept
 from crosstrainer_jax.evaluation.attributes import (
   EXACT,
   LEXICAL,
@@ -122,7 +122,7 @@ def headline_mask(references: Sequence[Reference]) -> np.ndarray:
 
 def columns(similarity: Similarity = LEXICAL) -> tuple[str, ...]:
   """Metric names in the order of the table; macro F1, precision, recall and single sports follow as details."""
-  texts = ('BLEU-4', feedback.synonyms()[0], 'ROUGE-L')
+  texts = ('BLEU-4', meteor.column(), 'ROUGE-L')
   masked = tuple(f'{text} masked' for text in texts)
   return ('attribute F1', 'feedback F1', *_thresholds(similarity), 'level accuracy', *texts, *masked)
 
@@ -136,6 +136,7 @@ def variants(similarity: Similarity = LEXICAL) -> list[str]:
     'IoU: two empty lists score 1; the headline leaves out clips without a discovered attribute',
     f'IoU@1.0: {EXACT.meaning}',
     *feedback.variants(),
+    *prefix_kept.variants(),
   ]
 
 
@@ -184,14 +185,15 @@ def _feedback_metrics(
 ) -> dict[str, Scored]:
   texts = [prediction.feedback for prediction in predictions]
   faults = ('feedback F1', 'feedback F1 macro')
-  scores = ('BLEU-4', feedback.synonyms()[0], 'ROUGE-L')
-  every = [*scores, *(f'{name} masked' for name in scores)]
+  scores = ('BLEU-4', meteor.column(), 'ROUGE-L')
+  every = [*scores, *(f'{name} masked' for name in scores), *prefix_kept.columns()]
   if all(text is None for text in texts):
     return dict.fromkeys([*faults, *every], 'writes no feedback')
   metrics: dict[str, Scored] = {}
   if any(reference.commentary.strip() for reference in references):
     metrics |= feedback.text_statistics(texts, references)
     metrics |= feedback.masked_statistics(texts, references, reading.nouns)
+    metrics |= prefix_kept.prefix_kept_statistics(texts, references)
   else:
     metrics |= dict.fromkeys(every, 'these clips have no commentary')
   if all(reference.faults is None for reference in references):

@@ -4,8 +4,6 @@ import math
 
 import pytest
 
-from crosstrainer_jax.evaluation import feedback
-from crosstrainer_jax.evaluation.feedback import NoSynonyms
 from crosstrainer_jax.evaluation.scores import Reading, columns, compare, headline_mask, notes, score, variants
 
 FAULTS = ('balance', 'knee bend', 'timing')
@@ -15,11 +13,6 @@ READING = Reading(
   nouns=['player'],
 )
 HOW = {'reading': READING, 'resamples': 50}
-
-
-@pytest.fixture(autouse=True)
-def without_wordnet(monkeypatch):
-  monkeypatch.setattr(feedback, 'synonyms', lambda: ('METEOR-es', NoSynonyms()))
 
 
 def test_headline_is_on_clips_with_a_fault(references, perfect):
