@@ -13,9 +13,8 @@ from pathlib import Path
 import ml_collections
 from absl import flags
 
-from crosstrainer_jax import datasets, paper_results, provenance, recipe, settings
+from crosstrainer_jax import datasets, paper_plan, provenance, recipe, settings
 from crosstrainer_jax.input.buckets import as_path, check
-from crosstrainer_jax.run import open_run
 from crosstrainer_jax.training.telemetry import say
 
 
@@ -61,13 +60,14 @@ def dataset_of(workdir: Path, config: ml_collections.ConfigDict, data_dir: str |
 def main(argv: list[str]) -> None:
   del argv
   if flags.FLAGS.published:
-    say(paper_results.list_published().rstrip())
+    say(paper_plan.list_published().rstrip())
     return
   if flags.FLAGS.table or flags.FLAGS.figure:
     _paper()
     return
   # takes seconds to import, which --help should not
   from crosstrainer_jax import measure
+  from crosstrainer_jax.run import open_run
 
   workdir = as_path(flags.FLAGS.workdir) if flags.FLAGS.workdir else newest_run(flags.FLAGS.runs)
   check(workdir, '--workdir', write=True)
@@ -87,11 +87,14 @@ def _paper() -> None:
   given = flags.FLAGS
   if given.table and given.figure:
     raise settings.SettingsError('give --table or --figure, not both')
-  item = paper_results.item_of(given.table, given.figure)
-  folder = paper_results.sweep_folder(given.dataset, given.sweep_dir)
+  item = paper_plan.item_of(given.table, given.figure)
+  paper_plan.check_dataset(given.dataset)
+  folder = paper_plan.sweep_folder(given.dataset, given.sweep_dir)
   if given['dry-run'].value:
-    say(paper_results.plan(item, given.dataset, folder))
+    say(paper_plan.plan(item, given.dataset, folder))
   else:
+    from crosstrainer_jax import paper_results
+
     paper_results.publish(item, given.dataset, folder, [Path(page) for page in given.write])
 
 

@@ -34,7 +34,7 @@ from typing import Any
 import ml_collections
 from absl import flags
 
-from crosstrainer_jax import paper_results, provenance, settings, train
+from crosstrainer_jax import paper_plan, provenance, settings, train
 from crosstrainer_jax.configs import arguments, compact, sweeps
 from crosstrainer_jax.evaluation import dials, published
 from crosstrainer_jax.evaluation.aggregate import aggregate
@@ -266,7 +266,7 @@ def publish(name: str, runs: Sequence[Run], folder: Path, pages: Sequence[Path],
   if name == 'settings':
     where = [] if _SWEEP_DIR.value is None else [f'--sweep_dir={folder}']
     for item in published.ITEMS:
-      say(shlex.join([*paper_results.show_command(item, _DATASET.value).split(), *where]))
+      say(shlex.join([*paper_plan.show_command(item, _DATASET.value).split(), *where]))
     return
   missing = f'{len(runs) - len(done)} of {len(runs)} runs are missing'
   if not done or (name == 'dials' and len(done) < len(runs)):

@@ -55,7 +55,7 @@ def bootstrap(statistic: Statistic, takes: Sequence[str], resamples: int = 1000,
   """95 % percentile interval of the score over resampled takes (one name per clip)."""
   clusters = _sums_by_take(statistic.sums, statistic.counted, takes)
   value = float(statistic.score(clusters.sum(axis=0)))
-  low, high = _percentiles(statistic.score(_draws(len(clusters), resamples, seed) @ clusters), len(clusters))
+  low, high = percentiles(statistic.score(_draws(len(clusters), resamples, seed) @ clusters), len(clusters))
   return Interval(value, low, high, int(statistic.counted.sum()), len(clusters), statistic.note)
 
 
@@ -67,7 +67,7 @@ def paired_difference(
   one, two = (_sums_by_take(statistic.sums, counted, takes) for statistic in (first, second))
   value = float(first.score(one.sum(axis=0)) - second.score(two.sum(axis=0)))
   draws = _draws(len(one), resamples, seed)
-  low, high = _percentiles(first.score(draws @ one) - second.score(draws @ two), len(one))
+  low, high = percentiles(first.score(draws @ one) - second.score(draws @ two), len(one))
   notes = dict.fromkeys(note for note in (first.note, second.note) if note)
   return Interval(value, low, high, int(counted.sum()), len(one), '; '.join(notes))
 
@@ -109,7 +109,8 @@ def _draws(clusters: int, resamples: int, seed: int) -> np.ndarray:
   return rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=resamples).astype(float)
 
 
-def _percentiles(scores: np.ndarray, clusters: int) -> tuple[float, float]:
+def percentiles(scores: np.ndarray, clusters: int) -> tuple[float, float]:
+  """The 95 % interval of the scores of resamples of so many clusters; (NaN, NaN) where it would say nothing."""
   defined = scores[np.isfinite(scores)]
   if clusters < 2 or len(defined) < len(scores) / 2:
     return math.nan, math.nan

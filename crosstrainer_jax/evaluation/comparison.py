@@ -1,8 +1,7 @@
-"""Ours beside the paper's: every table and figure of it as panels, filled from finished runs.
+"""Ours beside the paper's: the value of every cell from finished runs, and a panel as a table.
 
-A panel is a table, or one drawing of a figure: rows × columns, where each cell is a published figure, ours, or both.
-What a cell of ours is taken from: the runs of its setting, over all seeds, and of their test clips those of the cell's
-sport and skill. IoU is taken on clips of which an attribute is known, and on all clips beside it.
+IoU is taken on clips of which an attribute is known, and on all clips beside it. Text scores on Ego-Exo4D are in both
+protocols, of which `prefix_kept` is the one that the published figures may be compared with.
 """
 
 from __future__ import annotations
@@ -11,34 +10,17 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
-from crosstrainer_jax.evaluation import meteor, prefix_kept, published
-from crosstrainer_jax.evaluation.bootstrap import Interval, Part, hierarchical
+from crosstrainer_jax.evaluation import meteor, prefix_kept
+from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.finished import Finished
-from crosstrainer_jax.evaluation.published import Cell
-from crosstrainer_jax.evaluation.scores import in_scope
+from crosstrainer_jax.evaluation.hierarchical import Part, hierarchical
+from crosstrainer_jax.evaluation.panels import Panel, Place, describe
+from crosstrainer_jax.evaluation.scores import in_headline
 from crosstrainer_jax.evaluation.table import MISSING, Footnotes, Table
 
 # Rows that answer to no published method and must stand beside the others all the same.
 FLOORS = ('always none', 'random', 'majority')
 EXTERNAL = 'not run here: its answers are scored from a file, eval --external'
-NAMES = {'egoexo4d': 'Ego-Exo4D', 'qevd': 'QEVD', 'youtube': 'YouTube'}
-SETTINGS = ('FS', 'ZS-1', 'ZS-2', 'ZS-3')
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-  """Where a value of ours comes from: the runs by setting and what they held out, and which of their clips."""
-
-  setting: str
-  sport: str = ''
-  skill: str = ''
-  source: str = ''
-
-  def serves(self, run: Finished) -> bool:
-    """Whether the run is one of this setting that has the clips in its test part."""
-    if run.setting != self.setting or (self.source and run.source != self.source):
-      return False
-    return any(self.skill in ('', r.skill) and self.sport in ('', r.sport) for r in run.references)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,51 +30,6 @@ class Column:
   name: str
   metrics: tuple[str, ...]
   scope: str = 'headline'
-
-
-@dataclasses.dataclass
-class Panel:
-  """One table, or one drawing of a figure.
-
-  Attributes:
-    item, title: where it stands in the paper, and what it shows.
-    columns: the values along its axis: metrics, settings, sports or skills.
-    rows: published rows by name; `ours` maps them to ours, "" where there is none.
-    published: row → one figure for each column, NaN for none.
-    places, metrics: for each column, where ours is taken from and by which metric.
-    doubt: what must be known of the published figures.
-    dataset: theirs.
-  """
-
-  item: str
-  title: str
-  columns: list[str]
-  rows: list[str]
-  ours: dict[str, str]
-  published: dict[str, list[float]]
-  places: dict[str, list[Place]]
-  metrics: list[str]
-  doubt: str
-  dataset: str
-
-
-def panels(item: str, dataset: str, sports: Sequence[str]) -> list[Panel]:
-  """The panels of one of `published.ITEMS`, as they are filled from runs on `dataset`.
-
-  Args:
-    sports: of the dataset: on one that is not the paper's, figure 6 shows its sports.
-  """
-  cells = [c for c in published.of_item(item) if c.item != 'table 4 right']
-  theirs = {cell.dataset for cell in cells}
-  if dataset in theirs:
-    cells = [cell for cell in cells if cell.dataset == dataset]
-  groups: dict[tuple[str, ...], list[Cell]] = {}
-  for cell in cells:
-    groups.setdefault(_panel_of(cell), []).append(cell)
-  found = [_panel(group) for group in groups.values()]
-  if item == 'figure 6' and dataset not in theirs:
-    found = [_own_sport(panel, sport) for panel in _one_of_each_metric(found) for sport in sports]
-  return found
 
 
 def columns_of(metric: str, dataset: str) -> list[Column]:
@@ -115,7 +52,7 @@ def columns_of(metric: str, dataset: str) -> list[Column]:
 def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resamples: int = 1000) -> Interval:
   """Ours in one cell, over all runs that serve it; NaN with the reason in `note` where there is none."""
   parts, notes = [], {}
-  serving = [run for run in runs if place.serves(run)]
+  serving = [run for run in runs if place.serves(run.setting, run.source, run.tested)]
   for run in serving:
     metrics = run.rows.get(row)
     if metrics is None:
@@ -125,7 +62,7 @@ def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resa
     if isinstance(found, str):
       notes[found] = None
       continue
-    statistic = in_scope(found, column.metrics[0], run.references, column.scope)
+    statistic = in_headline(found, column.metrics[0], run.references) if column.scope == 'headline' else found
     parts.append(
       Part(run.seed, [r.sport for r in run.references], run.takes, statistic.keep(run.where(place.sport, place.skill)))
     )
@@ -135,12 +72,6 @@ def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resa
     reason = '; '.join(notes) if serving else f'no finished run of {describe(place)}'
     return Interval(math.nan, math.nan, math.nan, 0, 0, reason)
   return dataclasses.replace(hierarchical(parts, resamples), note='; '.join(notes))
-
-
-def describe(place: Place) -> str:
-  """A place in words."""
-  of = place.skill or place.sport
-  return ' '.join(filter(None, (place.setting, f'from {place.source}' if place.source else '', of and f'to {of}')))
 
 
 def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others: Sequence[str] = FLOORS) -> Table:
@@ -184,52 +115,3 @@ def shown(interval: Interval, footnotes: Footnotes) -> str:
     return MISSING + footnotes.mark(interval.note)
   bounds = '' if math.isnan(interval.low) else f' [{interval.low:.0f}, {interval.high:.0f}]'
   return f'{interval.value:.1f}{bounds}{footnotes.mark(interval.note)}'
-
-
-def _panel_of(cell: Cell) -> tuple[str, ...]:
-  """Cells with the same key share a panel."""
-  if cell.item.startswith('figure') and cell.item != 'figure 5':
-    return cell.item, cell.dataset, cell.sport, cell.skill, cell.metric
-  return cell.item, cell.dataset
-
-
-def _panel(cells: Sequence[Cell]) -> Panel:
-  first = cells[0]
-  axis = next(
-    name
-    for name in ('metric', 'setting', 'sport', 'skill')
-    if len({getattr(cell, name) for cell in cells}) > 1 or (name == 'metric' and first.item == 'table 3')
-  )
-  columns = list(dict.fromkeys(getattr(cell, axis) for cell in cells))
-  rows = list(dict.fromkeys(cell.row for cell in cells))
-  by_place = {(cell.row, getattr(cell, axis)): cell for cell in cells}
-  places, figures = {}, {}
-  for row in rows:
-    found = [by_place[row, column] for column in columns]
-    figures[row] = [cell.value for cell in found]
-    places[row] = [_place(cell) for cell in found]
-  what = [f'{first.item.capitalize()}, {NAMES[first.dataset]}']
-  what += [name for name in (first.skill if axis != 'skill' else '', first.sport if axis != 'sport' else '') if name]
-  what += [first.metric] if axis != 'metric' else []
-  metrics = [by_place[rows[0], column].metric for column in columns]
-  ours = {cell.row: cell.ours for cell in cells}
-  return Panel(first.item, ', '.join(what), columns, rows, ours, figures, places, metrics, first.doubt, first.dataset)
-
-
-def _place(cell: Cell) -> Place:
-  return Place(cell.setting, cell.sport, cell.skill, cell.row if cell.setting == 'SPORT' else '')
-
-
-def _one_of_each_metric(found: Sequence[Panel]) -> list[Panel]:
-  return list({panel.metrics[0]: panel for panel in found}.values())
-
-
-def _own_sport(panel: Panel, sport: str) -> Panel:
-  """The same drawing of a sport that the paper does not have."""
-  metric = panel.metrics[0]
-  return dataclasses.replace(
-    panel,
-    title=f'Figure 6, {sport}, {metric}',
-    published={row: [math.nan] * len(panel.columns) for row in panel.rows},
-    places={row: [Place(setting, sport) for setting in panel.columns] for row in panel.rows},
-  )

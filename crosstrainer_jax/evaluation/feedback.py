@@ -60,7 +60,8 @@ def masked_statistics(
   """As `text_statistics`, with every sport noun replaced by one placeholder on both sides."""
   pattern = noun_pattern(nouns)
   pairs = [
-    (mask_nouns(said, pattern), mask_nouns(expected, pattern)) for said, expected in _stripped_pairs(feedback, references)
+    (mask_nouns(said, pattern), mask_nouns(expected, pattern))
+    for said, expected in _stripped_pairs(feedback, references)
   ]
   return {f'{column} masked': statistic for column, statistic in _score_pairs(pairs).items()}
 

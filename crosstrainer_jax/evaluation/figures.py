@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from crosstrainer_jax.evaluation.comparison import Panel, columns_of, value
+from crosstrainer_jax.evaluation.comparison import columns_of, value
 from crosstrainer_jax.evaluation.dials import need_matplotlib
 from crosstrainer_jax.evaluation.finished import Finished
+from crosstrainer_jax.evaluation.panels import Panel
 
 # Of ours beside the rows of the figure.
 _ALSO = ('random', 'nearest neighbour')
@@ -44,7 +45,7 @@ def _curves(panels: Sequence[Panel], runs: Sequence[Finished], title: str, path:
     for offset, side in enumerate(sides):
       line = axes[number * len(sides) + offset]
       for axis, panel in zip(line, members, strict=False):
-        _curve(axis, panel, runs, side)
+        curve(axis, panel, runs, side)
         axis.set_title(panel.places[panel.rows[0]][0].skill or panel.places[panel.rows[0]][0].sport, fontsize=9)
       for axis in line[len(members) :]:
         axis.set_visible(False)
@@ -56,7 +57,7 @@ def _curves(panels: Sequence[Panel], runs: Sequence[Finished], title: str, path:
   _save(figure, path)
 
 
-def _curve(axis: Any, panel: Panel, runs: Sequence[Finished], side: str) -> None:
+def curve(axis: Any, panel: Panel, runs: Sequence[Finished], side: str) -> None:
   places = panel.places[panel.rows[0]]
   if side == 'published':
     for row in panel.rows:

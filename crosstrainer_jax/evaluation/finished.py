@@ -42,6 +42,11 @@ class Finished:
   def takes(self) -> list[str]:
     return [reference.take for reference in self.references]
 
+  @property
+  def tested(self) -> set[tuple[str, str]]:
+    """Sport and skill of the test clips."""
+    return {(reference.sport, reference.skill) for reference in self.references}
+
   def where(self, sport: str = '', skill: str = '') -> np.ndarray:
     """bool[N]: the clips of a sport or skill; "" for all."""
     return np.array([(not sport or r.sport == sport) and (not skill or r.skill == skill) for r in self.references])

@@ -70,6 +70,8 @@ def _cells(block: dict[str, Any], ours: dict[str, str]) -> list[Cell]:
       where = {name: block.get(name, '') for name in _AXES} | {axis: column}
       # The rows of figure 5 are all of them CrossTrainer, trained on the sport that the row names.
       answers = 'CrossTrainer' if where['setting'] == 'SPORT' else ours.get(row, '')
+      if block['item'] == 'table 4 left':  # conditions of CrossTrainer, which are rows of ours by the same names
+        answers = row
       found.append(
         Cell(block['item'], row, answers, block['dataset'], value=value, doubt=block.get('doubt', ''), **where)
       )
