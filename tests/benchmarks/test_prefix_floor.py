@@ -28,7 +28,9 @@ def test_texts_are_found_in_every_kind_of_file(prefix_floor, tmp_path):
   (tmp_path / 'a.jsonl').write_text('{"say": "one"}\n\n{"say": "two"}\n')
   (tmp_path / 'a.txt').write_text('one\n\ntwo\n')
   assert prefix_floor.read(tmp_path / 'a.json', 'say') == ['one', 'two', 'three']
-  assert prefix_floor.read(tmp_path / 'a.jsonl', 'say') == prefix_floor.read(tmp_path / 'a.txt', 'say') == ['one', 'two']
+  assert (
+    prefix_floor.read(tmp_path / 'a.jsonl', 'say') == prefix_floor.read(tmp_path / 'a.txt', 'say') == ['one', 'two']
+  )
   with pytest.raises(ValueError, match='0 different texts under'):
     prefix_floor.read(tmp_path / 'a.jsonl', 'commentary')
 

@@ -21,6 +21,7 @@ from crosstrainer_jax.evaluation.meteor import NoSynonyms
 from crosstrainer_jax.evaluation.prefix_kept import PREFIX
 from tests.evaluation.texts import EDGES, random_texts
 
+
 def value(statistic):
   return float(statistic.score(statistic.sums[statistic.counted].sum(axis=0)))
 

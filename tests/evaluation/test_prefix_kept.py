@@ -89,7 +89,9 @@ def test_what_says_nothing_earns_nothing_by_the_prefix(reference):
     scores = prefix_kept_statistics([nothing, 'x'], clips)
     assert [value(score) for score in scores.values()] == [0, 0, 0]
     assert scores[BLEU].counted.tolist() == [True, False]
-  assert all(math.isnan(value(score)) for score in prefix_kept_statistics(['x'], [reference(1, commentary='')]).values())
+  assert all(
+    math.isnan(value(score)) for score in prefix_kept_statistics(['x'], [reference(1, commentary='')]).values()
+  )
 
 
 def test_both_protocols_stand_side_by_side(reference):
@@ -97,7 +99,9 @@ def test_both_protocols_stand_side_by_side(reference):
   texts = [
     'Bend the knees before the jump', 'Look where you pass', 'Hold that elbow in', 'Move faster through cones',
   ]  # fmt: skip
-  clips = [reference(i, commentary=text, prefix=f'{PREFIX} ', faults=None, attributes=['a']) for i, text in enumerate(texts)]
+  clips = [
+    reference(i, commentary=text, prefix=f'{PREFIX} ', faults=None, attributes=['a']) for i, text in enumerate(texts)
+  ]
   shuffled = [r.answer(feedback=f'{PREFIX} {text}') for r, text in zip(clips, texts[1:] + texts[:1], strict=True)]
   scores = score(shuffled, clips, Reading(lambda _: [], lambda _: None, []), resamples=20)
   assert scores['all/BLEU-4'].value < 5

@@ -6,7 +6,21 @@ import numpy as np
 
 WORDS = (
   *('the', 'player', 'keeps', 'her', 'knee', 'bent', ',', 'and', 'The', 'ball', 'is', 'kicked', 'too', 'early', '!'),
-  *('balancing', 'balance', 'kicks', 'late', 'foot', "don't", 'left-foot', 'Ärmel', '☃', '膝を曲げて', 'a.b', '.', '3.5'),
+  *(
+    'balancing',
+    'balance',
+    'kicks',
+    'late',
+    'foot',
+    "don't",
+    'left-foot',
+    'Ärmel',
+    '☃',
+    '膝を曲げて',
+    'a.b',
+    '.',
+    '3.5',
+  ),
 )
 
 # Text and reference.

@@ -87,7 +87,9 @@ def test_meteor_with_a_real_wordnet(monkeypatch):
   scores = prefix_kept_statistics(said, [reference(i, text) for i, text in enumerate(expected)])
   public = released_procedure([f'{PREFIX} {b}' for b in expected], [f'{PREFIX} {a}' for a in said], reader)
   assert [value(score) for score in scores.values()] == pytest.approx(public, abs=1e-6)
-  without = np.mean([meteor_score([b.split()], a.split(), wordnet=NoSynonyms()) for a, b in zip(said, expected, strict=True)])
+  without = np.mean(
+    [meteor_score([b.split()], a.split(), wordnet=NoSynonyms()) for a, b in zip(said, expected, strict=True)]
+  )
   found = np.mean([meteor.meteor(tuple(a.split()), tuple(b.split())) for a, b in zip(said, expected, strict=True)])
   assert found > without + 0.05
   for file in reader._data_file_map.values():
