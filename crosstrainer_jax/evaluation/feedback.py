@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import sacrebleu
@@ -23,6 +24,10 @@ from crosstrainer_jax.baselines.prediction import Reference
 from crosstrainer_jax.evaluation import meteor
 from crosstrainer_jax.evaluation.bootstrap import Statistic, mean_statistic
 from crosstrainer_jax.evaluation.prefix_kept import without_prefix
+
+if TYPE_CHECKING:
+  # it brings transformers, which most readers of scores do not need
+  from crosstrainer_jax.evaluation.bert_score import BertScore
 
 PLACEHOLDER = 'sportnoun'
 ORDER = 4
@@ -64,6 +69,16 @@ def masked_statistics(
     for said, expected in _stripped_pairs(feedback, references)
   ]
   return {f'{column} masked': statistic for column, statistic in _score_pairs(pairs).items()}
+
+
+def bert_statistic(feedback: Sequence[str | None], references: Sequence[Reference], bert: BertScore) -> Statistic:
+  """Mean F of the BERT-score, × 100, of the same texts as `text_statistics`."""
+  said, expected = zip(*_stripped_pairs(feedback, references), strict=True)
+  counted = np.array([bool(text.strip()) for text in expected], bool)
+  values = np.zeros(len(counted))
+  chosen = np.flatnonzero(counted)
+  values[chosen] = bert([said[i] for i in chosen], [expected[i] for i in chosen])[:, 2]
+  return mean_statistic(values.tolist(), counted)
 
 
 def noun_pattern(nouns: Collection[str]) -> re.Pattern[str] | None:

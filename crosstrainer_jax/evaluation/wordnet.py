@@ -30,23 +30,19 @@ from crosstrainer_jax.input.files import replacing
 VERSION = '3.0'
 # Where Debian puts the database.
 INSTALLED = Path('/usr/share/wordnet')
+_NOUNS = """
+  Tops act animal artifact attribute body cognition communication event feeling food group location motive object person
+  phenomenon plant possession process quantity relation shape state substance time
+"""
+_VERBS = """
+  body change cognition communication competition consumption contact creation emotion motion perception possession
+  social stative weather
+"""
 # Lexicographer files in their order, and the number of their part of speech (lexnames(5WN)).
 LEXNAMES = (
   *(('adj.all', 3), ('adj.pert', 3), ('adv.all', 4)),
-  *(
-    (f'noun.{name}', 1)
-    for name in (
-      'Tops act animal artifact attribute body cognition communication event feeling food group location motive object '
-      'person phenomenon plant possession process quantity relation shape state substance time'
-    ).split()
-  ),
-  *(
-    (f'verb.{name}', 2)
-    for name in (
-      'body change cognition communication competition consumption contact creation emotion motion perception '
-      'possession social stative weather'
-    ).split()
-  ),
+  *((f'noun.{name}', 1) for name in _NOUNS.split()),
+  *((f'verb.{name}', 2) for name in _VERBS.split()),
   ('adj.ppl', 3),
 )
 
@@ -151,7 +147,9 @@ def _check(folder: Path, source: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
   parser = argparse.ArgumentParser(
-    prog='python -m crosstrainer_jax.evaluation.wordnet', description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    prog='python -m crosstrainer_jax.evaluation.wordnet',
+    description=__doc__,
+    formatter_class=argparse.RawTextHelpFormatter,
   )
   parser.add_argument('--from', dest='source', metavar='FOLDER', help='database files of WordNet 3.0; no download')
   source = parser.parse_args(arguments).source

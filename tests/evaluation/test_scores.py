@@ -1,5 +1,6 @@
 """All scores of a row: scopes, missing metrics, comparison."""
 
+import dataclasses
 import math
 
 import pytest
@@ -99,6 +100,26 @@ def test_an_unreadable_answer_counts_as_wrong(references, perfect):
   assert scores['headline/attribute recall'].value == pytest.approx(100 * 5 / 6)
   assert scores['headline/feedback F1'].value < 100
   assert scores['headline/BLEU-4'].value < 100
+
+
+def test_what_could_not_be_read_is_counted_in_a_note(references, perfect):
+  broken = [references[0].answer(None, None, 1), *perfect[1:]]
+  scores = score(broken, references, **HOW)
+  note = '1 of 6 answers could not be read and count as wrong'
+  assert scores['all/IoU@1.0'].note == scores['all/BLEU-4'].note == scores['headline/feedback F1'].note == note
+  assert scores['all/level accuracy'].note == ''
+
+
+def test_matching_and_empty_lists_are_choices_that_the_report_names(references):
+  nothing = [r.answer([]) for r in references]
+  skip = dataclasses.replace(READING, matching='greedy', empty='skip')
+  scores = score(nothing, references, skip, resamples=20)
+  assert (scores['all/IoU@1.0'].value, scores['all/IoU@1.0'].n_clips) == (0, 4)
+  text = '\n'.join(variants(skip))
+  assert 'greedy' in text
+  assert 'two empty lists are left out' in text
+  with pytest.raises(ValueError, match='matching is one of hungarian, greedy'):
+    dataclasses.replace(READING, matching='best')
 
 
 def test_accuracy_of_each_sport_when_there_are_several(reference):
