@@ -19,6 +19,7 @@ SPORTS = ('soccer', 'basketball', 'rock climbing', 'fitness')
 DIALS = {'entanglement': (0.0, 0.3, 1.0), 'commentary_noise': (0.0, 0.1, 0.4), 'camera_shift': (0.0, 0.5, 1.0)}
 
 END_TO_END = '"end to end without attributes"'
+RETRIEVAL = '"fine-tuned retrieval", "attribute retrieval"'
 
 # Guesses for one run on one CPU core, until some are finished: `transfer` with features that are cached, `dials` with a
 # world to make and to encode.
@@ -49,7 +50,11 @@ class Sweep:
 def transfer(held_out: Sequence[str] = SPORTS, seeds: Sequence[str] = ('0', '1', '2'), smoke: bool = False) -> Sweep:
   """ZS-3 with each sport held out in turn; the language prior, which hardly varies, with seed 0 alone."""
   rows = collections.defaultdict(lambda: END_TO_END, {'0': f'{END_TO_END}, "video zeroed"'})
-  runs = [_run(sport, seed, smoke, overrides=(f'eval.rows=({rows[seed]},)',)) for sport in held_out for seed in seeds]
+  runs = [
+    _run(sport, seed, smoke, overrides=(f'eval.rows=({rows[seed]}, {RETRIEVAL})',))
+    for sport in held_out
+    for seed in seeds
+  ]
   return Sweep(tuple(runs), SMOKE_SECONDS if smoke else TRANSFER_SECONDS)
 
 

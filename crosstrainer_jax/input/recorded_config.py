@@ -17,6 +17,14 @@ LATER: dict[str, dict[str, Any]] = {
   'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
   'mapper': {'whiten': True},
   'decoder': {'attention': 'auto'},
+  'contrastive': {
+    'width': 64, 'layers': 1, 'heads': 4, 'dim': 64, 'text_encoder': '', 'max_text_tokens': 96,
+    'batch_size': 128, 'epochs': 6.0, 'block': 1024, 'frozen': (),
+    'optimizer': {
+      'name': 'adamw', 'learning_rate': 2e-3, 'learning_rate_rules': (), 'warmup_fraction': 0.1,
+      'final_fraction': 0.02, 'b1': 0.9, 'b2': 0.98, 'weight_decay': 0.1, 'clip_norm': 1.0,
+    },
+  },  # fmt: skip
   'training': {
     'frozen': (),
     'row_tokens': 0,
