@@ -1,6 +1,6 @@
 """Contrastive training of two towers: symmetric InfoNCE between the clips and the texts of an update.
 
-    L = ½ Σ_i w_i (lse_j s_ij − mean_{j ∈ P_i} s_ij) / Σ_i w_i + ½ (the same from text to clips),  s_ij = scale · v_i·t_j
+    s_ij = scale · v_i·t_j,  L = ½ Σ_i w_i (lse_j s_ij − mean_{j ∈ P_i} s_ij) / Σ_i w_i + ½ (the same from text to clip)
 
 With one right text for each clip that is CLIP's loss (Radford et al. 2021, figure 3), with several the outer sum of
 SupCon (Khosla et al. 2020, eq. 2). Negatives come from the whole mesh: every device holds its own rows, and takes the
@@ -173,8 +173,8 @@ def _one_way(
 def make_loss(blueprint: Blueprint, relation: Relation, mesh: Mesh, block: int = BLOCK) -> Loss:
   """The loss of a `TwoTowers` as an update takes it.
 
-  A batch is {'clips': arrays of the one tower by name, 'texts': those of the other, 'labels': those of `Labels`}. An update is one
-  piece: cut into parts (`accumulate`), each row would meet fewer negatives.
+  A batch is {'clips': arrays of the one tower by name, 'texts': those of the other, 'labels': those of `Labels`}. An
+  update is one piece: cut into parts (`accumulate`), each row would meet fewer negatives.
   """
 
   def loss(trained: nnx.State, frozen: nnx.State, batch: dict[str, Any], key: jax.Array) -> Any:
