@@ -48,6 +48,7 @@ SKILLS: dict[str, dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 END_TO_END = '"end to end without attributes"'
+RETRIEVAL = '"fine-tuned retrieval", "attribute retrieval"'
 
 # Guesses for one run on one CPU core, until some are finished: `transfer` with features that are cached, `dials` with a
 # world to make and to encode.
@@ -79,7 +80,11 @@ class Sweep:
 def transfer(held_out: Sequence[str] = SPORTS, seeds: Sequence[str] = ('0', '1', '2'), smoke: bool = False) -> Sweep:
   """ZS-3 with each sport held out in turn; the language prior, which hardly varies, with seed 0 alone."""
   rows = collections.defaultdict(lambda: END_TO_END, {'0': f'{END_TO_END}, "video zeroed"'})
-  runs = [_run(sport, seed, smoke, overrides=(f'eval.rows=({rows[seed]},)',)) for sport in held_out for seed in seeds]
+  runs = [
+    _run(sport, seed, smoke, overrides=(f'eval.rows=({rows[seed]}, {RETRIEVAL})',))
+    for sport in held_out
+    for seed in seeds
+  ]
   return Sweep(tuple(runs), SMOKE_SECONDS if smoke else TRANSFER_SECONDS)
 
 
@@ -117,7 +122,7 @@ def settings(
   """
   sports = {sport: skills for sport, skills in SKILLS[dataset].items() if not held_out or sport in held_out}
   size = ''.join(f',{name}' for name, wanted in (('smoke', smoke), ('paper', paper)) if wanted)
-  rows = f'eval.rows=({END_TO_END},)', 'eval.noise=(0.1, 0.2, 0.3, 0.5, 0.7)'
+  rows = f'eval.rows=({END_TO_END}, {RETRIEVAL})', 'eval.noise=(0.1, 0.2, 0.3, 0.5, 0.7)'
 
   def run(seed: str, config: str, setting: str, of: str = '', overrides: tuple[str, ...] = ()) -> Run:
     name = '-'.join(filter(None, (setting, of.replace(' ', '_'), f'seed{seed}')))

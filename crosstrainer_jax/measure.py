@@ -10,9 +10,10 @@ import numpy as np
 from flax import nnx
 
 from crosstrainer_jax import datasets
-from crosstrainer_jax.baselines import BASELINES, build
+from crosstrainer_jax.baselines import BASELINES, RETRIEVAL, build
 from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
+from crosstrainer_jax.baselines.retrieval import TOWERS
 from crosstrainer_jax.discovery import lexicon
 from crosstrainer_jax.evaluation import noise, scores
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
@@ -26,6 +27,7 @@ from crosstrainer_jax.recipe import (
   ZEROED,
   folder_of,
   known_attributes,
+  retrieval_setting,
 )
 from crosstrainer_jax.run import Run
 from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say, timed
@@ -33,6 +35,7 @@ from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say, tim
 TRUE_ATTRIBUTES, CEILING = 'CrossTrainer with true attributes', 'sport-blind ceiling'
 # The probe with attributes beside v (eq. 3), which the paper writes and does not build.
 LEVEL_BY_ATTRIBUTES = 'level from v and attributes'
+_NO_FEATURES = 'needs cached features (config.encoder.source=features)'
 # Baselines that keep the order of seconds and views apart; the others compare averages.
 _CONCATENATED = ('linear classifier on v',)
 
@@ -68,6 +71,7 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
   """Every row of the table on the test clips."""
   rows = Rows()
   _baselines(run, references, rows)
+  _retrieval(run, references, rows)
   stage2 = run.params(STAGE2)
   rows.predictions[CROSSTRAINER] = two_passes(run, stage2, references, run.split.test)
   true = [reference.attributes for reference in references]
@@ -100,7 +104,7 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
 def _baselines(run: Run, references: Sequence[Reference], rows: Rows) -> None:
   cache = run.video.cache
   if cache is None:
-    rows.absent |= dict.fromkeys(BASELINES, 'needs cached features (config.encoder.source=features)')
+    rows.absent |= dict.fromkeys(BASELINES, _NO_FEATURES)
     return
   train = [Reference.from_clip(run.clips[i]) for i in run.split.train]
   pools = {False: mean_pool, True: concatenate}
@@ -111,6 +115,17 @@ def _baselines(run: Run, references: Sequence[Reference], rows: Rows) -> None:
   for name in BASELINES:
     kind = name in _CONCATENATED
     rows.predictions[name] = build(name, run.config.seed).fit(train, seen[kind]).predict(unseen[kind], references)
+
+
+def _retrieval(run: Run, references: Sequence[Reference], rows: Rows) -> None:
+  for name, row in RETRIEVAL.items():
+    setting = retrieval_setting(run, name)
+    if run.video.cache is None:
+      rows.absent[name] = _NO_FEATURES
+    elif not (setting.directory / TOWERS / 'done.json').is_file():
+      rows.absent[name] = 'not trained; add it to config.eval.rows'
+    else:
+      rows.predictions[name] = row.predict(setting, run.split.test, references)
 
 
 def two_passes(

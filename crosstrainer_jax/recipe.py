@@ -14,6 +14,8 @@ import numpy as np
 from flax import nnx
 
 from crosstrainer_jax import datasets
+from crosstrainer_jax.baselines import RETRIEVAL
+from crosstrainer_jax.baselines.retrieval import Setting
 from crosstrainer_jax.inference import confidence
 from crosstrainer_jax.inference.trained import Card
 from crosstrainer_jax.input import examples, pipeline, splits
@@ -58,6 +60,10 @@ def train(run: Run) -> None:
           run, folder_of(ZEROED, STAGE1), run.initial, [alone], run.split.train, first, writer, zeroed=True
         )
         _train(run, folder_of(ZEROED), prior, both, run.split.train, second, writer, zeroed=True)
+    for name, row in RETRIEVAL.items():
+      if name in config.eval.rows and run.video.cache is not None:
+        with timed(f'row: {name}'):
+          row.train(retrieval_setting(run, name), writer)
     if config.probe.steps:
       with timed('proficiency probe'):
         _fit_probes(run, stage2, predicted)
@@ -70,6 +76,21 @@ def train(run: Run) -> None:
 def folder_of(row: str, stage: str = STAGE2) -> str:
   """Where a trained row keeps its parameters, under the workdir."""
   return stage if row == CROSSTRAINER else f'rows/{row.replace(" ", "_")}/{stage}'
+
+
+def retrieval_setting(run: Run, row: str) -> Setting:
+  """What a row that retrieves is made from."""
+  return Setting(
+    run.workdir / 'rows' / row.replace(' ', '_'),
+    run.clips,
+    run.split.train,
+    run.split.validation,
+    run.video,
+    run.valid,
+    run.text,
+    run.mesh,
+    run.config,
+  )
 
 
 def _train(

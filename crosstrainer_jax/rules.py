@@ -25,13 +25,14 @@ CHOICES = {
   'discovery.backend': tuple(BACKENDS),
   'encoder.source': ('features', 'frames'),
   'training.optimizer.name': ('adamw', 'muon'),
+  'contrastive.optimizer.name': ('adamw',),
   'encoder.dtype': ('', 'float32', 'bfloat16'),
   'decoder.dtype': ('float32', 'bfloat16'),
   'decoder.param_dtype': ('float32', 'bfloat16'),
   'decoder.attention': KERNELS,
   'decoder.quantize': ('', *KINDS),
 }
-TRAINED_ROWS = ('end to end without attributes', 'video zeroed')
+TRAINED_ROWS = ('end to end without attributes', 'video zeroed', 'fine-tuned retrieval', 'attribute retrieval')
 
 # Shares, probabilities and dials.
 FROM_0_TO_1 = (
@@ -43,6 +44,8 @@ FROM_0_TO_1 = (
   'stage2.true_ratio',
   'assess.target_precision',
   'training.optimizer.warmup_fraction',
+  'contrastive.optimizer.warmup_fraction',
+  'contrastive.optimizer.final_fraction',
   'training.optimizer.final_fraction',
 )
 AT_LEAST_1 = (
@@ -64,6 +67,11 @@ AT_LEAST_1 = (
   'eval.max_feedback_tokens',
   'eval.resamples',
   'assess.samples',
+  'contrastive.layers',
+  'contrastive.dim',
+  'contrastive.max_text_tokens',
+  'contrastive.batch_size',
+  'contrastive.block',
 )
 AT_LEAST_0 = (
   'seed',
@@ -88,6 +96,8 @@ ABOVE_0 = (
   'stage2.epochs',
   'stage2.fold_epochs',
   'training.optimizer.learning_rate',
+  'contrastive.epochs',
+  'contrastive.optimizer.learning_rate',
   'assess.temperature',
 )
 
@@ -207,6 +217,13 @@ def adapters(values: Values) -> Iterator[str]:
     yield "lora.rank is above 0, but L trains as well: freeze it, training.frozen=('^decoder/(?!.*lora_)',)"
 
 
+def towers(values: Values) -> Iterator[str]:
+  """The heads of a tower divide its width."""
+  width, heads = values.get('contrastive.width'), values.get('contrastive.heads')
+  if width is not None and (heads < 1 or width < 1 or width % heads):
+    yield f'contrastive.width is {width}, which does not divide into contrastive.heads={heads}'
+
+
 def mesh(values: Values) -> Iterator[str]:
   """One size for each axis, at most one of them open."""
   for name in ('mesh', 'mesh_across'):
@@ -226,11 +243,12 @@ def rows(values: Values) -> Iterator[str]:
 
 def patterns(values: Values) -> Iterator[str]:
   """Learning-rate rules are pairs of a regular expression and a factor; what is frozen, regular expressions."""
-  for pattern in values.get('training.frozen', ()):
+  frozen = [(path, pattern) for path in ('training.frozen', 'contrastive.frozen') for pattern in values.get(path, ())]
+  for path, pattern in frozen:
     try:
       re.compile(pattern)
     except re.error as error:
-      yield f'training.frozen: {pattern!r} is no regular expression ({error})'
+      yield f'{path}: {pattern!r} is no regular expression ({error})'
   for path in (path for path in values if path.endswith('.learning_rate_rules')):
     for rule in values[path]:
       try:
@@ -242,7 +260,7 @@ def patterns(values: Values) -> Iterator[str]:
         yield f'{path}: {rule!r} is no pair of a regular expression and a factor ({error})'
 
 
-RULES = (choices, ranges, held_out, window, noise, tasks, decoder, mesh, rows, patterns, adapters)
+RULES = (choices, ranges, held_out, window, noise, tasks, decoder, mesh, rows, patterns, adapters, towers)
 
 
 def problems(values: Values) -> list[str]:
