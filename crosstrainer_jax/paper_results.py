@@ -94,7 +94,7 @@ def _facts(item: str, dataset: str, found: Sequence[Panel], runs: Sequence[Finis
     facts.append('Other people, other comments: the two sides are not comparable. What can be compared is their shape.')
   facts += [
     f'{len(runs)} finished runs, seeds {", ".join(map(str, seeds))}.',
-    'Ours: mean [95 % bootstrap over seeds, sports and takes].',
+    'Ours: mean over sports of the mean over seeds [95 % bootstrap over seeds, sports and takes].',
     f'Commands: {train_command(dataset)}; {show_command(item, dataset)}',
   ]
   return facts + [f'{panel.item}: {panel.doubt}' for panel in {p.doubt: p for p in found if p.doubt}.values()]

@@ -10,10 +10,11 @@ import dataclasses
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from crosstrainer_jax.evaluation import meteor, prefix_kept
-from crosstrainer_jax.evaluation.bootstrap import Interval
+from crosstrainer_jax.evaluation.bootstrap import Interval, Run, Statistic, hierarchical
 from crosstrainer_jax.evaluation.finished import Finished
-from crosstrainer_jax.evaluation.hierarchical import Part, hierarchical
 from crosstrainer_jax.evaluation.panels import Panel, Place, describe
 from crosstrainer_jax.evaluation.scores import in_headline
 from crosstrainer_jax.evaluation.table import MISSING, Footnotes, Table
@@ -51,7 +52,8 @@ def columns_of(metric: str, dataset: str) -> list[Column]:
 
 def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resamples: int = 1000) -> Interval:
   """Ours in one cell, over all runs that serve it; NaN with the reason in `note` where there is none."""
-  parts, notes = [], {}
+  parts: list[tuple[Finished, Statistic]] = []
+  notes: dict[str, None] = {}
   serving = [run for run in runs if place.serves(run.setting, run.source, run.tested)]
   for run in serving:
     metrics = run.rows.get(row)
@@ -63,15 +65,36 @@ def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resa
       notes[found] = None
       continue
     statistic = in_headline(found, column.metrics[0], run.references) if column.scope == 'headline' else found
-    parts.append(
-      Part(run.seed, [r.sport for r in run.references], run.takes, statistic.keep(run.where(place.sport, place.skill)))
-    )
-    if found.note:
-      notes[found.note] = None
+    parts.append((run, statistic.keep(run.where(place.sport, place.skill))))
   if not parts:
     reason = '; '.join(notes) if serving else f'no finished run of {describe(place)}'
     return Interval(math.nan, math.nan, math.nan, 0, 0, reason)
-  return dataclasses.replace(hierarchical(parts, resamples), note='; '.join(notes))
+  return hierarchical(_by_sport(parts), resamples)
+
+
+def _by_sport(parts: Sequence[tuple[Finished, Statistic]]) -> list[Run]:
+  """One `Run` for each seed and sport, of the clips that all its parts count together, such as skills held out in turn.
+
+  Where there is one sport it has no name, since nothing is to be said of others.
+  """
+  sports = {
+    r.sport for run, statistic in parts for r, kept in zip(run.references, statistic.counted, strict=True) if kept
+  }
+  found: dict[tuple[int, str], tuple[list[np.ndarray], list[str], Statistic]] = {}
+  for run, statistic in parts:
+    for number in np.flatnonzero(statistic.counted):
+      reference = run.references[number]
+      key = run.seed, reference.sport if len(sports) > 1 else ''
+      sums, takes, _ = found.setdefault(key, ([], [], statistic))
+      sums.append(statistic.sums[number])
+      takes.append(reference.take)
+  if not found:  # nothing is counted: the score of no clips
+    run, statistic = parts[0]
+    return [Run(run.seed, '', statistic, run.takes)]
+  return [
+    Run(seed, sport, dataclasses.replace(one, sums=np.array(sums), counted=np.ones(len(sums), bool)), takes)
+    for (seed, sport), (sums, takes, one) in found.items()
+  ]
 
 
 def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others: Sequence[str] = FLOORS) -> Table:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,8 @@ from crosstrainer_jax.evaluation.attributes import (
 from crosstrainer_jax.evaluation.bootstrap import Interval, Statistic, bootstrap, paired_difference
 from crosstrainer_jax.evaluation.predictions import align
 from crosstrainer_jax.evaluation.proficiency import accuracy_statistic, macro_f1_statistic, majority_line
+from crosstrainer_jax.evaluation.significance import Tested
+from crosstrainer_jax.evaluation.significance import compare as compare_rows
 
 if TYPE_CHECKING:
   # it brings transformers, which most readers of scores do not need
@@ -124,6 +126,49 @@ def compare(
     if isinstance(metric, Statistic) and isinstance(other, Statistic):
       differences[name] = _explained(paired_difference(metric, other, takes, resamples, seed))
   return differences
+
+
+def significance(
+  ours: Sequence[Prediction],
+  rivals: Mapping[str, Sequence[Prediction]],
+  references: Sequence[Reference],
+  reading: Reading,
+  resamples: int = 1000,
+  seed: int = 0,
+) -> dict[str, dict[str, Tested]]:
+  """Paired tests of one row against each rival, by score name and rival, for scores that both have.
+
+  Holm's correction is over the rivals of one score.
+  """
+  takes = [reference.take for reference in references]
+  own = _scoped(statistics(ours, references, reading), references)
+  others = {name: _scoped(statistics(row, references, reading), references) for name, row in rivals.items()}
+  tested = {}
+  for score_name, metric in own.items():
+    against = {name: found for name, row in others.items() if isinstance(found := row.get(score_name), Statistic)}
+    if isinstance(metric, Statistic) and against:
+      tested[score_name] = compare_rows(metric, against, takes, resamples, seed)
+  return tested
+
+
+def significance_lines(tested: Mapping[str, Mapping[str, Tested]], ours: str, names: Sequence[str]) -> list[str]:
+  """A line for each rival: p of the scores of `names`, of the headline, after Holm's correction."""
+  lines = []
+  for rival in dict.fromkeys(rival for found in tested.values() for rival in found):
+    results = {name: tested.get(f'headline/{name}', {}).get(rival) for name in names}
+    shown = {name: result for name, result in results.items() if result and not math.isnan(result.adjusted)}
+    if shown:
+      values = ', '.join(f'{name} {_p_value(result.adjusted)}' for name, result in shown.items())
+      count = max(result.rows for result in shown.values())
+      lines.append(
+        f'{ours} and {rival}, clips with a fault: p = {values} (permutation by take, two-sided, Holm over {count} '
+        f'{"row" if count == 1 else "rows"})'
+      )
+  return lines
+
+
+def _p_value(p: float) -> str:
+  return '< 0.001' if p < 0.001 else f'{p:.3f}'
 
 
 def statistics(

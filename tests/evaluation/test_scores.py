@@ -5,7 +5,17 @@ import math
 
 import pytest
 
-from crosstrainer_jax.evaluation.scores import Reading, columns, compare, headline_mask, notes, score, variants
+from crosstrainer_jax.evaluation.scores import (
+  Reading,
+  columns,
+  compare,
+  headline_mask,
+  notes,
+  score,
+  significance,
+  significance_lines,
+  variants,
+)
 
 FAULTS = ('balance', 'knee bend', 'timing')
 READING = Reading(
@@ -141,6 +151,21 @@ def test_compare_is_the_difference_of_two_rows(references, perfect):
     if not math.isnan(difference.value):
       assert difference.value == pytest.approx(one[name].value - two[name].value)
   assert differences['headline/attribute F1'].value == 100
+
+
+def test_rows_are_tested_against_each_rival(references, perfect):
+  rivals = {'nothing': [r.answer([], '', 0) for r in references], 'levels': [r.answer(level=0) for r in references]}
+  tested = significance(perfect, rivals, references, **HOW)
+  assert set(tested['headline/level accuracy']) == set(rivals)
+  result = tested['headline/attribute F1']['nothing']
+  # of the eight swaps of three takes, only none and all are as extreme
+  assert (result.n_takes, result.rows) == (3, 1)
+  assert result.permutation == result.adjusted == pytest.approx(2 / 8)
+  assert tested['all/level accuracy']['levels'].rows == 2
+  lines = significance_lines(tested, 'ours', ['attribute F1', 'level accuracy', 'no such score'])
+  assert lines[0].startswith('ours and nothing, clips with a fault: p = attribute F1 0.250, level accuracy ')
+  assert 'attribute F1' not in lines[1]
+  assert all('Holm over 2 rows' in line for line in lines)
 
 
 def test_order_of_predictions_does_not_matter(references, perfect):
