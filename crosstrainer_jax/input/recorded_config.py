@@ -13,6 +13,19 @@ CONFIG_FILE = 'config.json'
 # Settings that runs of earlier versions have not recorded, with the values at which a run is what it was without them.
 # Whitening was no setting then: features of a frozen encoder were always whitened.
 LATER: dict[str, dict[str, Any]] = {
+  'discovery': {
+    'model': '',
+    'base_url': '',
+    'api_key_env': 'OPENAI_API_KEY',
+    'prompt': 'paper',
+    'temperature': 0.0,
+    'max_tokens': 300,
+    'retries': 2,
+    'concurrency': 4,
+    'requests_per_minute': 0.0,
+    'timeout': 120.0,
+    'answers': '',
+  },
   'encoder': {'revision': '', 'fps': 0, 'dtype': ''},
   'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
   'mapper': {'whiten': True},
