@@ -1,4 +1,4 @@
-"""What is asked of a language model, and what it answers: the interface behind which a server or our own decoder stands."""
+"""What is asked of a language model, and what it answers, whether a server stands behind it or our own decoder."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
 Of the library `openai` we take the address, the key, the connections, the limits of time and the names of errors. Its
 own retries are switched off: they see neither an answer that breaks off inside its JSON nor one without any choice, and
-they would pass by the limit of requests a minute. Answers come in one piece: they are short, and a stream would only add
-ways to break.
+they would pass by the limit of requests a minute. Answers come in one piece: they are short, and a stream would only
+add ways to break.
 """
 
 from __future__ import annotations
@@ -143,10 +143,10 @@ class Server:
     self._pace.stop()
 
   def _complete(self, question: Question) -> Answer | Unreadable:
-    pause = self._first_pause
+    pause, calls = self._first_pause, 0
     lost: Unreadable | _Again = Unreadable('')
     try:
-      for attempt in range(self._tries):
+      for _ in range(self._tries):
         if isinstance(lost, _Again):
           if lost.wait is not None:
             self._pace.hold(lost.wait)
@@ -154,6 +154,7 @@ class Server:
             self._pace.wait(pause)
             pause = min(2 * pause, 60.0)
         self._pace.turn()
+        calls += 1
         try:
           answer = self._call(question)
         except _Again as error:
@@ -173,7 +174,7 @@ class Server:
       self._lost += 1
       if self._lost >= GIVE_UP:
         raise ServerError(f'{self._lost} questions in a row have got no answer from {self.url}; the last: {lost}')
-    return Unreadable(f'no answer after {attempt + 1} calls: {lost}')
+    return Unreadable(f'no answer after {calls} calls: {lost}')
 
   def _call(self, question: Question) -> Answer:
     """One call. Raises _Again, Unreadable (this question gets no answer) and ServerError."""

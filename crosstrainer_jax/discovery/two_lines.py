@@ -1,8 +1,8 @@
 """Reads the two lines that a language model is asked for: Correct and Incorrect, each with concepts.
 
-What models write around them is forgiven: thoughts, Markdown, numbering, a heading with its list below it, other dashes,
-either order, or a JSON object of the two. What is no list of concepts is not: a missing line, sentences, the form
-itself sent back.
+What models write around them is forgiven: thoughts, Markdown, numbering, a heading with its list below it, other
+dashes, either order, or a JSON object of the two. What is no list of concepts is not: a missing line, sentences, the
+form itself sent back.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ _BESIDE = re.compile(r'(?<=\S)[ \t]+(?=[*_]*(?:Correct|Incorrect)[*_]*\s?[:â€“â€
 _OBJECT = re.compile(r'\{.*\}', re.DOTALL)
 _NOTHING = re.compile(
   r'(?:none|nothing|no|not|n/a)'
-  r'(?: (?:any|of|in|the|this|concepts?|aspects?|faults?|errors?|issues?|incorrect|correct|execution|specifically|explicitly|'
-  r'mentioned|noted|named|stated|specified|identified|listed|given|found|provided|applicable|was|were|are|is|by|expert|'
+  r'(?: (?:any|of|in|the|this|concepts?|aspects?|faults?|errors?|issues?|incorrect|correct|execution|specifically|'
+  r'explicitly|mentioned|noted|named|stated|specified|identified|listed|given|found|provided|applicable|was|were|are|is|by|expert|'
   r'transcript|commentary))*'
 )
 _PLACEHOLDER = re.compile(

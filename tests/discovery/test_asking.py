@@ -82,10 +82,9 @@ def test_an_interruption_keeps_what_is_under_way_and_begins_nothing_further(stor
   model = FakeModel(text_of, concurrency=1)
   asker = Asker(model, store)
   results = asker.each(lambda group: asker.ask([question(text) for text in group], read), map(str, range(50)))
+  next(results)
   with pytest.raises(KeyboardInterrupt):
-    for _ in results:
-      raise KeyboardInterrupt
-  results.close()
+    results.throw(KeyboardInterrupt)
   assert model.stopped
   assert 1 <= len(model.questions) <= 4
   assert len(store) == len(model.questions)

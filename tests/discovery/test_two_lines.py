@@ -33,7 +33,7 @@ BOTH = Attributes(['balance', 'follow-through'], ['knee bend', 'hand position'])
     # who criticises it asks for a change
     'Correct - balance, knee bend, follow-through\nIncorrect - knee bend, hand position',
     # the draft above is not the answer
-    'Correct - x\nIncorrect - y\nFinal answer:\nCorrect - balance, follow-through\nIncorrect - knee bend, hand position',
+    'Correct - x\nIncorrect - y\nFinally:\nCorrect - balance, follow-through\nIncorrect - knee bend, hand position',
   ],
 )
 def test_forms_that_are_forgiven(text):
