@@ -1,7 +1,7 @@
 """Discovery over a prepared dataset: one JSON line for each clip that has commentary.
 
 A line holds `clip_id`, `take`, `sport`, `text_sha` (of the commentary), `backend` (its fingerprint), `correct` and
-`incorrect`. A killed run loses nothing (`journal`), and a later one keeps the lines whose text and backend are the same.
+`incorrect`. A killed run loses nothing (`journal`); a later one keeps the lines whose text and backend are the same.
 A clip whose answer could not be read has no line: it is not one without faults.
 """
 

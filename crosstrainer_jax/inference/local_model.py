@@ -94,7 +94,8 @@ class LocalModel:
     with self._lock:
       for start in range(0, len(numbers), self.group):
         part = numbers[start : start + self.group]
-        found.update(zip(part, self._write([rows[number] for number in part]), strict=True))
+        written = self._write([rows[number] for number in part])
+        found.update((number, self._answer(rows[number], ids)) for number, ids in zip(part, written, strict=True))
     return [found[number] for number in range(len(questions))]
 
   def stop(self) -> None:
@@ -115,8 +116,8 @@ class LocalModel:
   def _rendered(self, messages: Sequence[Message]) -> str:
     return self._words.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **chat.FIXED)
 
-  def _write(self, rows: Sequence[list[int]]) -> list[Answer]:
-    """The continuation of each of at most `group` prompts."""
+  def _write(self, rows: Sequence[list[int]]) -> np.ndarray:
+    """The continuation of each of at most `group` prompts, int32[rows, max_tokens]."""
     config, sampling = self._base.config, self.sampling
     length = min(examples.bucket(max(map(len, rows))), config.max_position - sampling.max_tokens)
     # whatever is missing of a batch is filled with rows that are no prompt
@@ -125,25 +126,24 @@ class LocalModel:
       tokens[row, : len(ids)], mask[row, : len(ids)] = ids, True
     placed: dict[str, Any] = sharding.put_batch({'tokens': tokens, 'mask': mask}, self._mesh)
     ends, pad = self._layout.ends, self._words.pad_token_id
-    with jax.set_mesh(self._mesh):
-      written, _ = generate(
-        self._decoder,
-        _embed(*nnx.split(self._decoder), placed['tokens']),
-        placed['mask'],
-        sampling.max_tokens,
-        eos_id=ends,
-        pad_id=ends[0] if pad is None else pad,
-        temperature=max(sampling.temperature, 0.0),
-        key=jax.random.key(sampling.seed),
-        banned_ids=tuple(range(len(self._words), config.vocab_size)),
-      )
-    return [self._answer(len(ids), row) for ids, row in zip(rows, np.asarray(jax.device_get(written)), strict=False)]
+    written, _ = generate(
+      self._decoder,
+      _embed(*nnx.split(self._decoder), placed['tokens']),
+      placed['mask'],
+      sampling.max_tokens,
+      eos_id=ends,
+      pad_id=ends[0] if pad is None else pad,
+      temperature=max(sampling.temperature, 0.0),
+      key=jax.random.key(sampling.seed),
+      banned_ids=tuple(range(len(self._words), config.vocab_size)),
+    )
+    return np.asarray(jax.device_get(written))[: len(rows)]
 
-  def _answer(self, asked: int, written: np.ndarray) -> Answer:
+  def _answer(self, asked: Sequence[int], written: np.ndarray) -> Answer:
     places = np.flatnonzero(np.isin(written, self._layout.ends))
     ids = written[: places[0] if len(places) else None].tolist()
     text = self._words.decode(ids, skip_special_tokens=True)
-    return Answer(text, STOP if len(places) else CUT, asked, len(ids))
+    return Answer(text, STOP if len(places) else CUT, len(asked), len(ids))
 
 
 @functools.partial(jax.jit, static_argnums=0)
