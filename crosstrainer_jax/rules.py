@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from crosstrainer_jax.backends import BACKENDS
 from crosstrainer_jax.configs import arguments
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
-from crosstrainer_jax.backends import BACKENDS
 from crosstrainer_jax.input.splits import FIT, SETTINGS
 from crosstrainer_jax.models.attention import KERNELS
 from crosstrainer_jax.models.crosstrainer import decoder_config

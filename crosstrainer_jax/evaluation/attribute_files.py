@@ -226,9 +226,8 @@ def plot(comparison: Comparison, path: Path) -> None:
   size = max(3.2, 0.8 * len(sports) + 2)
   figure = Figure(figsize=(size + (5.2 if agreements else 0), max(3.4, 0.55 * len(sports) + 2)), layout='constrained')
   axes = figure.subplots(1, 2 if agreements else 1, squeeze=False)[0]
-  mass = np.array([[overlap(file.phrases(a), file.phrases(b))[1] for b in sports] for a in sports]).reshape(
-    -1, len(sports)
-  )
+  phrases = [file.phrases(sport) for sport in sports]
+  mass = np.array([[overlap(one, other)[1] for other in phrases] for one in phrases])
   axes[0].imshow(mass, vmin=0, vmax=1, cmap='Blues')
   axes[0].set_xticks(range(len(sports)), sports, rotation=30, ha='right', fontsize=8)
   axes[0].set_yticks(range(len(sports)), sports, fontsize=8)
@@ -238,10 +237,8 @@ def plot(comparison: Comparison, path: Path) -> None:
   axes[0].set_title(f'shared mass of incorrect phrases\n{file.name}', fontsize=9)
   if agreements:
     names = [f'{agreement.first} – {agreement.second}' for agreement in agreements]
-    for offset, colour, label, kind in (
-      (-0.15, 'tab:blue', 'matched pairs', 'pairs'),
-      (0.15, 'tab:orange', 'unmatched as 0', 'all'),
-    ):
+    kinds = ((-0.15, 'tab:blue', 'matched pairs', 'pairs'), (0.15, 'tab:orange', 'unmatched as 0', 'all'))
+    for offset, colour, label, kind in kinds:
       for place, agreement in enumerate(agreements):
         interval: Interval = getattr(agreement, kind)
         axes[1].plot([interval.low, interval.high], [place + offset] * 2, color=colour, linewidth=1.5)
@@ -299,9 +296,8 @@ def _top(file: AttributeFile) -> Table:
   rows = []
   for sport in file.sports:
     counter = file.phrases(sport)
-    top = [
-      f'{phrase} ({count})' for phrase, count in sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:_TOP]
-    ]
+    top = sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:_TOP]
+    cells = [f'{phrase} ({count})' for phrase, count in top]
     rows.append((sport, cells + [''] * (_TOP - len(cells))))
   return Table(f'Most frequent incorrect phrases, {file.name}', [str(rank) for rank in range(1, _TOP + 1)], rows)
 
