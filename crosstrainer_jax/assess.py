@@ -93,7 +93,7 @@ def zero_shot_assessment(options: argparse.Namespace) -> zero_shot.Assessment | 
   bar = Progress('assessing', len(spans), unit='segment')
   try:
     for number, seen in zero_shot.ZeroShot(asker, eyes).see_videos(files, spans, sport):
-      segments[number] = zero_shot.Segment(*spans[number], *seen)
+      segments[number] = zero_shot.Segment(*spans[number], seen.attributes, seen.feedback, seen.reason)
       bar.update(1)
   finally:
     bar.close()

@@ -65,7 +65,6 @@ def _dataset(options: argparse.Namespace) -> None:
     _say_calls(asker)
     return
   discoverer = _discoverer(options)
-  asker = getattr(discoverer, 'asker', None)
   if options.estimate:
     if not isinstance(discoverer, language.LanguageDiscoverer):
       raise ValueError(f'--estimate: the backend {options.backend} asks nobody, and costs nothing')
@@ -81,8 +80,8 @@ def _dataset(options: argparse.Namespace) -> None:
     return
   report = dataset.discover_dataset(directory, output, discoverer, options.limit)
   print(report.describe())
-  if asker is not None:
-    _say_calls(asker)
+  if isinstance(discoverer, language.LanguageDiscoverer):
+    _say_calls(discoverer.asker)
   if options.canonical:
     from crosstrainer_jax.inference import canonical
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.discovery import asking
@@ -58,7 +58,7 @@ def estimate(
   """What `predict` would ask: calls, tokens and price; nothing is asked."""
   sports = [reference.sport for reference in references]
 
-  def ask(dry: asking.Asker) -> object:
+  def ask(dry: asking.Asker) -> Iterator[object]:
     return ZeroShot(dry, model.eyes, model.k).see_dataset(source, indices, sports, anyway=True)
 
   pixels = min(model.eyes.pixels, source.frame_size or model.eyes.pixels)

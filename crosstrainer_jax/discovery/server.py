@@ -179,15 +179,13 @@ class Server:
   def _call(self, question: Question) -> Answer:
     """One call. Raises _Again, Unreadable (this question gets no answer) and ServerError."""
     sampling = self.sampling
-    fields: dict[str, Any] = {self._limit: sampling.max_tokens}
+    fields: dict[str, Any] = {'model': self.name, 'messages': list(question.messages), self._limit: sampling.max_tokens}
     if sampling.temperature >= 0:
       fields['temperature'] = sampling.temperature
     if sampling.temperature > 0:
       fields['seed'] = sampling.seed
     try:
-      reply = self._client.chat.completions.with_raw_response.create(
-        model=self.name, messages=list(question.messages), **fields
-      )
+      reply = self._client.chat.completions.with_raw_response.create(**fields)
     except openai.APITimeoutError:
       raise _Again(f'no answer within {self._timeout:g} s') from None
     except openai.APIConnectionError as error:

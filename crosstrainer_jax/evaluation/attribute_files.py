@@ -178,7 +178,7 @@ def agree(first: AttributeFile, second: AttributeFile, similarity: Similarity) -
     [sorted({normalise(phrase) for phrase in file.lines[clip]['incorrect']}) for file in (first, second)]
     for clip in clips
   ]
-  matched = [matched_similarities(*side, similarity) for side in sides]
+  matched = [matched_similarities(one, other, similarity) for one, other in sides]
   # sum and number of pairs' similarities; then the same with 0 for who is left over
   pairs = np.array([[float(np.mean(row)), 1.0] if len(row) else [0.0, 0.0] for row in matched]).reshape(-1, 2)
   most = np.array([max(map(len, side)) for side in sides])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -153,7 +154,7 @@ class ZeroShot:
       return found
 
     yield from self.see_each(
-      ((sport, lambda index=index: images(index)) for index, sport in zip(indices, sports, strict=True)), anyway
+      ((sport, functools.partial(images, index)) for index, sport in zip(indices, sports, strict=True)), anyway
     )
 
   def see_videos(
@@ -166,10 +167,8 @@ class ZeroShot:
 
     def windows() -> Iterator[tuple[str, Callable[[], Sequence[str]]]]:
       for views in zip(*streams, strict=True):
-        shown = [
-          jpeg(frame, self.eyes.pixels) for window in views for frame in window.frames[np.isfinite(window.times)]
-        ]
-        yield sport, lambda shown=shown: shown
+        frames = [frame for window in views for frame in window.frames[np.isfinite(window.times)]]
+        yield sport, functools.partial(list, [jpeg(frame, self.eyes.pixels) for frame in frames])
 
     yield from self.see_each(windows(), anyway)
 
