@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -115,7 +116,12 @@ class ChatServer:
             self.wfile.flush()
             self.close_connection = True
 
-    self._server = ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    class Server(ThreadingHTTPServer):
+      def handle_error(self, *_: object) -> None:
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # the client has gone
+          raise
+
+    self._server = Server(('127.0.0.1', 0), Handler)
     self._server.daemon_threads = True
     self._thread = threading.Thread(target=self._server.serve_forever, kwargs={'poll_interval': 0.01})
     self.url = f'http://127.0.0.1:{self._server.server_address[1]}/v1'
