@@ -29,7 +29,12 @@ def preset() -> ml_collections.ConfigDict:
   config.split = ml_collections.ConfigDict({
     'setting': 'FS', 'held_out': '', 'source': '', 'validation_share': 0.1, 'seed': 0,
   })  # fmt: skip
-  config.discovery = ml_collections.ConfigDict({'backend': 'lexicon'})
+  # `openai` is any server that speaks OpenAI's chat completions, `local` a directory of the hub (docs/discovery.md).
+  config.discovery = ml_collections.ConfigDict({
+    'backend': 'lexicon', 'model': '', 'base_url': '', 'api_key_env': 'OPENAI_API_KEY', 'prompt': 'paper',
+    'temperature': 0.0, 'max_tokens': 300, 'retries': 2, 'concurrency': 4, 'requests_per_minute': 0.0, 'timeout': 120.0,
+    'answers': '',
+  })  # fmt: skip
   config.prompt = ml_collections.ConfigDict({'k': 3})
   config.tokenizer = ml_collections.ConfigDict({'vocab_size': 2048})
 

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from crosstrainer_jax.backends import BACKENDS, MODELS
 from crosstrainer_jax.configs import arguments
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
-from crosstrainer_jax.discovery.backend import BACKENDS
 from crosstrainer_jax.input.splits import FIT, SETTINGS, SPORT
 from crosstrainer_jax.models.attention import KERNELS
 from crosstrainer_jax.models.crosstrainer import decoder_config
@@ -50,6 +50,8 @@ FROM_0_TO_1 = (
 )
 AT_LEAST_1 = (
   'assess.validation_clips',
+  'discovery.concurrency',
+  'discovery.max_tokens',
   'data.skillsim.train_clips',
   'data.skillsim.test_clips',
   'decoder.quantize_tile',
@@ -76,6 +78,8 @@ AT_LEAST_1 = (
 AT_LEAST_0 = (
   'seed',
   'data.views',
+  'discovery.retries',
+  'discovery.requests_per_minute',
   'split.seed',
   'training.row_tokens',
   'training.workers',
@@ -92,6 +96,7 @@ AT_LEAST_0 = (
   'lora.rank',
 )
 ABOVE_0 = (
+  'discovery.timeout',
   'stage1.epochs',
   'stage2.epochs',
   'stage2.fold_epochs',
@@ -191,6 +196,13 @@ def decoder(values: Values) -> Iterator[str]:
       yield str(error)
 
 
+def language_model(values: Values) -> Iterator[str]:
+  """A language model of discovery has a name."""
+  backend = values.get('discovery.backend')
+  if backend in MODELS and not values.get('discovery.model'):
+    yield f'discovery.backend is {backend!r}, but discovery.model names no model'
+
+
 def adapters(values: Values) -> Iterator[str]:
   """Adapters by their own checks; the weights that they adapt are frozen."""
   quantize = values.get('decoder.quantize')
@@ -260,7 +272,21 @@ def patterns(values: Values) -> Iterator[str]:
         yield f'{path}: {rule!r} is no pair of a regular expression and a factor ({error})'
 
 
-RULES = (choices, ranges, held_out, window, noise, tasks, decoder, mesh, rows, patterns, adapters, towers)
+RULES = (
+  choices,
+  ranges,
+  held_out,
+  window,
+  noise,
+  tasks,
+  language_model,
+  decoder,
+  mesh,
+  rows,
+  patterns,
+  adapters,
+  towers,
+)
 
 
 def problems(values: Values) -> list[str]:

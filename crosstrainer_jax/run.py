@@ -6,7 +6,7 @@ What is prepared is kept in the workdir, or beside the dataset when other runs c
 import dataclasses
 import functools
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -16,8 +16,9 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from crosstrainer_jax import distributed
+from crosstrainer_jax import backends, distributed
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
+from crosstrainer_jax.discovery.journal import describe_unread
 from crosstrainer_jax.inference import second_encoding
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import check_rate, encode_dataset, fitted, make_encode, to_common_shape
@@ -183,15 +184,20 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   with timed('attributes'):
     with distributed.first('attributes') as mine:
       if mine:
-        found = discover_dataset(dataset, workdir / 'attributes.jsonl', config.discovery.backend, progress=False)
+        settings = backends.ModelSettings.of(config.discovery)
+        discoverer = backends.create(config.discovery.backend, settings)
+        found = discover_dataset(dataset, workdir / 'attributes.jsonl', discoverer, again=False)
         say(f'  {found.clips - found.silent} comments of {found.clips} clips, {found.faulty} with something to improve')
+        for line in describe_unread(found.output, found.unread):
+          say(f'  {line}')
     attributes = read_attributes(workdir / 'attributes.jsonl')
     clips = source.infos()
+    unread = {clip.clip_id for clip in clips if clip.commentary.strip()} - attributes.keys()
     for clip in clips:
       if clip.clip_id in attributes:
         clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
   split = splits.split_of(clips, config.split)
-  split = _spoken(clips, split)
+  split = _spoken(clips, _readable(clips, split, unread))
   say(
     f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, '
     f'{len(split.test)} test'
@@ -277,6 +283,20 @@ def _warn_of_small_frames(source: ClipSource, encoder: encoders.Encoder) -> None
       f'  warning: the frames of {source.directory} have {source.frame_size} x {source.frame_size} pixels and are '
       f'enlarged for {encoder.name}, which looks at {size} x {size}: prepare own videos with --size {size}'
     )
+
+
+def _readable(clips: Sequence[ClipInfo], split: splits.Split, unread: Collection[str]) -> splits.Split:
+  """A split without the clips (`unread`, by id) in whose commentary discovery found no answer; how many went is said.
+
+  Nobody knows what is wrong in them, so that they are no part of the test either.
+  """
+  kept = {}
+  for name in ('train', 'validation', 'test'):
+    part = getattr(split, name)
+    kept[name] = [i for i in part if clips[i].clip_id not in unread]
+    if dropped := len(part) - len(kept[name]):
+      say(f'  {dropped} of {len(part)} {name} clips have no readable answer of discovery and are left out')
+  return dataclasses.replace(split, **kept)
 
 
 def _spoken(clips: Sequence[ClipInfo], split: splits.Split) -> splits.Split:

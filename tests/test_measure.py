@@ -8,6 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from crosstrainer_jax import measure, recipe
+from crosstrainer_jax.baselines import RETRIEVAL
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
 from crosstrainer_jax.evaluation.report import ROWS
 
