@@ -48,9 +48,12 @@ class Decoded:
 
 
 class Progress:
-  """A bar on a terminal, a plain line every ten seconds elsewhere. Safe to advance from several threads."""
+  """A bar on a terminal, a plain line every ten seconds elsewhere. Safe to advance from several threads.
 
-  def __init__(self, what: str, total: int, unit: str):
+  `total` is None where nobody knows it.
+  """
+
+  def __init__(self, what: str, total: int | None, unit: str):
     self._bar = tqdm.tqdm(desc=what, total=total, unit=unit, unit_scale=True, disable=None)
     self._what, self._total, self._unit = what, total, unit
     self._done = 0
@@ -75,6 +78,9 @@ class Progress:
   def _say(self) -> None:
     self._said = time.monotonic()
     rate = self._done / max(self._said - self._begun, 1e-9)
+    if self._total is None:
+      print(f'{self._what}: {self._done} {self._unit}, {rate:.0f}/s', file=sys.stderr)
+      return
     left = (self._total - self._done) / max(rate, 1e-9)
     print(f'{self._what}: {self._done}/{self._total} {self._unit}, {rate:.0f}/s, {left:.0f} s left', file=sys.stderr)
 

@@ -6,6 +6,7 @@ another take is needed to decode its clips.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -68,6 +69,21 @@ class Take:
   start: float | None = None
   end: float | None = None
   licence: str = ''
+
+  def to_json(self) -> str:
+    """One line, the same for the same take."""
+    return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+
+  @classmethod
+  def from_json(cls, line: str) -> 'Take':
+    """Inverse of `to_json`."""
+    content = json.loads(line)
+    for name in ('views', 'videos', 'features'):
+      content[name] = tuple(content[name])
+    comments = content.pop('comments')
+    for comment in comments:
+      comment['faults'] = None if comment['faults'] is None else tuple(comment['faults'])
+    return cls(**content, comments=tuple(Comment(**comment) for comment in comments))
 
 
 @dataclasses.dataclass(frozen=True)
