@@ -94,7 +94,7 @@ class EgoExo4D:
           said = commentary.comments_of(
             name,
             index.commentary(uid),
-            root / 'annotations' / 'expert_commentary' / _one_name(name),
+            root / 'annotations' / 'expert_commentary' / one_name(name),
             index.demonstrations(uid),
             lose,
           )
@@ -122,7 +122,7 @@ class EgoExo4D:
       if level >= 0:
         lose(Loss('proficiency', name, NO_COMMENTARY))
       return None
-    views = list(self._views(entry, uid, lose))
+    views = list(self.views(entry, uid, lose))
     reason = NO_SPLIT if not split else '' if views else NO_CAMERA
     if reason:
       for comment in said:
@@ -145,7 +145,7 @@ class EgoExo4D:
       licence=LICENCE,
     )
 
-  def _views(self, entry: dict[str, Any], uid: str, lose: Lose) -> Iterator[tuple[str, str]]:
+  def views(self, entry: dict[str, Any], uid: str, lose: Lose) -> Iterator[tuple[str, str]]:
     """(name, path of its video or features) of the wearer's view and of those from outside, `ego`, `exo1` … `exo4`."""
     streams = entry.get('frame_aligned_videos')
     cameras = entry.get('cameras') or {}
@@ -194,7 +194,7 @@ def _participant(entry: dict[str, Any]) -> str:
   return f'of {entry.get("capture_name") or entry["take_name"]}'
 
 
-def _one_name(name: str) -> str:
+def one_name(name: str) -> str:
   """A name that leads to no other folder."""
   return name if name and name not in ('.', '..') and not re.search(r'[/\\\0]', name) else '-'
 
