@@ -27,7 +27,10 @@ FAMILIES = {'skillsim': 'crosstrainer_jax.datasets.skillsim'}
 
 # Datasets that others publish, imported from where they were downloaded to. Each is a package with the modules `source`
 # (add_options(parser), from_options(options) -> a `takes.take.Source`) and `doctor` (add_options, examine(options)).
-SOURCES = {'egoexo4d': 'crosstrainer_jax.datasets.egoexo4d'}
+SOURCES = {
+  'egoexo4d': 'crosstrainer_jax.datasets.egoexo4d',
+  'expertaf': 'crosstrainer_jax.datasets.expertaf',
+}
 
 
 def prepare(config: Any, data_dir: str | Path) -> Path:
