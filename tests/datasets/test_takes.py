@@ -346,3 +346,35 @@ def test_features_by_second(tmp_path):
     with pytest.raises(feature_files.FeatureFileError) as caught:
       feature_files.FeatureFile(tmp_path / name, 'maws_clip_2b')
     assert caught.value.reason == reason
+
+
+# TFDS on the older protobuf that Beam brings
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_beam_makes_what_threads_make(root, tmp_path, capsys):
+  """On its local runner, with everything sent as to another machine."""
+  pytest.importorskip('apache_beam', reason='the extra beam is not installed')
+  comments = (Comment('0', 'Said.', 3.0), Comment('late', 'Said.', 90.0))
+  takes = tuple(take(f't{i}', *comments, split='test' if i == 3 else 'train') for i in range(4))
+  source = Listed(str(root), (*takes, take('gone', videos=('gone.mp4',))), (Loss('comment', 'x', 'no words'),))
+  for config in ({}, {'frames': False}):
+    threads = prepare(source, tmp_path / 'threads', overwrite=True, **config)
+    reports = [capsys.readouterr().out.splitlines()[:-1]]
+    piped = prepare(source, tmp_path / 'beam', overwrite=True, beam_options=['--runner=DirectRunner'], **config)
+    reports.append(capsys.readouterr().out.splitlines()[:-1])
+    by_id = {clip.clip_id: clip for clip in piped}
+    assert sorted(by_id) == sorted(clip.clip_id for clip in threads) == [f't{i}/0' for i in range(4)]
+    for clip in threads:
+      for name, value in clip.to_example().items():
+        np.testing.assert_array_equal(by_id[clip.clip_id].to_example()[name], value)
+    assert [line.strip() for line in reports[0][:-3]] == [line.strip() for line in reports[1][:-3]]
+    known = [Recordings(tmp_path / way / 'data/listed/import.json') for way in ('threads', 'beam')]
+    assert bool(known[0]) == bool(known[1]) == bool(config)
+    if config:
+      assert known[0].of('', 't1') == known[1].of('', 't1')
+
+
+def test_beam_that_is_not_there_is_said(root, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'apache_beam', None)
+  monkeypatch.delitem(sys.modules, 'crosstrainer_jax.datasets.takes.beam_pipeline', raising=False)
+  with pytest.raises(ValueError, match=r"Apache Beam is not installed; .*pip install 'crosstrainer_jax\[beam\]'"):
+    prepare(Listed(str(root), (take('t'),)), tmp_path, beam_options=[])
