@@ -24,7 +24,8 @@ class Cue(NamedTuple):
 
 
 def tidy(text: str) -> str:
-  """Lines kept, markup and surplus blanks gone."""
+  """Lines kept; markup, surplus blanks and halves of characters, which UTF-8 has not, gone."""
+  text = text.encode('utf-8', 'ignore').decode('utf-8')
   lines = (' '.join(html.unescape(_OVERRIDE.sub('', line)).split()) for line in text.splitlines())
   return '\n'.join(line for line in lines if line)
 

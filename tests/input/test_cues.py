@@ -16,7 +16,7 @@ def test_a_pause_and_two_voices_at_once_stay():
 
 
 def test_markup_goes_and_lines_stay():
-  assert tidy('{\\an8} Bend \n\n your  knees &amp; wait') == 'Bend\nyour knees & wait'
+  assert tidy('{\\an8} \ud83dBend \n\n your  knees &amp; wait') == 'Bend\nyour knees & wait'
 
 
 def test_the_mean_leaves_out_what_nobody_knows():
