@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 # seen.
 FAMILIES = {'skillsim': 'crosstrainer_jax.datasets.skillsim'}
 
+# Datasets that others publish, imported from where they were downloaded to. Each is a package with the modules `source`
+# (add_options(parser), from_options(options) -> a `takes.take.Source`) and `doctor` (add_options, examine(options)).
+SOURCES = {'egoexo4d': 'crosstrainer_jax.datasets.egoexo4d'}
+
 
 def prepare(config: Any, data_dir: str | Path) -> Path:
   """The directory of the dataset that `config.data` names, made first if this project makes it.
@@ -37,10 +41,10 @@ def prepare(config: Any, data_dir: str | Path) -> Path:
   versions = sorted(path.parent for path in (as_path(data_dir) / config.dataset).glob('*/dataset_info.json'))
   if not versions:
     found = {path.parent.parent.name for path in as_path(data_dir).glob('*/*/dataset_info.json')}
+    what = f'{config.dataset} --root ROOT' if config.dataset in SOURCES else f'MANIFEST --name {config.dataset}'
     raise FileNotFoundError(
       f'no dataset {config.dataset!r} in {data_dir}: made on the spot are {sorted(FAMILIES)}, imported are '
-      f'{sorted(found)}. Import it: python -m crosstrainer_jax.prepare MANIFEST --name {config.dataset} '
-      f'--data_dir {data_dir}'
+      f'{sorted(found)}. Import it: python -m crosstrainer_jax.prepare {what} --data_dir {data_dir}'
     )
   return versions[-1]
 
