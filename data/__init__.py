@@ -27,7 +27,11 @@ FAMILIES = {'skillsim': 'crosstrainer_jax.datasets.skillsim'}
 
 # Datasets that others publish, imported from where they were downloaded to. Each is a package with the modules `source`
 # (add_options(parser), from_options(options) -> a `takes.take.Source`) and `doctor` (add_options, examine(options)).
-SOURCES = {'egoexo4d': 'crosstrainer_jax.datasets.egoexo4d'}
+SOURCES = {
+  'egoexo4d': 'crosstrainer_jax.datasets.egoexo4d',
+  'qevd': 'crosstrainer_jax.datasets.qevd',
+  'youtube': 'crosstrainer_jax.datasets.youtube',
+}
 
 
 def prepare(config: Any, data_dir: str | Path) -> Path:

@@ -1,5 +1,6 @@
 """QEVD as takes: the long sessions with live feedback (`coach`), or the short clips with their labels (`short`)."""
 
+import argparse
 import dataclasses
 import pathlib
 from collections.abc import Iterator
@@ -81,3 +82,27 @@ class QEVD:
       (archives.unpacked(root, archive, archives.LONG_RANGE), *names) for archive, names in archives.SESSIONS.items()
     ]
     return [(folder, name, split) for folder, name, split in found if folder is not None]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+  """Of `prepare`, for this dataset."""
+  parser.add_argument('--root', required=True, help='folder that the archives are unpacked in')
+  parser.add_argument(
+    '--part',
+    choices=PARTS,
+    default='coach',
+    help='the long sessions with live feedback, or the short clips with labels, which become qevd_short '
+    '(default: %(default)s)',
+  )
+  parser.add_argument(
+    '--sports',
+    default='',
+    help=f"groups of exercises, by commas, of {', '.join((*GROUPS, OTHER))} (default: the paper's five; with "
+    'part short all)',
+  )
+
+
+def from_options(options: argparse.Namespace) -> QEVD:
+  """The source that the options of `prepare` ask for."""
+  sports = tuple(sport.strip().lower() for sport in options.sports.split(',') if sport.strip())
+  return QEVD(options.root, options.part, sports)

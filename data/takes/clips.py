@@ -103,6 +103,8 @@ def cut(take: Take, duration: float, sampling: Sampling, lose: Lose) -> list[Win
       lose(Loss('comment', label, TWICE))
       continue
     names.add(comment.name)
+    if comment.time is None and comment.start is not None and comment.end is None:
+      comment = dataclasses.replace(comment, end=last)
     bounds = _bounds(comment, sampling)
     if bounds is None:
       lose(Loss('comment', label, NO_TIME))

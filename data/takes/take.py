@@ -20,7 +20,7 @@ class Comment:
     text: what was said; "" where the segment has labels alone.
     time: seconds of the recording; None for a segment without a time point of its own.
     start, end: the window, where the dataset gives one; else [time - mu1, time + mu2]. Of one that is longer than
-      mu1 + mu2 the middle is taken.
+      mu1 + mu2 the middle is taken; a start alone means all from there on.
     expert: who said it, "" when unknown.
     prefix: fixed words that the files put before the answer.
     faults: what is truly done wrong, where labels say so; None where nobody knows.

@@ -1,5 +1,6 @@
 """A folder of downloaded videos as takes: every sentence of the narration is a comment at the time it begins."""
 
+import argparse
 import csv
 import dataclasses
 import hashlib
@@ -139,6 +140,45 @@ class YouTube:
     """By a hash, so that a channel stays in its split whatever else lies in the folder."""
     digest = hashlib.sha256(f'{self.seed}/{participant}'.encode(errors='surrogateescape')).digest()
     return int.from_bytes(digest[:8], 'big') / 2**64 < self.test_fraction
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+  """Of `prepare`, for this dataset."""
+  add, limits = parser.add_argument, Limits()
+  add('--root', required=True, help='folder that yt-dlp has downloaded to')
+  add('--sport', default='', help='sport of the videos that the table does not name')
+  add('--skill', default='', help=f'skill of those videos (default: {UNSORTED})')
+  add('--table', default='', help='.csv or .jsonl with id, sport and skill of videos')
+  add('--languages', default=','.join(limits.languages), help='of captions, by commas (default: %(default)s)')
+  add(
+    '--min_confidence',
+    type=float,
+    default=limits.min_confidence,
+    help='of recognised sentences, from 0 to 1; those without a confidence stay (default: %(default)s)',
+  )
+  add(
+    '--max_drift',
+    type=float,
+    default=limits.max_drift,
+    help='seconds between captions and Whisper, or captions and the end of the video (default: %(default)s)',
+  )
+  add('--test_fraction', type=float, default=0.2, help='part of the channels for the test split (default: %(default)s)')
+  add('--seed', type=int, default=0, help='decides which channels those are (default: %(default)s)')
+
+
+def from_options(options: argparse.Namespace) -> YouTube:
+  """The source that the options of `prepare` ask for."""
+  return YouTube(
+    options.root,
+    options.sport.strip().lower(),
+    options.skill.strip().lower(),
+    options.table,
+    tuple(part.strip().lower() for part in options.languages.split(',') if part.strip()),
+    options.min_confidence,
+    options.max_drift,
+    options.test_fraction,
+    options.seed,
+  )
 
 
 def read_table(path: str | os.PathLike[str]) -> dict[str, tuple[str, str]]:
