@@ -33,6 +33,8 @@ from crosstrainer_jax.settings import SettingsError
 from crosstrainer_jax.training import sharding, stages
 from crosstrainer_jax.training.telemetry import say, timed
 
+Features = features.FeatureCache | ClipFeatures | features.RecordFeatures
+
 
 @dataclasses.dataclass(frozen=True)
 class Video:
@@ -46,7 +48,7 @@ class Video:
     zeroed: all zeros of the same shapes, so that only the language prior is left.
   """
 
-  cache: features.FeatureCache | ClipFeatures | None
+  cache: Features | None
   source: ClipSource
   image_size: int | None
   shape: tuple[int, int]
@@ -160,9 +162,13 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   workdir = as_path(workdir)
   mesh = sharding.make_mesh(config.mesh, across=config.mesh_across)
   source = ClipSource(dataset)
-  video_encoder = encoders.load(
-    config.encoder.weights, config.encoder.revision, config.encoder.fps, config.encoder.dtype
-  )
+  if config.encoder.weights == encoders.RECORDS:
+    recorded = features.RecordFeatures(source)
+    video_encoder = encoders.of_records(recorded.encoder, recorded.width)
+  else:
+    video_encoder = encoders.load(
+      config.encoder.weights, config.encoder.revision, config.encoder.fps, config.encoder.dtype
+    )
   base = pretrained.find(config)
   fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
   if base is not None:
@@ -253,12 +259,14 @@ def cached_features(
   mesh: Mesh,
   batch_size: int,
   shape: tuple[int, int],
-) -> features.FeatureCache | ClipFeatures:
+) -> Features:
   """The features of all clips, encoded first where they are not there.
 
   Args:
     clips: with frame times of `shape`, views and frames.
   """
+  if encoder.name == encoders.RECORDS:
+    return features.RecordFeatures(source, shape)
   if encoder.by_second:
     plan = second_encoding.make_plan(source, clips, encoder)
     second_encoding.encode(plan, encoder, batch_size)

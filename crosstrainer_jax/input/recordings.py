@@ -12,8 +12,8 @@ from pathlib import Path
 
 # What an importer leaves in the folder of a dataset.
 IMPORT_FILE = 'import.json'
-# Beside it where a dataset consists of takes, whose clips all see the same videos: a line for each take.
-TAKES_FILE = 'recordings.jsonl'
+# Beside it, where its key says so: a line for each take of a dataset in which all clips of a take see the same videos.
+TAKES_FILE, BY_TAKE = 'recordings.jsonl', 'recordings_by_take'
 # Size, beginning and end tell videos apart: one of them has the container's index, with the size of every frame.
 _LOOKED_AT = 2**20
 
@@ -52,9 +52,8 @@ class Recordings:
     self._files: dict[str, list[str]] = {}
     for file, identity in identities.items():
       self._files.setdefault(identity, []).append(file)
-    takes = path.with_name(TAKES_FILE)
-    if takes.is_file():
-      with takes.open(encoding='utf-8') as lines:
+    if content.get(BY_TAKE):
+      with path.with_name(TAKES_FILE).open(encoding='utf-8') as lines:
         for take in map(json.loads, lines):
           self._of_take[take['take']] = take['identities']
           for file, identity in zip(take['files'], take['identities'], strict=True):

@@ -252,15 +252,18 @@ def _report(folder: pathlib.Path, mark: str, source: Source, settings: TakesConf
   with replacing(folder / LOSSES_FILE) as fresh, fresh.open('w', encoding='utf-8') as file:
     for loss in journal.losses():
       file.write(json.dumps(dataclasses.asdict(loss), ensure_ascii=False) + '\n')
-  with replacing(folder / recordings.TAKES_FILE) as fresh, fresh.open('w', encoding='utf-8') as file:
-    for line in journal.recordings():
-      file.write(line + '\n')
+  by_take = not settings.frames
+  if by_take:
+    with replacing(folder / recordings.TAKES_FILE) as fresh, fresh.open('w', encoding='utf-8') as file:
+      for line in journal.recordings():
+        file.write(line + '\n')
   content = {
     'fingerprint': mark,
     'source': source.name,
     'root': os.path.abspath(source.root),
     'settings': _content(source, settings),
     **journal.totals(),
+    recordings.BY_TAKE: by_take,
     'lost': [{'what': what, 'reason': why, 'count': n, 'first': list(ids)} for what, why, n, ids in journal.reasons()],
   }
   write_atomically(folder / recordings.IMPORT_FILE, json.dumps(content, indent=1, ensure_ascii=False) + '\n')

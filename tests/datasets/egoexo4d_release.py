@@ -11,9 +11,11 @@ import numpy as np
 CAMERAS = ('aria01', 'cam01', 'cam02', 'cam03', 'cam04')
 
 
-def write_video(path: pathlib.Path, seconds: float = 20.0, fps: int = 5, pixels: int = 64) -> pathlib.Path:
-  """Frame i is of one grey, 2 i."""
-  with av.open(str(path), 'w') as container:
+def write_video(
+  path: pathlib.Path, seconds: float = 20.0, fps: int = 5, pixels: int = 64, front: bool = False
+) -> pathlib.Path:
+  """Frame i is of one grey, 2 i; with `front` the index comes first, so that what is cut off is pictures."""
+  with av.open(str(path), 'w', options={'movflags': 'faststart'} if front else {}) as container:
     stream = container.add_stream('libx264', rate=fps, options={'preset': 'ultrafast'})
     stream.width, stream.height, stream.pix_fmt = pixels, pixels, 'yuv420p'
     for i in range(round(seconds * fps)):

@@ -15,8 +15,10 @@ from crosstrainer_jax.datasets.egoexo4d.source import EgoExo4D
 from crosstrainer_jax.datasets.takes.take import Loss, Take
 from crosstrainer_jax.input import record
 from crosstrainer_jax.input.source import ClipSource
-from tests.datasets.egoexo4d_release import Release, write_video
+from crosstrainer_jax.models import encoders
+from tests.datasets.egoexo4d_release import CAMERAS, Release, write_video
 from tests.datasets.training_step import one_update
+from tests.weights import test_torch_files as torch_format
 
 
 @pytest.fixture(scope='session')
@@ -462,6 +464,49 @@ def test_the_doctor_compares_with_the_manifest(release, capsys):
     doctor_verb.main(['egoexo4d', str(root)])
   assert f'{path} ({size} of {size + 1} bytes)' in capsys.readouterr().out
   assert doctor._same(release.video, 'a-part-of-an-etag-7') is None
+
+
+def write_features(path: pathlib.Path, rows: np.ndarray) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  rows = rows.astype(np.float32)
+  stored = torch_format.storage(length=rows.size)
+  content = torch_format.tensor(stored, shape=rows.shape, strides=(rows.shape[1], 1))
+  torch_format.write(path, content, {'0': rows.tobytes()})
+
+
+def test_features_of_the_release_end_in_a_training_step(release, tmp_path, capsys):
+  random = np.random.default_rng(0)
+  rows = random.normal(size=(30 * 20 // 16 - 1, 24))
+  for number in range(4):
+    name = f't{number}'
+    release.take(name, participant=number, split='val' if number == 3 else 'train', videos=False)
+    release.said(name, 'aaaaaa', (6.0, 'Lock the ankle.'), (18.0, 'Well balanced.'))
+    for camera in CAMERAS:
+      stream = 'rgb' if camera.startswith('aria') else '0'
+      file = release.root / f'features/omnivore_video/uid-{name}_{camera}_{stream}.pt'
+      if (number, camera) != (0, 'cam04'):
+        write_features(file, rows + number)
+  (release.root / 'features/omnivore_video/uid-t1_cam04_0.pt').write_bytes(b'PK')
+  clips = prepared(release, tmp_path, '--features', 'omnivore_video')
+  clip = clips['t2/aaaaaa/0']
+  assert (clip.encoder, clip.features.shape, clip.frames.size) == ('omnivore_video', (5, 10, 24), 0)
+  np.testing.assert_array_equal(clip.frame_times, np.tile(np.arange(1.0, 11.0), (5, 1)))
+  # row i has seen 32 frames from frame 16 i on, its middle is at (16 i + 16) / 30 s: in the second from 1 lie rows 1, 2
+  np.testing.assert_allclose(clip.features[0, 0], (rows[1:3] + 2).mean(0), atol=2e-3)
+  np.testing.assert_allclose(clip.features[0, 1], (rows[3:5] + 2).mean(0), atol=2e-3)
+  # cut short by the end
+  last = clips['t2/aaaaaa/1']
+  assert np.isfinite(last.frame_times).sum(1).tolist() == [7] * 5
+  assert not last.features[:, 7:].any()
+  assert [len(clips[f't{number}/aaaaaa/0'].views) for number in range(4)] == [4, 4, 5, 5]
+  out = capsys.readouterr().out
+  assert '1 × view: missing (first: t0/exo4)' in out
+  assert '1 × view: not a file of features (first: t1/exo4)' in out
+  directory = tmp_path / 'datasets/egoexo4d/1.0.0'
+  run = one_update(directory, tmp_path / 'run', 'encoder.weights=records')
+  assert (run.views, run.seconds, run.video_encoder.fingerprint) == (5, 10, 'omnivore_video')
+  with pytest.raises(ValueError, match='other videos cannot be encoded'):
+    encoders.load('records')
 
 
 def test_it_ends_in_a_training_step(release, tmp_path):
