@@ -1,11 +1,14 @@
-"""The five pseudo-sports that the paper sorts the exercises of QEVD into (CrossTrainer, Table 2)."""
+"""The five pseudo-sports that the paper sorts the exercises of QEVD into (CrossTrainer, Table 2), by their short names.
+
+The short names are those of the paper's Figure 6: what Table 2 calls "stretches & mobility" is "stretches" here.
+"""
 
 import re
 
-STRETCHES = 'stretches and mobility'
-CARDIO = 'cardio and agility'
-LEGS = 'leg strength and lower body'
-CORE = 'core and upper body'
+STRETCHES = 'stretches'
+CARDIO = 'cardio'
+LEGS = 'leg strength'
+CORE = 'core'
 FULL_BODY = 'full body'
 # Exercises of the short clips that the paper does not sort, since it uses the long sessions alone.
 OTHER = 'other exercises'

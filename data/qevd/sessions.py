@@ -13,6 +13,10 @@ Traps of the files, each with a test:
   number.
 - Frame times are integers of nanoseconds that lack 28,800 s, the eight hours between the two clocks; those of the
   competition are seconds from the video's start.
+- They are when a frame was taken, which need not be when the video shows it: where both have as many frames, a time
+  becomes that of the same frame in the video.
+- The sessions 0000 to 0145 of either archive lie on their side (the dataset's own code turns them by 90° clockwise): a
+  picture of theirs that is wider than high is turned.
 """
 
 import pathlib
@@ -26,6 +30,7 @@ from crosstrainer_jax.datasets.manifest.rows import resolve
 from crosstrainer_jax.datasets.qevd.archives import beside
 from crosstrainer_jax.datasets.qevd.exercises import place, renamed
 from crosstrainer_jax.datasets.takes.take import Comment, Lose, Loss, Take
+from crosstrainer_jax.input import video as videos
 
 LICENCE = 'Qualcomm Data Research License'
 
@@ -34,6 +39,7 @@ NO_VIDEO_FIELD = 'a record without its video or feedbacks'
 BAD_CLOCK = 'its frame times cannot be read'
 TOO_MANY = 'more feedbacks than frame times'
 ELSEWHERE = 'no feedback is spoken at its time'
+OTHER_FRAMES = 'its video has another number of frames than its frame times'
 OTHER_CLOCK = 'its feedback times are on another clock than its frames'
 ANNOUNCEMENT = 'it announces an exercise'
 TOO_EARLY = 'before the first announced exercise'
@@ -49,6 +55,10 @@ _CLOCK_SHIFT = 28_800.0
 _BESIDE = 0.25
 _ANNOUNCED = re.compile(r'(?:first up (?:are|is)|moving (?:on )?to)\s+(?:the\s+)?(.+?)[!.\s]*', re.IGNORECASE)
 _OVER = re.compile(r'that.?s the end\b.*', re.IGNORECASE)
+
+
+# The last of the sessions that lie on their side.
+_LAST_ON_ITS_SIDE = 145
 
 
 class Span(NamedTuple):
@@ -114,6 +124,31 @@ def read_frame_times(file: pathlib.Path) -> tuple[np.ndarray, float]:
   return seconds - seconds[0], origin
 
 
+def in_video(said: Sequence[Remark], times: np.ndarray, shown: np.ndarray) -> list[Remark]:
+  """Remarks with the times at which the video shows the frames that were taken at theirs.
+
+  Args:
+    times: when each frame was taken, float64[N] seconds from the first.
+    shown: when the video shows it, float64[N] seconds.
+  """
+  moments = np.interp([[remark.time, remark.end] for remark in said], times, shown) if said else []
+  return [
+    remark._replace(time=round(float(time), 3), end=round(float(end), 3))
+    for remark, (time, end) in zip(said, moments, strict=True)
+  ]
+
+
+def turn_of(name: str, file: pathlib.Path, competition: bool = False) -> int:
+  """Quarter turns clockwise that bring a session upright.
+
+  Raises:
+    VideoError: its video cannot be opened.
+  """
+  info = videos.probe(file)
+  on_its_side = name.isdigit() and int(name) <= _LAST_ON_ITS_SIDE and not competition
+  return int(on_its_side and info.width > info.height)
+
+
 def remarks(record: Mapping[str, Any], times: np.ndarray, origin: float, session: str, lose: Lose) -> list[Remark]:
   """Every feedback of a session with its time in the video, in order."""
   spoken = spans([renamed(text) if isinstance(text, str) else '' for text in record['feedbacks']])
@@ -177,12 +212,19 @@ def exercises(said: Sequence[Remark], session: str, lose: Lose) -> list[Exercise
 
 
 def _given_exercises(
-  record: Mapping[str, Any], said: Sequence[Remark], origin: float, session: str, lose: Lose
+  record: Mapping[str, Any],
+  said: Sequence[Remark],
+  times: np.ndarray,
+  shown: np.ndarray,
+  origin: float,
+  session: str,
+  lose: Lose,
 ) -> list[Exercise]:
   """The exercises of a record that names them with their times."""
   names = [name for name in record['exercises'] if isinstance(name, str)]
-  starts = _numbers(record.get('exercise_start_timestamps')) - origin
-  ends = _numbers(record.get('exercise_end_timestamps')) - origin
+  starts, ends = (
+    np.interp(_numbers(record.get(f'exercise_{name}_timestamps')) - origin, times, shown) for name in ('start', 'end')
+  )
   found = [
     Exercise(name, start, end, [])
     for name, start, end in zip(names, starts.tolist(), ends.tolist(), strict=False)
@@ -231,7 +273,20 @@ def takes_of_session(
     lose(Loss('session', session, UNPUBLISHED if named else NO_VIDEO_FIELD))
     return
   said = remarks(record, times, origin, session, lose)
-  parts = _given_exercises(record, said, origin, session, lose) if named else exercises(said, session, lose)
+  turn, shown = 0, times
+  try:
+    file = resolve(root, beside(folder, video))
+    turn = turn_of(file.stem, file, named)
+    shown = videos.frame_times(file)
+  except ValueError:  # of the path or the video: whoever cuts the clips will say so
+    pass
+  if len(shown) != len(times):
+    lose(Loss('frame times', session, OTHER_FRAMES, f'{len(shown)} and {len(times)}; seconds from the first are used'))
+    shown = times
+  said = in_video(said, times, shown)
+  parts = (
+    _given_exercises(record, said, times, shown, origin, session, lose) if named else exercises(said, session, lose)
+  )
   for number, part in enumerate(parts):
     sport, skill = place(part.name)
     if sport not in sports:
@@ -255,6 +310,7 @@ def takes_of_session(
         start=part.start,
         end=part.end,
         licence=LICENCE,
+        turn=turn,
       )
 
 

@@ -53,6 +53,7 @@ class Take:
     encoder: whose features those are, a name of `feature_files.FAMILIES`; "" without them.
     proficiency: index into `record.LEVELS`, -1 when unknown.
     start, end: what belongs to this take, where a recording holds several; None for all of it.
+    turn: quarter turns clockwise that bring its videos upright, where these lie on their side and do not say so.
   """
 
   name: str
@@ -69,6 +70,7 @@ class Take:
   start: float | None = None
   end: float | None = None
   licence: str = ''
+  turn: int = 0
 
   def to_json(self) -> str:
     """One line, the same for the same take."""

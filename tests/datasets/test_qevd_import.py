@@ -7,8 +7,10 @@ import json
 import os
 import pathlib
 import shutil
+import types
 import zipfile
 
+import av
 import numpy as np
 import pytest
 
@@ -16,6 +18,7 @@ from crosstrainer_jax import doctor as doctor_verb
 from crosstrainer_jax import prepare as prepare_verb
 from crosstrainer_jax.datasets.qevd import archives, doctor, exercises, sessions
 from crosstrainer_jax.datasets.takes.findings import Finding, well
+from crosstrainer_jax.inference import second_encoding
 from crosstrainer_jax.input import record
 from crosstrainer_jax.input.source import ClipSource
 from tests.datasets.egoexo4d_release import write_video
@@ -25,8 +28,8 @@ from tests.datasets.training_step import one_update
 
 @pytest.fixture(scope='session')
 def video(tmp_path_factory) -> pathlib.Path:
-  """Twenty seconds, five frames a second; frame i is of grey 2 i."""
-  return write_video(tmp_path_factory.mktemp('video') / 'session.mp4')
+  """Twenty seconds, ten frames a second; frame i is of grey 2 i."""
+  return write_video(tmp_path_factory.mktemp('video') / 'session.mp4', fps=10)
 
 
 @pytest.fixture(scope='session')
@@ -74,14 +77,69 @@ def test_sessions_become_clips_around_their_feedback_and_train(root, tmp_path, c
   # the exercise ends with the announcement of the next or of the end, and the clip with it
   np.testing.assert_allclose(clips['coach/0001/0/002'].window, [4, 8], atol=1e-3)
   np.testing.assert_allclose(clip.window, [11, 15], atol=1e-3)
-  seen = np.isfinite(clip.frame_times[0])
-  np.testing.assert_allclose(clip.frames[0].mean((1, 2, 3))[seen], 10 * clip.frame_times[0, seen], atol=3)
+  early = clips['coach/0001/0/001']
+  seen = np.isfinite(early.frame_times[0])
+  np.testing.assert_allclose(early.frames[0].mean((1, 2, 3))[seen], 20 * early.frame_times[0, seen], atol=3)
   losses = [json.loads(line) for line in (tmp_path / 'datasets' / 'qevd' / 'losses.jsonl').read_text().splitlines()]
   assert {loss['reason'] for loss in losses} >= {sessions.ANNOUNCEMENT, sessions.TOO_LATE}
   assert 'benchmark/0001/0' in '\n'.join(loss['id'] for loss in losses)
   printed = capsys.readouterr().out
   assert sessions.ANNOUNCEMENT in printed
   one_update(tmp_path / 'datasets' / 'qevd' / '1.0.0', tmp_path / 'run', 'split.held_out=')
+
+
+@pytest.fixture(scope='session')
+def wide(tmp_path_factory) -> pathlib.Path:
+  """Twenty seconds of a picture that is white on the left and black on the right."""
+  path = tmp_path_factory.mktemp('video') / 'wide.mp4'
+  image = np.zeros((32, 64, 3), np.uint8)
+  image[:, :32] = 255
+  with av.open(str(path), 'w') as container:
+    stream = container.add_stream('libx264', rate=10, options={'preset': 'ultrafast'})
+    stream.width, stream.height, stream.pix_fmt = 64, 32, 'yuv420p'
+    for _ in WORKOUT:
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
+    container.mux(stream.encode(None))
+  return path
+
+
+def is_turned(frame: np.ndarray) -> bool:
+  """A quarter turn clockwise brings what was on the left to the top."""
+  half = len(frame) // 2
+  top, bottom, left, right = (part.mean() for part in (frame[:half], frame[half:], frame[:, :half], frame[:, half:]))
+  assert max(top - bottom, left - right) > 100
+  return bool(top - bottom > left - right)
+
+
+@pytest.mark.parametrize('ways', [(), ('--without_frames',)])
+def test_the_sessions_that_lie_on_their_side_are_turned(tmp_path, wide, ways):
+  folder = tmp_path / 'qevd' / 'QEVD-FIT-COACH'
+  write_sessions(folder, *(write_session(folder, name, WORKOUT) for name in ('0145', '0146')))
+  for name in ('0145', '0146'):
+    shutil.copyfile(wide, folder / 'long_range_videos' / f'{name}.mp4')
+  with (folder / 'long_range_videos' / '0146.mp4').open('ab') as file:
+    file.write(b'\0\0\0\x08free')  # by content another video
+  clips = prepared(tmp_path / 'qevd', 'qevd', '--mu1', '2', '--mu2', '2', *ways)
+  if ways:
+    source = ClipSource(tmp_path / 'datasets' / 'qevd' / '1.0.0')
+    encoder = types.SimpleNamespace(
+      config=types.SimpleNamespace(fps=4, image_size=32, frames_per_token=4), fingerprint='none'
+    )
+    plan = second_encoding.make_plan(source, source.infos(), encoder)
+    seen = {
+      pathlib.Path(plan.name(second).partition(' at ')[0]).stem: frames[0]
+      for second, frames in zip(plan.seconds, plan.frames(plan.seconds)[0], strict=True)
+    }
+  else:
+    seen = {name: clips[f'coach/{name}/0/001'].frames[0, 0] for name in ('0145', '0146')}
+  assert {name: is_turned(frame) for name, frame in seen.items()} == {'0145': True, '0146': False}
+
+
+def test_frames_that_no_list_of_times_counts_are_counted(root, tmp_path):
+  clock = root / 'QEVD-FIT-COACH' / 'long_range_videos' / '0000_timestamps.npy'
+  np.save(clock, np.load(clock)[:-1])
+  prepared(root, 'qevd')
+  assert sessions.OTHER_FRAMES in (tmp_path / 'datasets' / 'qevd' / 'losses.jsonl').read_text()
 
 
 def test_short_clips_are_seen_whole_whatever_their_window(tmp_path, clip):
