@@ -29,6 +29,7 @@ FAMILIES = {'skillsim': 'crosstrainer_jax.datasets.skillsim'}
 # (add_options(parser), from_options(options) -> a `takes.take.Source`) and `doctor` (add_options, examine(options)).
 SOURCES = {
   'egoexo4d': 'crosstrainer_jax.datasets.egoexo4d',
+  'expertaf': 'crosstrainer_jax.datasets.expertaf',
   'qevd': 'crosstrainer_jax.datasets.qevd',
   'youtube': 'crosstrainer_jax.datasets.youtube',
 }

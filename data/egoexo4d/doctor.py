@@ -5,7 +5,7 @@ import hashlib
 import pathlib
 import shlex
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from crosstrainer_jax.datasets.egoexo4d import source as sources
@@ -45,7 +45,7 @@ def examine(options: argparse.Namespace) -> list[Finding]:
   report = list(_annotations(root))
   if findings.well(report):
     try:
-      report += _views(found, root, options.missing)
+      report += look_at(_needed(found, root), found.features, root, options.missing)
     except streams.BrokenFile as error:
       report.append(Finding('broken', 'annotations', str(error)))
   manifest = pathlib.Path(options.manifest or root / 'manifest.json')
@@ -57,7 +57,7 @@ def examine(options: argparse.Namespace) -> list[Finding]:
 
 
 def _annotations(root: pathlib.Path) -> Iterator[Finding]:
-  egoexo = f'egoexo -o {_quoted(root)} -y --parts'
+  egoexo = command(root, '').rstrip()
   annotations = root / 'annotations'
   needed = [(root / 'takes.json', 'metadata'), (annotations / 'splits.json', 'annotations')]
   commentary = [annotations / f'expert_commentary_{split}.json' for split in sources.ANNOTATED]
@@ -82,9 +82,17 @@ def _annotations(root: pathlib.Path) -> Iterator[Finding]:
   yield Finding('there' if count else 'absent', 'annotations/expert_commentary/', detail, remedy)
 
 
-def _views(source: sources.EgoExo4D, root: pathlib.Path, missing_file: str | None) -> list[Finding]:
-  """The files of every view of every take that has commentary."""
-  part = f'features/{source.features}' if source.features else 'downscaled_takes/448'
+def look_at(
+  needed: Iterable[tuple[str, Sequence[str]]], features: str, root: pathlib.Path, missing_file: str | None
+) -> list[Finding]:
+  """The files of every view of takes.
+
+  Args:
+    needed: uid, or name, of a take, and the paths of its views.
+    features: the family that is looked for, '' for videos.
+    missing_file: where to write the uids of takes that lack something.
+  """
+  part = f'features/{features}' if features else 'downscaled_takes/448'
   whole: list[pathlib.Path] = []
   gone: list[str] = []
   broken: dict[str, str] = {}
@@ -92,7 +100,7 @@ def _views(source: sources.EgoExo4D, root: pathlib.Path, missing_file: str | Non
   uids: dict[str, None] = {}
   takes = complete = 0
   with decoding.Progress('looking at views', None, 'takes') as progress:
-    for uid, paths in _needed(source, root):
+    for uid, paths in needed:
       takes += 1
       lacking = 0
       for path in paths:
@@ -112,7 +120,7 @@ def _views(source: sources.EgoExo4D, root: pathlib.Path, missing_file: str | Non
         uids[uid] = None
       complete += not lacking
       progress.advance()
-  kind = 'features' if source.features else 'videos'
+  kind = 'features' if features else 'videos'
   report = [
     Finding(
       'there' if whole else 'missing',
@@ -151,12 +159,17 @@ def _needed(source: sources.EgoExo4D, root: pathlib.Path) -> Iterator[tuple[str,
 
 def _fetch(root: pathlib.Path, part: str, uids: list[str], file: str | None) -> str:
   """The command that downloads what these takes lack."""
-  command = f'egoexo -o {_quoted(root)} -y --parts {part} --uids'
+  some = f'{command(root, part)} --uids'
   if file:
-    return f'{command} $(cat {_quoted(file)})'
+    return f'{some} $(cat {_quoted(file)})'
   if len(uids) <= _SHOWN_UIDS:
-    return f'{command} {" ".join(map(_quoted, uids))}'
-  return f'{command} $(cat FILE)\nwith FILE written by this doctor: --missing FILE ({len(uids)} takes)'
+    return f'{some} {" ".join(map(_quoted, uids))}'
+  return f'{some} $(cat FILE)\nwith FILE written by this doctor: --missing FILE ({len(uids)} takes)'
+
+
+def command(root: pathlib.Path, part: str) -> str:
+  """That downloads a part of the release."""
+  return f'egoexo -o {_quoted(root)} -y --parts {part}'
 
 
 def _quoted(name: str | pathlib.Path) -> str:

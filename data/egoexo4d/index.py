@@ -130,6 +130,14 @@ class Index:
       content: dict[str, Any] = json.loads(take)
       yield content
 
+  def find(self, take: str) -> tuple[str, dict[str, Any]] | None:
+    """What is said of a take by its name or uid, and whether it is wanted; None where it is not in takes.json."""
+    for column in ('name', 'uid'):
+      row = self._base.execute(f'SELECT wanted, take FROM takes WHERE {column} = ?', [take]).fetchone()
+      if row:
+        return row[0], json.loads(row[1])
+    return None
+
   def split(self, uid: str) -> str:
     """'train', 'val' or 'test'; '' where no file says it."""
     row = self._base.execute('SELECT split FROM splits WHERE uid = ?', [uid]).fetchone()

@@ -98,7 +98,10 @@ class EgoExo4D:
             index.demonstrations(uid),
             lose,
           )
-          take = self._take(entry, said, index.split(uid), index.level(uid), lose)
+          level = self.level(name, index.level(uid), lose)
+          if not said and level >= 0:
+            lose(Loss('proficiency', name, NO_COMMENTARY))
+          take = self.take(entry, said, _SPLITS.get(index.split(uid), ''), level, lose) if said else None
           if take is not None:
             yield take
       finally:
@@ -113,15 +116,16 @@ class EgoExo4D:
         f'egoexo -o {self.root} --parts annotations -y'
       )
 
-  def _take(self, entry: dict[str, Any], said: list[Comment], split: str, label: str, lose: Lose) -> Take | None:
-    name, uid = str(entry['take_name']), str(entry.get('take_uid') or '')
+  def level(self, take: str, label: str, lose: Lose) -> int:
+    """The index into `record.LEVELS` of a label; -1 for none, and for one that is lost."""
     level = _LEVELS.get(' '.join(label.lower().split()), -1)
     if label and level < 0:
-      lose(Loss('proficiency', name, UNKNOWN_LEVEL, label))
-    if not said:
-      if level >= 0:
-        lose(Loss('proficiency', name, NO_COMMENTARY))
-      return None
+      lose(Loss('proficiency', take, UNKNOWN_LEVEL, label))
+    return level
+
+  def take(self, entry: dict[str, Any], said: list[Comment], split: str, level: int, lose: Lose) -> Take | None:
+    """A take as takes.json has it with what was said of it; None where that is lost."""
+    name, uid = str(entry['take_name']), str(entry.get('take_uid') or '')
     views = list(self.views(entry, uid, lose))
     reason = NO_SPLIT if not split else '' if views else NO_CAMERA
     if reason:
@@ -135,7 +139,7 @@ class EgoExo4D:
       sport=taxonomy.sport_of(task),
       skill=taxonomy.skill_of(task, str(entry.get('task_name') or '')),
       participant=_participant(entry),
-      split=_SPLITS[split],
+      split=split,
       views=names,
       videos=() if self.features else paths,
       features=paths if self.features else (),

@@ -102,7 +102,7 @@ class Takes(Quiet, tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
   def _generate_examples(self, split: str) -> Any:
     from crosstrainer_jax.datasets.takes import beam_pipeline
 
-    return beam_pipeline.clips_of_split(self, split)
+    return beam_pipeline.clips_of_split(self.journal, split, self.config.settings(self.source), self.cache)
 
   def _generate_splits(self, dl_manager: Any, download_config: Any) -> Sequence[Any]:
     if self.beam:
@@ -198,6 +198,8 @@ def prepare(
         for left in [*folder.glob('*incomplete*'), *folder.glob(records.name)]:
           shutil.rmtree(left)
         _write(writer, beam_options)
+      if beam_options is not None:  # which knows only now
+        _report(folder, mark, source, settings, journal)
       _describe(journal, folder)
       spent = True
   finally:
@@ -215,12 +217,24 @@ def prepare(
 
 
 def _write(writer: Takes, beam_options: Sequence[str] | None) -> None:
-  settings: dict[str, Any] = {}
-  if beam_options is not None:
+  if beam_options is None:
+    writer.download_and_prepare(download_dir=writer.cache)  # a folder that TFDS makes and nothing needs
+    return
+  try:
     from crosstrainer_jax.datasets.takes import beam_pipeline
-
-    settings['download_config'] = tfds.download.DownloadConfig(beam_options=beam_pipeline.options(beam_options))
-  writer.download_and_prepare(download_dir=writer.cache, **settings)  # a folder that TFDS makes and nothing needs
+  except ModuleNotFoundError as error:
+    raise ValueError(
+      "--beam_options: Apache Beam is not installed; in an environment of its own: pip install 'crosstrainer_jax[beam]'"
+    ) from error
+  config = tfds.download.DownloadConfig(beam_options=beam_pipeline.options(beam_options))
+  for left in writer.cache.glob('made-*'):
+    left.unlink()
+  try:
+    writer.download_and_prepare(download_dir=writer.cache, download_config=config)
+  except Exception as error:  # of the runner, of TFDS or of a worker
+    lines = str(error).strip().splitlines() or [repr(error)]
+    raise ValueError(f'the pipeline of Apache Beam failed: {lines[-1]}') from error
+  beam_pipeline.gather(writer.journal, writer.cache)
 
 
 def _is_new(records: pathlib.Path, mark: str, source: Source, settings: TakesConfig, overwrite: bool) -> bool:

@@ -8,6 +8,8 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+# With one of these an mp4, or its older relative mov, begins.
+_FIRST_BOXES = (b'ftyp', b'moov', b'mdat', b'free', b'skip', b'wide')
 State = Literal['there', 'missing', 'broken', 'absent']
 
 _MARKS: dict[State, str] = {'there': 'ok', 'missing': 'MISSING', 'broken': 'BROKEN', 'absent': '-'}
@@ -88,12 +90,14 @@ def _mp4(path: pathlib.Path, size: int) -> str:
   kinds = set()
   try:
     for kind, end in _boxes(path, size):
+      if not kinds and kind not in _FIRST_BOXES:
+        return 'not an mp4'
       kinds.add(kind)
       if end > size:
         return f'ends early, {end - size} bytes are missing'
   except ValueError as error:
     return str(error)
-  lacking = {b'ftyp', b'moov', b'mdat'} - kinds
+  lacking = {b'moov', b'mdat'} - kinds
   if b'moof' in kinds:
     lacking.discard(b'mdat')
   return f'without {", ".join(sorted(kind.decode() for kind in lacking))}: not a whole mp4' if lacking else ''

@@ -91,6 +91,10 @@ class Journal:
         yield key, Take.from_json(take)
       last = rows[-1][0]
 
+  def of_split(self, split: str) -> Iterator[tuple[str, str]]:
+    """(key, take as JSON) of all takes of a split, in order."""
+    yield from self._base.execute('SELECT key, take FROM takes WHERE split = ? ORDER BY number', [split])
+
   def spread(self, count: int) -> list[tuple[str, Take]]:
     """(key, take) of at most `count` takes that have clips, evenly spread."""
     numbers = [number for (number,) in self._base.execute(

@@ -46,6 +46,8 @@ def plan(source: Source, settings: Settings, journal: Journal) -> str:
         digest.update(key.encode())
       else:
         journal.lose(Loss('take', take.name, TWICE))
+        for comment in take.comments:
+          journal.lose(Loss('comment', f'{take.name}/{comment.name}', TWICE))
       progress.advance()
   journal.commit()
   return digest.hexdigest()[:16]

@@ -8,6 +8,8 @@ from typing import Any
 import av
 import numpy as np
 
+from tests.weights import test_torch_files as torch_format
+
 CAMERAS = ('aria01', 'cam01', 'cam02', 'cam03', 'cam04')
 
 
@@ -23,6 +25,16 @@ def write_video(
       container.mux(stream.encode(av.VideoFrame.from_ndarray(image, 'rgb24')))
     container.mux(stream.encode(None))
   return path
+
+
+def write_features(path: pathlib.Path, rows: np.ndarray) -> None:
+  """A tensor as torch.save writes it."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  rows = np.ascontiguousarray(rows, np.float32)
+  strides = tuple(stride // 4 for stride in rows.strides)
+  stored = torch_format.storage(length=rows.size)
+  content = torch_format.tensor(stored, shape=rows.shape, strides=strides)
+  torch_format.write(path, content, {'0': rows.tobytes()})
 
 
 class Release:

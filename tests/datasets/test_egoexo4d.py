@@ -16,9 +16,8 @@ from crosstrainer_jax.datasets.takes.take import Loss, Take
 from crosstrainer_jax.input import record
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.models import encoders
-from tests.datasets.egoexo4d_release import CAMERAS, Release, write_video
+from tests.datasets.egoexo4d_release import CAMERAS, Release, write_features, write_video
 from tests.datasets.training_step import one_update
-from tests.weights import test_torch_files as torch_format
 
 
 @pytest.fixture(scope='session')
@@ -464,14 +463,6 @@ def test_the_doctor_compares_with_the_manifest(release, capsys):
     doctor_verb.main(['egoexo4d', str(root)])
   assert f'{path} ({size} of {size + 1} bytes)' in capsys.readouterr().out
   assert doctor._same(release.video, 'a-part-of-an-etag-7') is None
-
-
-def write_features(path: pathlib.Path, rows: np.ndarray) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  rows = rows.astype(np.float32)
-  stored = torch_format.storage(length=rows.size)
-  content = torch_format.tensor(stored, shape=rows.shape, strides=(rows.shape[1], 1))
-  torch_format.write(path, content, {'0': rows.tobytes()})
 
 
 def test_features_of_the_release_end_in_a_training_step(release, tmp_path, capsys):

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 
 from crosstrainer_jax.datasets.manifest.windows import Sampling
-from crosstrainer_jax.datasets.takes import builder, clips, journal, making, survey
+from crosstrainer_jax.datasets.takes import builder, clips, feature_files, findings, journal, making, survey
 from crosstrainer_jax.datasets.takes.take import Comment, Lose, Loss, Take
 from crosstrainer_jax.input import record
 from crosstrainer_jax.input.recordings import Recordings
 from crosstrainer_jax.input.source import ClipSource
-from tests.datasets.egoexo4d_release import write_video
+from tests.datasets.egoexo4d_release import write_features, write_video
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +150,7 @@ def test_records_hold_what_a_take_tells(root, tmp_path, capsys):
   out = capsys.readouterr().out
   assert '1 × comment: no words (first: x/1)' in out
   assert f'1 × take: {making.TWICE} (first: u)' in out
+  assert f'1 × comment: {making.TWICE} (first: u/0)' in out
   assert '1 × view: missing (first: t/right)' in out
   assert '1 participants are in several splits' in out
   assert 'mine/1.0.0: 3 clips (test 1, train 2)' in out
@@ -286,3 +287,94 @@ def test_a_dry_run_and_an_estimate_write_nothing(root, tmp_path):
   assert '1 × comment: no view of the take can be read (first: v/0)' in shown
   assert '2 clips: about 0.00 MB' in shown
   assert list(tmp_path.iterdir()) == [root]
+
+
+def test_what_a_look_at_a_file_tells(tmp_path):
+  whole = write_video(tmp_path / 'a.mp4', seconds=2.0)
+  content = whole.read_bytes()
+  assert findings.fault(whole) == ''
+  assert findings.fault(write_video(tmp_path / 'front.mp4', seconds=2.0, front=True)) == ''
+  for name, part, message in (
+    ('half.mp4', content[: len(content) // 2], 'bytes are missing'),
+    ('head.mp4', content[:32], 'without mdat, moov'),
+    ('zeros.mp4', bytes(5000), 'not an mp4'),
+    ('none.mp4', b'', '0 bytes'),
+    ('text.mp4', b'<html>Not found</html>', 'not an mp4'),
+    ('a.pt', b'PK\x03\x04' + bytes(100), 'not a whole file of PyTorch'),
+    ('small.json', b'{"a": [1, 2}', 'broken JSON'),
+    ('large.json', b'[' + b'"word", ' * 10_000, 'JSON that ends early'),
+    ('large.txt', b'anything', ''),
+    ('good.json', b' \n{"a": 1}\n', ''),
+  ):
+    file = tmp_path / name
+    file.write_bytes(part)
+    assert (message in findings.fault(file)) if message else findings.fault(file) == '', name
+
+
+@pytest.mark.parametrize(
+  ('rows', 'message'),
+  [
+    (np.zeros((0, 4)), 'one tensor'),
+    (np.zeros((5,)), 'one tensor'),
+    (np.zeros((2, 3, 4)), 'one tensor'),
+  ],
+)
+def test_a_file_of_features_has_one_matrix(tmp_path, rows, message):
+  write_features(tmp_path / 'x.pt', rows)
+  with pytest.raises(feature_files.FeatureFileError, match=message):
+    feature_files.FeatureFile(tmp_path / 'x.pt', 'omnivore_video')
+
+
+def test_features_by_second(tmp_path):
+  rows = np.arange(301, dtype=np.float32)[:, None].repeat(3, 1)
+  write_features(tmp_path / 'x.pt', rows)
+  frames = feature_files.FeatureFile(tmp_path / 'x.pt', 'maws_clip_2b')
+  assert frames.duration == pytest.approx(301 / 30)
+  # thirty rows a second; of the last second one is there; after it the last one stands in
+  np.testing.assert_array_equal(frames.seconds([0.0, 2.5, 10.0, 40.0])[:, 0], [14.5, 89.5, 300, 300])
+  clips_of_frames = feature_files.FeatureFile(tmp_path / 'x.pt', 'omnivore_video')
+  assert clips_of_frames.duration == pytest.approx((300 * 16 + 32) / 30)
+  # the middles of rows 1 and 2 lie in the second from 1 s, and of 0 alone in the first
+  np.testing.assert_array_equal(clips_of_frames.seconds([0.0, 1.0])[:, 0], [0, 1.5])
+  rows[7] = np.inf
+  write_features(tmp_path / 'y.pt', rows)
+  with pytest.raises(feature_files.FeatureFileError, match='not finite'):
+    feature_files.FeatureFile(tmp_path / 'y.pt', 'maws_clip_2b').seconds([0.0])
+  for name, reason in (('gone.pt', 'missing'), ('empty.pt', 'empty file'), ('text.pt', 'not a file of features')):
+    if name != 'gone.pt':
+      (tmp_path / name).write_text('' if name == 'empty.pt' else 'words')
+    with pytest.raises(feature_files.FeatureFileError) as caught:
+      feature_files.FeatureFile(tmp_path / name, 'maws_clip_2b')
+    assert caught.value.reason == reason
+
+
+# TFDS on the older protobuf that Beam brings
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+def test_beam_makes_what_threads_make(root, tmp_path, capsys):
+  """On its local runner, with everything sent as to another machine."""
+  pytest.importorskip('apache_beam', reason='the extra beam is not installed')
+  comments = (Comment('0', 'Said.', 3.0), Comment('late', 'Said.', 90.0))
+  takes = tuple(take(f't{i}', *comments, split='test' if i == 3 else 'train') for i in range(4))
+  source = Listed(str(root), (*takes, take('gone', videos=('gone.mp4',))), (Loss('comment', 'x', 'no words'),))
+  for config in ({}, {'frames': False}):
+    threads = prepare(source, tmp_path / 'threads', overwrite=True, **config)
+    reports = [capsys.readouterr().out.splitlines()[:-1]]
+    piped = prepare(source, tmp_path / 'beam', overwrite=True, beam_options=['--runner=DirectRunner'], **config)
+    reports.append(capsys.readouterr().out.splitlines()[:-1])
+    by_id = {clip.clip_id: clip for clip in piped}
+    assert sorted(by_id) == sorted(clip.clip_id for clip in threads) == [f't{i}/0' for i in range(4)]
+    for clip in threads:
+      for name, value in clip.to_example().items():
+        np.testing.assert_array_equal(by_id[clip.clip_id].to_example()[name], value)
+    assert [line.strip() for line in reports[0][:-3]] == [line.strip() for line in reports[1][:-3]]
+    known = [Recordings(tmp_path / way / 'data/listed/import.json') for way in ('threads', 'beam')]
+    assert bool(known[0]) == bool(known[1]) == bool(config)
+    if config:
+      assert known[0].of('', 't1') == known[1].of('', 't1')
+
+
+def test_beam_that_is_not_there_is_said(root, tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'apache_beam', None)
+  monkeypatch.delitem(sys.modules, 'crosstrainer_jax.datasets.takes.beam_pipeline', raising=False)
+  with pytest.raises(ValueError, match=r"Apache Beam is not installed; .*pip install 'crosstrainer_jax\[beam\]'"):
+    prepare(Listed(str(root), (take('t'),)), tmp_path, beam_options=[])
