@@ -41,6 +41,8 @@ FAMILIES = {'skillsim': 'crosstrainer_jax.datasets.skillsim'}
 SOURCES = {
   'egoexo4d': 'crosstrainer_jax.datasets.egoexo4d',
   'expertaf': 'crosstrainer_jax.datasets.expertaf',
+  'qevd': 'crosstrainer_jax.datasets.qevd',
+  'youtube': 'crosstrainer_jax.datasets.youtube',
 }
 
 
