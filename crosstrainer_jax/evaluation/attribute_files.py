@@ -143,13 +143,13 @@ def find_similarity(name: str) -> Similarity:
   encoder = TextEncoder.load(name)
   known: dict[str, np.ndarray] = {}
 
-  def matrix(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
-    new = sorted({*first, *second} - known.keys())
+  def cosines(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+    new = sorted({phrase for pair in pairs for phrase in pair} - known.keys())
     known.update(zip(new, encoder.embed(new), strict=True))
-    one, other = (np.stack([known[phrase] for phrase in side]) for side in (first, second))
-    return np.clip(one @ other.T, 0, 1).astype(float)
+    one, other = (np.stack([known[pair[side]] for pair in pairs]) for side in (0, 1))
+    return np.clip((one * other).sum(axis=1), 0, 1).astype(float)
 
-  return Similarity('IoU-cos', matrix, f'cosine of sentence embeddings by {Path(name).name}, below 0 as 0')
+  return Similarity('IoU-cos', cosines, f'cosine of sentence embeddings by {Path(name).name}, below 0 as 0')
 
 
 def compare(paths: Sequence[Path], similarity: Similarity) -> Comparison:
@@ -202,7 +202,7 @@ def matched_similarities(first: Sequence[str], second: Sequence[str], similarity
   """The similarities of the pairs that are matched one to one so that their sum is largest."""
   if not first or not second:
     return []
-  matrix = similarity.matrix(first, second)
+  matrix = similarity.pairs(list(itertools.product(first, second))).reshape(len(first), len(second))
   return [float(value) for value in matrix[linear_sum_assignment(matrix, maximize=True)]]
 
 

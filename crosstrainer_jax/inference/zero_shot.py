@@ -142,9 +142,12 @@ class ZeroShot:
       shown = [choose(clip.frame_times[view], self.eyes) for view in views]
       if clip.frames.size:
         return [jpeg(clip.frames[view, i], self.eyes.pixels) for view in views for i in shown[view]]
-      known = recordings.of_clip.get(clip.clip_id, [])
-      if not known:
-        raise ValueError(f'{source.directory}: clip {clip.clip_id} has no frames, and no videos are known for it')
+      try:
+        known = recordings.of(clip.clip_id, clip.take)
+      except KeyError:
+        raise ValueError(
+          f'{source.directory}: clip {clip.clip_id} has no frames, and no videos are known for it'
+        ) from None
       found = []
       for view in views:
         if view < len(known) and known[view] and len(shown[view]):
