@@ -54,8 +54,8 @@ def read_external(name: str, path: str | os.PathLike[str], references: Sequence[
 
   Raises:
     FileNotFoundError: there is no such file.
-    ValueError: with file and line: no JSON, an unknown field, an answer of the wrong type, a clip that is not evaluated,
-      one that comes twice, an identity that is another; or a file without any answer.
+    ValueError: with file and line: no JSON, an unknown field, an answer of the wrong type, a clip that is not
+      evaluated, one that comes twice, an identity that is another; or a file without any answer.
   """
   path = as_path(path)
   if not path.is_file():
