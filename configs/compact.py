@@ -24,7 +24,12 @@ def preset() -> ml_collections.ConfigDict:
       'train_clips': 1200, 'test_clips': 400,
     },
   })  # fmt: skip
-  config.split = ml_collections.ConfigDict({'setting': 'FS', 'held_out': '', 'validation_share': 0.1, 'seed': 0})
+  # `shots` clips of the held-out sport train under K-shot; `seed` of the run draws them.
+  config.split = ml_collections.ConfigDict({
+    'setting': 'FS', 'held_out': '', 'validation_share': 0.1, 'seed': 0, 'shots': 0,
+  })  # fmt: skip
+  # The workdir of a finished run whose parameters and tokenizer this one starts from.
+  config.init = ml_collections.ConfigDict({'from_run': ''})
   config.discovery = ml_collections.ConfigDict({'backend': 'lexicon'})
   config.prompt = ml_collections.ConfigDict({'k': 3})
   config.tokenizer = ml_collections.ConfigDict({'vocab_size': 2048})

@@ -10,6 +10,7 @@ import pytest
 from absl.testing import flagsaver
 
 from crosstrainer_jax import provenance, settings, sweep, train
+from crosstrainer_jax.baselines import RETRIEVAL
 from crosstrainer_jax.configs import compact, sweeps
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.evaluation import dials
@@ -94,7 +95,7 @@ def test_dry_run_prints_the_plan_and_does_nothing(runs, tmp_path, capsys):
   verb('transfer', '--seeds=0,1', '--dry-run')
   out = capsys.readouterr().out
   assert 'Sweep transfer: 8 runs in runs/sweeps/transfer, 0 done, 8 to do.' in out
-  assert 'about 7 min a run (a guess until one is done)' in out
+  assert 'about 8 min a run (a guess until one is done)' in out
   assert 'to do         rock_climbing-seed1  ' in out
   assert "./launch_tpu.sh 'configs/cross_sport.py:held_out=rock climbing,seed=1'" in out
   assert runs == []
@@ -116,12 +117,13 @@ def test_transfer_writes_summary_and_pages(runs, tmp_path, capsys):
   assert provenance.recorded_config(folder / 'fitness-seed1').stage1.epochs == 1.0
   assert read_report(folder / 'fitness-seed1' / 'report.json').command == (
     './launch_tpu.sh configs/cross_sport.py:held_out=fitness,seed=1 '
-    '\'--config.eval.rows=("end to end without attributes",)\' --config.stage1.epochs=1'
+    '\'--config.eval.rows=("end to end without attributes", "fine-tuned retrieval", "attribute retrieval")\' '
+    '--config.stage1.epochs=1'
   )
   # the language prior is trained with one seed
   assert [provenance.recorded_config(folder / f'soccer-seed{seed}').eval.rows for seed in (0, 1)] == [
-    (END_TO_END, ZEROED),
-    (END_TO_END,),
+    (END_TO_END, ZEROED, *RETRIEVAL),
+    (END_TO_END, *RETRIEVAL),
   ]
   summary = json.loads((folder / 'summary.json').read_text())
   assert summary['rows'][CROSSTRAINER]['headline/attribute F1']['mean'] == pytest.approx(15.5)
@@ -243,7 +245,7 @@ def test_smoke_runs_lie_apart(runs, tmp_path):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ([], 'name one sweep, transfer or dials, not none'),
+    ([], 'name one sweep, transfer or dials or kshot, not none'),
     (['transfers'], 'name one sweep'),
     (['transfer', '--config=configs/in_domain.py'], '--config is for train'),
     (['transfer', '--workdir=runs/x'], '--workdir is for train'),

@@ -84,7 +84,7 @@ class Judged:
   def facts(self) -> list[str]:
     kappa = 'undefined' if math.isnan(self.kappa) else f'{self.kappa:.2f}'
     return [
-      f'{len(self.raters)} raters, {len(self.key.items)} items; sheet {self.key.sheet}.',
+      f'Raters: {len(self.raters)}; items: {len(self.key.items)}; sheet {self.key.sheet}.',
       f"Fleiss' κ {kappa} over the {self.rated} items that every rater answered.",
       f'{self.ties} items tied, which counts as no; {self.unanswered} items without any answer are left out.',
       f'[95 % percentile bootstrap by take, {self.resamples} resamples].',
