@@ -52,7 +52,7 @@ def report_of(config, command):
   world = config.data.skillsim
   score = 10.0 * list(SPORTS).index(config.split.held_out) + config.seed
   gap = 5 - 10 * world.entanglement - world.camera_shift
-  rows = {CROSSTRAINER: (score, score / 2), END_TO_END: (score - gap, 1)}
+  rows = {CROSSTRAINER: (score, score / 2), END_TO_END: (score - gap, 1), 'linear classifier on v': (1, 1)}
   columns = ['attribute F1', 'feedback F1', 'BLEU-4']
 
   def scored(*values):
@@ -147,6 +147,40 @@ def test_transfer_writes_summary_and_pages(runs, tmp_path, capsys):
   verb('transfer', '--seeds=0,1', '--config.stage1.epochs=1', '--write=docs/results.md')
   assert results.read_text() == again
   assert len(runs) == 8
+
+
+def test_kshot_goes_on_from_its_own_zero_shot_run(runs, tmp_path, capsys):
+  (tmp_path / 'page.md').write_text('<!-- sweep:kshot -->\n<!-- end -->\n')
+  verb('kshot', '--seeds=0,1', '--smoke', '--write=page.md', '--sweep_dir=k')
+  assert runs == [f'soccer-seed{seed}-shots={rest}' for seed in (0, 1)
+                  for rest in ('0', '4-transfer', '4-scratch', '12-transfer', '12-scratch')]  # fmt: skip
+  transfer, scratch, first = (
+    provenance.recorded_config(tmp_path / 'k' / f'soccer-seed1-shots={rest}')
+    for rest in ('12-transfer', '12-scratch', '0')
+  )
+  assert transfer.init.from_run == str(tmp_path / 'k' / 'soccer-seed1-shots=0')
+  assert (scratch.init.from_run, first.init.from_run, first.split.setting) == ('', '', 'ZS-3')
+  for config in (transfer, scratch):
+    assert (config.split.setting, config.split.shots, config.split.held_out, config.seed) == ('K-shot', 12, 'soccer', 1)
+  page = (tmp_path / 'page.md').read_text()
+  assert '| 4 clips |' in page
+  assert '![F1 over the number of labelled clips](kshot.png)' in page
+  assert (tmp_path / 'kshot.png').is_file()
+  assert 'written: kshot.png' in capsys.readouterr().out
+
+
+def test_fewer_clips_are_passed_more_often(tmp_path):
+  """The ways of one number of clips differ in where they begin alone; 10 clips get the updates of 400."""
+  planned = {run.name: run.config for run in sweep.plan(sweeps.kshot(seeds=('0',)), tmp_path)}
+  assert len(sweeps.kshot().runs) == 27
+  defaults = compact.preset()
+  for shots, passes in ((10, 40), (200, 2), (1000, 1)):
+    ways = [planned[f'soccer-seed0-shots={shots}-{start}'] for start in ('transfer', 'scratch')]
+    for config in ways:
+      assert config.stage1.epochs == passes * defaults.stage1.epochs
+      assert config.stage2.fold_epochs == passes * defaults.stage2.fold_epochs
+    first, second = map(settings.flatten, ways)
+    assert [name for name in first if first[name] != second[name]] == ['init.from_run']
 
 
 def test_what_is_done_is_skipped_and_gives_the_time(runs, capsys):
