@@ -94,7 +94,7 @@ def kshot(held_out: Sequence[str] = ('soccer',), seeds: Sequence[str] = ('0', '1
       first = _run(sport, seed, smoke, 'shots=0', ('eval.rows=()',))
       runs.append(first)
       for shots in SMOKE_SHOTS if smoke else SHOTS:
-        overrides = ('eval.rows=()', 'split.setting=K-shot', f'split.shots={shots}')
+        overrides: tuple[str, ...] = ('eval.rows=()', 'split.setting=K-shot', f'split.shots={shots}')
         if not smoke:
           passes = max(1.0, FULL_PASSES / shots)
           epochs = {'stage1.epochs': defaults.stage1.epochs, 'stage2.epochs': defaults.stage2.epochs}

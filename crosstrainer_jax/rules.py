@@ -199,8 +199,8 @@ def adapters(values: Values) -> Iterator[str]:
 
 def towers(values: Values) -> Iterator[str]:
   """The heads of a tower divide its width."""
-  width, heads = values.get('contrastive.width'), values.get('contrastive.heads')
-  if width is not None and (heads < 1 or width < 1 or width % heads):
+  width, heads = values.get('contrastive.width', 1), values.get('contrastive.heads', 1)
+  if heads < 1 or width < 1 or width % heads:
     yield f'contrastive.width is {width}, which does not divide into contrastive.heads={heads}'
 
 

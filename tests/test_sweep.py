@@ -327,7 +327,7 @@ def test_a_block_without_its_end_swallows_no_other(tmp_path):
     sweep.replace_block(page, 'transfer', lambda columns, folder: 'text')
 
 
-def test_shipped_page_has_both_blocks():
+def test_shipped_page_has_every_block():
   page = provenance.PACKAGE.parent / 'docs' / 'results.md'
   if not page.is_file():
     pytest.skip('not a checkout')

@@ -75,4 +75,5 @@ def test_page_json_terminal_and_plot(runs, tmp_path):
   shots.print_table(runs, out)
   assert '100 clips' in out.getvalue()
   shots.plot(found, 'new sport: soccer', tmp_path / 'plots' / 'kshot.png')
-  assert Image.open(tmp_path / 'plots' / 'kshot.png').size == (1008, 480)
+  with Image.open(tmp_path / 'plots' / 'kshot.png') as picture:
+    assert picture.size == (1008, 480)
