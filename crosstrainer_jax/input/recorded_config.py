@@ -32,6 +32,8 @@ LATER: dict[str, dict[str, Any]] = {
   'encoder': {'revision': '', 'fps': 0, 'dtype': ''},
   'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
   'mapper': {'whiten': True},
+  'split': {'shots': 0},
+  'init': {'from_run': ''},
   'decoder': {'attention': 'auto'},
   'contrastive': {
     'width': 64,
