@@ -141,6 +141,7 @@ def find_similarity(name: str) -> Similarity:
   from crosstrainer_jax.models.text_encoder import TextEncoder
 
   encoder = TextEncoder.load(name)
+  meaning = f'cosine of sentence embeddings by {Path(name).resolve().name}@{encoder.fingerprint}, below 0 as 0'
   known: dict[str, np.ndarray] = {}
 
   def matrix(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
@@ -149,7 +150,7 @@ def find_similarity(name: str) -> Similarity:
     one, other = (np.stack([known[phrase] for phrase in side]) for side in (first, second))
     return np.clip(one @ other.T, 0, 1).astype(float)
 
-  return Similarity('IoU-cos', matrix, f'cosine of sentence embeddings by {Path(name).name}, below 0 as 0')
+  return Similarity('IoU-cos', matrix, meaning)
 
 
 def compare(paths: Sequence[Path], similarity: Similarity) -> Comparison:
