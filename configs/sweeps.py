@@ -2,11 +2,8 @@
 
     python -m crosstrainer_jax.sweep transfer     # every sport held out in turn, three seeds: the table of the README
     python -m crosstrainer_jax.sweep dials        # two-stage minus end-to-end at three values of each dial of the world
-<<<<<<< HEAD
     python -m crosstrainer_jax.sweep settings     # FS, ZS-1, ZS-2, ZS-3 and SPORT: the tables and figures of the paper
-=======
     python -m crosstrainer_jax.sweep kshot        # with k labelled clips of the new sport, from ZS-3 and from nothing
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
 
 Seeds are those of training; the world's own seed stays what the config says. `transfer` trains on one world. `dials`
 makes seven, of 0.8 GB each, and trains only the rows that it compares. In `kshot` the seed also draws the k clips.
@@ -83,14 +80,8 @@ class Sweep:
 
   def settings(self) -> set[str]:
     """The settings that the sweep decides itself."""
-<<<<<<< HEAD
-    decided = {'seed', 'data.dataset', 'split.setting', 'split.held_out', 'split.source'}
+    decided = {'seed', 'data.dataset', 'split.setting', 'split.held_out', 'split.source', 'init.from_run'}
     return decided | {o.partition('=')[0] for run in self.runs for o in run.overrides}
-=======
-    return {'seed', 'split.held_out', 'init.from_run'} | {
-      o.partition('=')[0] for run in self.runs for o in run.overrides
-    }
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
 
 
 def transfer(held_out: Sequence[str] = SPORTS, seeds: Sequence[str] = ('0', '1', '2'), smoke: bool = False) -> Sweep:
@@ -123,7 +114,6 @@ def dials(held_out: Sequence[str] = ('soccer',), seeds: Sequence[str] = ('0',), 
   return Sweep(tuple(runs), SMOKE_SECONDS if smoke else DIALS_SECONDS)
 
 
-<<<<<<< HEAD
 def settings(
   held_out: Sequence[str] = (),
   seeds: Sequence[str] = ('0', '1', '2'),
@@ -158,8 +148,6 @@ def settings(
   return Sweep(tuple(runs), SMOKE_SECONDS if smoke else TRANSFER_SECONDS)
 
 
-SWEEPS = {'transfer': transfer, 'dials': dials, 'settings': settings}
-=======
 def kshot(held_out: Sequence[str] = ('soccer',), seeds: Sequence[str] = ('0', '1', '2'), smoke: bool = False) -> Sweep:
   """The ZS-3 run, which is also the one without a clip; then k clips, going on from it and beginning from nothing."""
   defaults, runs = compact.preset(), []
@@ -180,8 +168,7 @@ def kshot(held_out: Sequence[str] = ('soccer',), seeds: Sequence[str] = ('0', '1
   return Sweep(tuple(runs), SMOKE_SECONDS if smoke else KSHOT_SECONDS)
 
 
-SWEEPS = {'transfer': transfer, 'dials': dials, 'kshot': kshot}
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+SWEEPS = {'transfer': transfer, 'dials': dials, 'settings': settings, 'kshot': kshot}
 
 
 def _run(sport: str, seed: str, smoke: bool, setting: str = '', overrides: tuple[str, ...] = ()) -> Run:

@@ -1,18 +1,15 @@
 """python -m crosstrainer_jax.eval: evaluates a trained run again; without arguments the newest under runs/.
 
-<<<<<<< HEAD
-python -m crosstrainer_jax.eval --workdir=runs/cross_sport
-python -m crosstrainer_jax.eval --table=1                      # a table of the paper, from the runs of `sweep settings`
-python -m crosstrainer_jax.eval --figure=4 --dataset=egoexo4d  # likewise on other data; --dry-run says what it needs
-python -m crosstrainer_jax.eval --published                    # every published figure, with the command for ours
-=======
-    python -m crosstrainer_jax.eval --external gemini=answers.jsonl         # another system's answers as one more row
-    python -m crosstrainer_jax.eval --human-sheet 30                        # a blinded sheet for human judges
+    python -m crosstrainer_jax.eval --workdir=runs/cross_sport
+    python -m crosstrainer_jax.eval --table=1                         # a table of the paper, from runs of a sweep
+    python -m crosstrainer_jax.eval --figure=4 --dataset=egoexo4d     # on other data; --dry-run says what it needs
+    python -m crosstrainer_jax.eval --published                       # every published figure, and how to make ours
+    python -m crosstrainer_jax.eval --external gemini=answers.jsonl   # another system's answers as one more row
+    python -m crosstrainer_jax.eval --human-sheet 30                  # a blinded sheet for human judges
     python -m crosstrainer_jax.eval --judged a.csv,b.csv,c.csv --key runs/cross_sport/human/feedback/key.json
 
 `--human-sheet` takes the predictions that the last evaluation wrote; with `--candidates NAME=FILE.jsonl` it asks of
 retrieved clips whether they show how to correct what the expert criticised.
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
 """
 
 import shlex
@@ -24,19 +21,13 @@ from pathlib import Path
 import ml_collections
 from absl import flags
 
-<<<<<<< HEAD
-from crosstrainer_jax import datasets, paper_plan, provenance, recipe, settings
-from crosstrainer_jax.input.buckets import as_path, check
-=======
-from crosstrainer_jax import datasets, human_sheet, provenance, recipe, settings
+from crosstrainer_jax import datasets, human_sheet, paper_plan, provenance, recipe, settings
 from crosstrainer_jax.baselines.fine_tuned_retrieval import NAME as FINE_TUNED
 from crosstrainer_jax.evaluation import external, human
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
 from crosstrainer_jax.input.buckets import as_path, check
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.source import ClipSource
-from crosstrainer_jax.run import open_run
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
 from crosstrainer_jax.training.telemetry import say
 
 
@@ -153,16 +144,13 @@ def judge(forms: Sequence[str], key_path: str | None) -> human.Judged:
 
 
 def main(argv: list[str]) -> None:
-<<<<<<< HEAD
-  del argv
-  if flags.FLAGS.published:
+  given = flags.FLAGS
+  if given.published:
     say(paper_plan.list_published().rstrip())
     return
-  if flags.FLAGS.table or flags.FLAGS.figure:
+  if given.table or given.figure:
     _paper()
     return
-=======
-  given = flags.FLAGS
   if given.judged:
     judge([*given.judged, *argv[1:]], given.key)
     return
@@ -171,7 +159,6 @@ def main(argv: list[str]) -> None:
   count = getattr(given, 'human-sheet')
   if candidates and not count:
     raise ValueError('--candidates are for a sheet: say of how many clips, --human-sheet=30')
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
   # takes seconds to import, which --help should not
   from crosstrainer_jax import measure
   from crosstrainer_jax.run import open_run

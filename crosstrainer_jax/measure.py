@@ -16,12 +16,8 @@ from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.baselines.retrieval import TOWERS
 from crosstrainer_jax.discovery import lexicon
-<<<<<<< HEAD
 from crosstrainer_jax.evaluation import noise, scores
-=======
-from crosstrainer_jax.evaluation import scores
 from crosstrainer_jax.evaluation.external import External, read_external
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
 from crosstrainer_jax.models.proficiency import with_attributes

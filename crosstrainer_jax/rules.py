@@ -11,12 +11,7 @@ from typing import Any
 from crosstrainer_jax.backends import BACKENDS, MODELS
 from crosstrainer_jax.configs import arguments
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
-<<<<<<< HEAD
-from crosstrainer_jax.input.splits import FIT, SETTINGS, SPORT
-=======
-from crosstrainer_jax.discovery.backend import BACKENDS
-from crosstrainer_jax.input.splits import FIT, KSHOT, SETTINGS
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+from crosstrainer_jax.input.splits import FIT, KSHOT, SETTINGS, SPORT
 from crosstrainer_jax.models.attention import KERNELS
 from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.models.lora import LoRAConfig
@@ -26,11 +21,7 @@ from crosstrainer_jax.training.sharding import MESH_AXES
 Values = Mapping[str, Any]
 
 CHOICES = {
-<<<<<<< HEAD
-  'split.setting': (*SETTINGS, SPORT, FIT),
-=======
-  'split.setting': (*SETTINGS, KSHOT, FIT),
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+  'split.setting': (*SETTINGS, SPORT, KSHOT, FIT),
   'discovery.backend': tuple(BACKENDS),
   'encoder.source': ('features', 'frames'),
   'training.optimizer.name': ('adamw', 'muon'),
@@ -146,9 +137,12 @@ def held_out(values: Values) -> Iterator[str]:
   setting, name = values.get('split.setting'), values.get('split.held_out')
   if setting is None:
     return
-<<<<<<< HEAD
-  if setting.startswith('ZS') and not name:
-    yield f'split.setting is {setting}, so split.held_out must name a {"sport" if setting == "ZS-3" else "skill"}'
+  if (setting.startswith('ZS') or setting == KSHOT) and not name:
+    what = 'skill' if setting in ('ZS-1', 'ZS-2') else 'sport'
+    yield f'split.setting is {setting}, so split.held_out must name a {what}'
+  shots = values.get('split.shots', 0)
+  if (setting == KSHOT) != (shots > 0):
+    yield f'split.shots is {shots}, and split.setting {setting}: shots are for {KSHOT}, which needs at least 1'
   source = values.get('split.source', '')
   if setting == SPORT and not source:
     yield f'split.setting is {SPORT}, so split.source must name the sport that trains'
@@ -159,15 +153,6 @@ def held_out(values: Values) -> Iterator[str]:
   if source and source not in SPORTS:
     yield f'split.source is {source!r}: {arguments.nearest(source, list(SPORTS))}'
   if name:
-=======
-  if (setting.startswith('ZS') or setting == KSHOT) and not name:
-    what = 'skill' if setting in ('ZS-1', 'ZS-2') else 'sport'
-    yield f'split.setting is {setting}, so split.held_out must name a {what}'
-  shots = values.get('split.shots', 0)
-  if (setting == KSHOT) != (shots > 0):
-    yield f'split.shots is {shots}, and split.setting {setting}: shots are for {KSHOT}, which needs at least 1'
-  if values.get('data.dataset') == 'skillsim' and name:
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
     known = list(SPORTS)
     if setting in ('ZS-1', 'ZS-2', SPORT):
       known = [form for sport, skills in SPORTS.items() for s in skills for form in (s.name, f'{sport}/{s.name}')]

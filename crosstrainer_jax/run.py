@@ -16,11 +16,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-<<<<<<< HEAD
-from crosstrainer_jax import backends, distributed
-=======
-from crosstrainer_jax import distributed, parent
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+from crosstrainer_jax import backends, distributed, parent
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
 from crosstrainer_jax.discovery.journal import describe_unread
 from crosstrainer_jax.inference import second_encoding
@@ -210,12 +206,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     for clip in clips:
       if clip.clip_id in attributes:
         clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
-<<<<<<< HEAD
-  split = splits.split_of(clips, config.split)
-  split = _spoken(clips, _readable(clips, split, unread))
-=======
-  split = _spoken(clips, splits.split_of(clips, config))
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+  split = _spoken(clips, _readable(clips, splits.split_of(clips, config), unread))
   say(
     f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, '
     f'{len(split.test)} test'

@@ -1,26 +1,16 @@
-<<<<<<< HEAD
-"""python -m crosstrainer_jax.sweep transfer|dials|settings: the runs behind docs/results.md, one by one, resumable.
-=======
-"""python -m crosstrainer_jax.sweep transfer|dials|kshot: the runs behind docs/results.md, one by one, resumable.
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+"""python -m crosstrainer_jax.sweep transfer|dials|settings|kshot: the runs behind docs/results.md, resumable.
 
     python -m crosstrainer_jax.sweep transfer --dry-run                     # which runs, which are done, how long
     python -m crosstrainer_jax.sweep transfer --write=docs/results.md --write=README.md
     python -m crosstrainer_jax.sweep dials --write=docs/results.md          # and docs/dials-*.png
-<<<<<<< HEAD
     python -m crosstrainer_jax.sweep settings --seeds=0                     # shown by eval --table=1 and the like
     python -m crosstrainer_jax.sweep settings --dataset=egoexo4d --paper --config.encoder.weights=/weights/EgoVLPv2.pth
-    python -m crosstrainer_jax.sweep transfer --seeds=0 --config.stage1.epochs=1 --sweep_dir=runs/sweeps/short
-
-transfer: every sport held out in turn, three seeds. dials: two-stage minus end-to-end at three values of each dial.
-settings: FS, ZS-1, ZS-2, ZS-3, and one sport to the skills of others, with every skill and sport held out in turn.
-=======
     python -m crosstrainer_jax.sweep kshot --write=docs/results.md          # and docs/kshot.png
     python -m crosstrainer_jax.sweep transfer --seeds=0 --config.stage1.epochs=1 --sweep_dir=runs/sweeps/short
 
 transfer: every sport held out in turn, three seeds. dials: two-stage minus end-to-end at three values of each dial.
+settings: FS, ZS-1, ZS-2, ZS-3, and one sport to the skills of others, with every skill and sport held out in turn.
 kshot: k labelled clips of the held-out sport, going on from the ZS-3 run and beginning from nothing.
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
 Every run is one of python -m crosstrainer_jax.train, in its own folder. Those that are done are skipped, one that fails
 is recorded there in failed.txt, and the others go on. The compact preset makes poor use of many cores, so parts of a
 sweep are best run side by side, each on a core of its own; the whole then finds them done and writes the pages:
@@ -48,20 +38,13 @@ from absl import flags
 
 from crosstrainer_jax import paper_plan, provenance, settings, train
 from crosstrainer_jax.configs import arguments, compact, sweeps
-<<<<<<< HEAD
-from crosstrainer_jax.evaluation import dials, published
-=======
-from crosstrainer_jax.evaluation import dials, shots
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+from crosstrainer_jax.evaluation import dials, published, shots
 from crosstrainer_jax.evaluation.aggregate import aggregate
 from crosstrainer_jax.evaluation.report import Report, read_report
 from crosstrainer_jax.input.buckets import on_this_machine
 from crosstrainer_jax.input.files import write_atomically
-<<<<<<< HEAD
-from crosstrainer_jax.pages import Render, replace_block
-=======
 from crosstrainer_jax.input.splits import KSHOT
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+from crosstrainer_jax.pages import Render, replace_block
 from crosstrainer_jax.recipe import CROSSTRAINER
 from crosstrainer_jax.training.telemetry import say
 
@@ -101,16 +84,11 @@ def main(argv: list[str]) -> None:
   say(describe(name, runs, folder, sweep.seconds))
   if _ONLY.value:
     say(f'Of these only: {", ".join(run.name for run in chosen)}.')
-  for page in _WRITE.value:
-<<<<<<< HEAD
-    replace_block(
-      Path(page), f'sweep:{name}', lambda columns, folder: None
-    )  # a complaint before the runs, not after them
-  if name == 'dials':
-=======
-    replace_block(Path(page), name, lambda columns, folder: None)  # a complaint before the runs, not after them
+  if name == 'settings' and _WRITE.value:
+    raise settings.SettingsError('the runs of settings are shown and written by eval --table and eval --figure')
+  for page in _WRITE.value:  # a complaint before the runs, not after them
+    replace_block(Path(page), f'sweep:{name}', lambda columns, folder: None)
   if name in PLOTTED:
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
     dials.need_matplotlib()
   if flags.FLAGS['dry-run'].value:
     return

@@ -52,14 +52,7 @@ def test_without_arguments_the_newest_run_gets_the_same_scores_again(small_run, 
   shutil.copytree(small_run, run)
   shutil.copytree(small_run.parent / 'datasets', tmp_path / 'runs' / 'datasets')
   (run / 'report.json').unlink()
-<<<<<<< HEAD
-  given = types.SimpleNamespace(
-    workdir=None, runs='runs', data_dir='runs/datasets', published=False, table='', figure=''
-  )
-  monkeypatch.setattr(eval_verb, 'flags', types.SimpleNamespace(FLAGS=given))
-=======
   given_to(monkeypatch)
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
   monkeypatch.chdir(tmp_path)
   eval_verb.main(['eval'])
   out = capsys.readouterr().out

@@ -52,10 +52,7 @@ def test_an_untrained_row_is_absent_with_its_reason(run, tmp_path):
   untrained.params = lambda folder: run.initial
   rows = measure.predict_rows(untrained, [measure.Reference.from_clip(run.clips[i]) for i in run.split.test])
   assert set(rows.absent) == {recipe.END_TO_END, recipe.ZEROED, *RETRIEVAL}
-<<<<<<< HEAD
-=======
   assert 'config.eval.rows' in rows.absent['attribute retrieval']
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
   assert 'config.eval.rows' in rows.absent[recipe.ZEROED]
 
 

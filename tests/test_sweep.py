@@ -279,11 +279,7 @@ def test_smoke_runs_lie_apart(runs, tmp_path):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-<<<<<<< HEAD
-    ([], 'name one sweep, transfer or dials or settings, not none'),
-=======
-    ([], 'name one sweep, transfer or dials or kshot, not none'),
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+    ([], 'name one sweep, transfer or dials or settings or kshot, not none'),
     (['transfers'], 'name one sweep'),
     (['transfer', '--config=configs/in_domain.py'], '--config is for train'),
     (['transfer', '--workdir=runs/x'], '--workdir is for train'),

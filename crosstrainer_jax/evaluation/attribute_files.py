@@ -150,11 +150,7 @@ def find_similarity(name: str) -> Similarity:
     one, other = (np.stack([known[pair[side]] for pair in pairs]) for side in (0, 1))
     return np.clip((one * other).sum(axis=1), 0, 1).astype(float)
 
-<<<<<<< HEAD
-  return Similarity('IoU-cos', cosines, f'cosine of sentence embeddings by {Path(name).name}, below 0 as 0')
-=======
-  return Similarity('IoU-cos', matrix, meaning)
->>>>>>> 8d1b4b1bbd3d806fd3b334bbf03eee16826bca1d
+  return Similarity('IoU-cos', cosines, meaning)
 
 
 def compare(paths: Sequence[Path], similarity: Similarity) -> Comparison:

@@ -29,11 +29,7 @@ CLIPS, EXPECTED = 'clips.safetensors', 'expected.json'
 
 def choose(trained: Trained, source: ClipSource, count: int) -> list[int]:
   """At most `count` test clips of the run, evenly drawn: they lie sport by sport."""
-<<<<<<< HEAD
-  test = splits.split_of(source.infos(), trained.config.split).test
-=======
   test = splits.split_of(source.infos(), trained.config).test
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
   return [test[i] for i in np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int))]
 
 

@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""FS, ZS-1, ZS-2 and ZS-3 (paper, section 4.1), SPORT and FIT: which clips train, validate and test.
-=======
-"""FS, ZS-1, ZS-2 and ZS-3 (paper, section 4.1), K-shot and FIT: which clips train, validate and test.
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+"""FS, ZS-1, ZS-2 and ZS-3 (paper, section 4.1), SPORT, K-shot and FIT: which clips train, validate and test.
 
 | setting | trains on | tests on |
 |---|---|---|
@@ -10,11 +6,8 @@
 | ZS-1 | everything but the held-out skill | the held-out skill |
 | ZS-2 | the same sport, without the held-out skill | the held-out skill |
 | ZS-3 | every other sport | the held-out sport |
-<<<<<<< HEAD
 | SPORT | the sport `source` alone | every other sport (or the held-out skill of one): the paper's figure 5 |
-=======
 | K-shot | `shots` clips of the held-out sport | the held-out sport, as ZS-3 |
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
 | FIT | every clip | the same clips: shows that a few own videos can be learned, and claims no more |
 
 People never cross (but in FIT): whoever is in the test part is in no other part, in any setting; validation is by
@@ -56,39 +49,25 @@ def make_split(
   held_out: str = '',
   validation_share: float = 0.1,
   seed: int = 0,
-<<<<<<< HEAD
   source: str = '',
-=======
   shots: int = 0,
   draw: int = 0,
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
 ) -> Split:
   """Splits `clips`.
 
   Args:
-<<<<<<< HEAD
-    setting: one of `SETTINGS`, `SPORT`, or `FIT`.
-    held_out: the sport (ZS-3), the skill (ZS-1, ZS-2: `skill` or `sport/skill`), or what to test on: for FS a sport,
-      for SPORT a skill, '' for all.
+    setting: one of `SETTINGS`, `SPORT`, `K-shot` or `FIT`.
+    held_out: the sport (ZS-3, K-shot), the skill (ZS-1, ZS-2: `skill` or `sport/skill`), or what to test on: for FS a
+      sport, for SPORT a skill, '' for all.
     source: the sport that trains under SPORT.
-=======
-    setting: one of `SETTINGS`, or `K-shot`, or `FIT`.
-    held_out: the sport (ZS-3), the skill (ZS-1, ZS-2: `skill` or `sport/skill`), or for FS a sport to test on, '' for
-      all.
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
     validation_share: share of the training people who validate, where the dataset names none.
     shots, draw: of K-shot, how many clips train, and the seed that draws them.
 
   Raises:
     ValueError: unknown setting or name (the known ones are listed), a part without clips, or a leak.
   """
-<<<<<<< HEAD
-  if setting not in (*SETTINGS, SPORT, FIT):
-    raise ValueError(f'config.split.setting={setting!r} is not one of {(*SETTINGS, SPORT, FIT)}')
-=======
-  if setting not in (*SETTINGS, KSHOT, FIT):
-    raise ValueError(f'config.split.setting={setting!r} is not one of {(*SETTINGS, KSHOT, FIT)}')
->>>>>>> 7b27af6a4eff2b77361d3f00ef1f645c22ac8620
+  if setting not in (*SETTINGS, SPORT, KSHOT, FIT):
+    raise ValueError(f'config.split.setting={setting!r} is not one of {(*SETTINGS, SPORT, KSHOT, FIT)}')
   if setting == FIT:
     everything = list(range(len(clips)))
     return Split(everything, everything, everything)
@@ -134,13 +113,6 @@ def make_split(
   return split
 
 
-def split_of(clips: Sequence[ClipInfo], settings: Any) -> Split:
-  """`make_split` by the group `split` of a config."""
-  return make_split(
-    clips, settings.setting, settings.held_out, settings.validation_share, settings.seed, settings.source
-  )
-
-
 def check_leaks(clips: Sequence[ClipInfo], split: Split, setting: str, held_out: str, source: str = '') -> None:
   """Raises ValueError if a person, a take or the held-out skill or sport is on both sides."""
   seen = [clips[i] for i in (*split.train, *split.validation)]
@@ -179,7 +151,16 @@ def _few(clips: Sequence[ClipInfo], there: Sequence[int], held_out: str, shots: 
 def split_of(clips: Sequence[ClipInfo], config: Any) -> Split:
   """The split of a run, from its config; the run's seed draws the clips of K-shot."""
   split = config.split
-  return make_split(clips, split.setting, split.held_out, split.validation_share, split.seed, split.shots, config.seed)
+  return make_split(
+    clips,
+    split.setting,
+    split.held_out,
+    split.validation_share,
+    split.seed,
+    source=split.source,
+    shots=split.shots,
+    draw=config.seed,
+  )
 
 
 def folds(clips: Sequence[ClipInfo], train: Sequence[int], count: int, seed: int = 0) -> list[list[int]]:
