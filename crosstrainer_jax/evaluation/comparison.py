@@ -103,13 +103,14 @@ def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others:
   Args:
     others: rows of ours that follow after those of the paper.
   """
-  columns, cells_of = [], []
+  columns: list[str] = []
+  cells_of: list[tuple[int, Column | None]] = []
   for number, name in enumerate(panel.columns):
     columns.append(f'{name} published')
     cells_of.append((number, None))
-    for column in columns_of(panel.metrics[number], panel.dataset):
-      columns.append(f'{name} {column.name}')
-      cells_of.append((number, column))
+    for own in columns_of(panel.metrics[number], panel.dataset):
+      columns.append(f'{name} {own.name}')
+      cells_of.append((number, own))
   rows = []
   for row in [*panel.rows, *(other for other in others if other not in panel.ours.values())]:
     ours = panel.ours.get(row, row)
