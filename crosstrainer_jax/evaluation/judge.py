@@ -102,7 +102,10 @@ def rate(pairs: Sequence[tuple[str, str]], complete: Callable[[str], str]) -> Ra
   return Ratings(scores, list(unread.values())[:5], list(errors.values())[:5], n_unread, n_failed)
 
 
-_FIELD = re.compile(r'''["'“”‘’]?\bscore\b["'“”‘’]?\s*(?:is\s*)?[:=]?\s*(?:int\()?\s*["'“”‘’]?(-?\d+(?:\.\d+)?)(?!\w)''', re.I)
+_QUOTE = '["\'“”‘’]?'
+_FIELD = re.compile(
+  rf'{_QUOTE}\bscore\b{_QUOTE}\s*(?:is\s*)?[:=]?\s*(?:int\()?\s*{_QUOTE}(-?\d+(?:\.\d+)?)(?!\w)', re.IGNORECASE
+)
 _NUMBER = re.compile(r'\s*(\d+(?:\.\d+)?)\s*(?:/\s*5)?\s*\.?\s*')
 
 
