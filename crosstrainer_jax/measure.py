@@ -5,22 +5,37 @@ import os
 from collections.abc import Sequence
 
 import jax
+import ml_collections
 import numpy as np
 from flax import nnx
 
 from crosstrainer_jax import datasets
-from crosstrainer_jax.baselines import BASELINES, build
+from crosstrainer_jax.baselines import BASELINES, RETRIEVAL, build
 from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
+from crosstrainer_jax.baselines.retrieval import TOWERS
 from crosstrainer_jax.discovery import lexicon
-from crosstrainer_jax.evaluation import scores
+from crosstrainer_jax.evaluation import noise, scores
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
-from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END, STAGE2, ZEROED, folder_of
+from crosstrainer_jax.models.proficiency import with_attributes
+from crosstrainer_jax.recipe import (
+  CROSSTRAINER,
+  END_TO_END,
+  PROBE_WITH_ATTRIBUTES,
+  STAGE2,
+  ZEROED,
+  folder_of,
+  known_attributes,
+  retrieval_setting,
+)
 from crosstrainer_jax.run import Run
 from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say, timed
 
 TRUE_ATTRIBUTES, CEILING = 'CrossTrainer with true attributes', 'sport-blind ceiling'
+# The probe with attributes beside v (eq. 3), which the paper writes and does not build.
+LEVEL_BY_ATTRIBUTES = 'level from v and attributes'
+_NO_FEATURES = 'needs cached features (config.encoder.source=features)'
 # Baselines that keep the order of seconds and views apart; the others compare averages.
 _CONCATENATED = ('linear classifier on v',)
 
@@ -56,10 +71,17 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
   """Every row of the table on the test clips."""
   rows = Rows()
   _baselines(run, references, rows)
+  _retrieval(run, references, rows)
   stage2 = run.params(STAGE2)
   rows.predictions[CROSSTRAINER] = two_passes(run, stage2, references, run.split.test)
   true = [reference.attributes for reference in references]
   rows.predictions[TRUE_ATTRIBUTES] = two_passes(run, stage2, references, run.split.test, true)
+  levels = _levels_by_attributes(run, stage2, references, rows.predictions[CROSSTRAINER])
+  if levels is not None:
+    rows.predictions[LEVEL_BY_ATTRIBUTES] = levels
+  for share in run.config.eval.noise:
+    wrong = _noised(run, rows.predictions[CROSSTRAINER], share)
+    rows.predictions[noise.row_name(share)] = two_passes(run, stage2, references, run.split.test, wrong)
   if run.views > 1:
     rows.predictions[f'{CROSSTRAINER}, one view'] = two_passes(run, stage2, references, run.split.test, views=(0,))
   for name in (END_TO_END, ZEROED):
@@ -82,7 +104,7 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
 def _baselines(run: Run, references: Sequence[Reference], rows: Rows) -> None:
   cache = run.video.cache
   if cache is None:
-    rows.absent |= dict.fromkeys(BASELINES, 'needs cached features (config.encoder.source=features)')
+    rows.absent |= dict.fromkeys(BASELINES, _NO_FEATURES)
     return
   train = [Reference.from_clip(run.clips[i]) for i in run.split.train]
   pools = {False: mean_pool, True: concatenate}
@@ -93,6 +115,17 @@ def _baselines(run: Run, references: Sequence[Reference], rows: Rows) -> None:
   for name in BASELINES:
     kind = name in _CONCATENATED
     rows.predictions[name] = build(name, run.config.seed).fit(train, seen[kind]).predict(unseen[kind], references)
+
+
+def _retrieval(run: Run, references: Sequence[Reference], rows: Rows) -> None:
+  for name, row in RETRIEVAL.items():
+    setting = retrieval_setting(run, name)
+    if run.video.cache is None:
+      rows.absent[name] = _NO_FEATURES
+    elif not (setting.directory / TOWERS / 'done.json').is_file():
+      rows.absent[name] = 'not trained; add it to config.eval.rows'
+    else:
+      rows.predictions[name] = row.predict(setting, run.split.test, references)
 
 
 def two_passes(
@@ -134,6 +167,26 @@ def two_passes(
   return [r.answer(list(a), text, level) for r, a, text, level in zip(references, named, texts, levels, strict=True)]
 
 
+def _levels_by_attributes(
+  run: Run, params: nnx.State, references: Sequence[Reference], predictions: Sequence[Prediction]
+) -> list[Prediction] | None:
+  """Levels by the probe that sees CrossTrainer's attributes beside v (eq. 3); None where there is none."""
+  probe = run.probe(PROBE_WITH_ATTRIBUTES)
+  if probe is None:
+    return None
+  video, valid = run.videos(run.split.test)
+  named = [prediction.attributes or [] for prediction in predictions]
+  features = with_attributes(run.assessor(params).pooled(video, valid), named, known_attributes(run))
+  levels = np.asarray(probe.logits(features)).argmax(1)
+  return [r.answer(level=int(level)) for r, level in zip(references, levels, strict=True)]
+
+
+def _noised(run: Run, predictions: Sequence[Prediction], share: float) -> list[list[str]]:
+  """The attributes of CrossTrainer with a share of them wrong: others that training knows (paper, Table 4 left)."""
+  named = [prediction.attributes or [] for prediction in predictions]
+  return noise.noised(named, share, known_attributes(run), run.config.seed)
+
+
 def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> list[Prediction]:
   """Feedback without attributes; the extractor reads them off the text, as the paper does for such rows."""
   video, valid = run.videos(run.split.test)
@@ -146,11 +199,16 @@ def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> l
 # --- Scores
 
 
+def reading_of(config: ml_collections.ConfigDict, clips: Sequence[datasets.Named]) -> scores.Reading:
+  """How the texts of a run are read where they are scored; the clips tell sports and skills."""
+  return scores.Reading(lexicon.faults_in, lexicon.name_concept, sorted(datasets.nouns(config.data, clips)))
+
+
 def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: str) -> Report:
   """Scores and intervals of all rows, and CrossTrainer minus each trained rival, paired by take."""
   settings = run.config.eval
-  ours, nouns = rows.predictions[CROSSTRAINER], sorted(datasets.nouns(run.config.data, run.clips))
-  how = scores.Reading(lexicon.faults_in, lexicon.name_concept, nouns), settings.resamples, run.config.seed
+  ours = rows.predictions[CROSSTRAINER]
+  how = reading_of(run.config, run.clips), settings.resamples, run.config.seed
   scored = {name: scores.score(row, references, *how) for name, row in rows.predictions.items()}
   differences = {
     f'{CROSSTRAINER} − {rival}': scores.compare(ours, rows.predictions[rival], references, *how)

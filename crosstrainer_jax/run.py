@@ -6,7 +6,7 @@ What is prepared is kept in the workdir, or beside the dataset when other runs c
 import dataclasses
 import functools
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -16,12 +16,13 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from crosstrainer_jax import distributed
+from crosstrainer_jax import backends, distributed
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
+from crosstrainer_jax.discovery.journal import describe_unread
 from crosstrainer_jax.inference import second_encoding
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import check_rate, encode_dataset, fitted, make_encode, to_common_shape
-from crosstrainer_jax.input import examples, features, prompts, splits, tokenizer
+from crosstrainer_jax.input import examples, features, narrowing, prompts, splits, tokenizer
 from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.recorded_config import CONFIG_FILE
 from crosstrainer_jax.input.second_features import ClipFeatures
@@ -32,6 +33,8 @@ from crosstrainer_jax.provenance import claim_workdir
 from crosstrainer_jax.settings import SettingsError
 from crosstrainer_jax.training import sharding, stages
 from crosstrainer_jax.training.telemetry import say, timed
+
+Features = features.FeatureCache | ClipFeatures | features.RecordFeatures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Video:
     zeroed: all zeros of the same shapes, so that only the language prior is left.
   """
 
-  cache: features.FeatureCache | ClipFeatures | None
+  cache: Features | None
   source: ClipSource
   image_size: int | None
   shape: tuple[int, int]
@@ -138,8 +141,8 @@ class Run:
     """The parameters that a finished stage left."""
     return stages.load_params(self.workdir / folder, self.blueprint, self.initial)
 
-  def probe(self) -> Probe | None:
-    return Probe.load(self.workdir / 'probe' / 'probe.npz')
+  def probe(self, name: str = 'probe.npz') -> Probe | None:
+    return Probe.load(self.workdir / 'probe' / name)
 
 
 def _brought_here(leaf: jax.Array, place: jax.sharding.Sharding) -> jax.Array:
@@ -160,9 +163,13 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   workdir = as_path(workdir)
   mesh = sharding.make_mesh(config.mesh, across=config.mesh_across)
   source = ClipSource(dataset)
-  video_encoder = encoders.load(
-    config.encoder.weights, config.encoder.revision, config.encoder.fps, config.encoder.dtype
-  )
+  if config.encoder.weights == encoders.RECORDS:
+    recorded = features.RecordFeatures(source)
+    video_encoder = encoders.of_records(recorded.encoder, recorded.width)
+  else:
+    video_encoder = encoders.load(
+      config.encoder.weights, config.encoder.revision, config.encoder.fps, config.encoder.dtype
+    )
   base = pretrained.find(config)
   fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
   if base is not None:
@@ -183,17 +190,20 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   with timed('attributes'):
     with distributed.first('attributes') as mine:
       if mine:
-        found = discover_dataset(dataset, workdir / 'attributes.jsonl', config.discovery.backend, progress=False)
+        settings = backends.ModelSettings.of(config.discovery)
+        discoverer = backends.create(config.discovery.backend, settings)
+        found = discover_dataset(dataset, workdir / 'attributes.jsonl', discoverer, again=False)
         say(f'  {found.clips - found.silent} comments of {found.clips} clips, {found.faulty} with something to improve')
+        for line in describe_unread(found.output, found.unread):
+          say(f'  {line}')
     attributes = read_attributes(workdir / 'attributes.jsonl')
     clips = source.infos()
+    unread = {clip.clip_id for clip in clips if clip.commentary.strip()} - attributes.keys()
     for clip in clips:
       if clip.clip_id in attributes:
         clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
-  split = splits.make_split(
-    clips, config.split.setting, config.split.held_out, config.split.validation_share, config.split.seed
-  )
-  split = _spoken(clips, split)
+  split = splits.split_of(clips, config.split)
+  split = _spoken(clips, _readable(clips, split, unread))
   say(
     f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, '
     f'{len(split.test)} test'
@@ -206,6 +216,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     cache = None
     if config.encoder.source == 'features':
       cache = cached_features(source, clips, video_encoder, mesh, config.encoder.batch_size, (views, frames))
+  narrowing.narrow(clips, config.data.window, config.data.views)
   seconds = frames // video_encoder.config.frames_per_token
 
   with timed('tokenizer'):
@@ -253,12 +264,14 @@ def cached_features(
   mesh: Mesh,
   batch_size: int,
   shape: tuple[int, int],
-) -> features.FeatureCache | ClipFeatures:
+) -> Features:
   """The features of all clips, encoded first where they are not there.
 
   Args:
     clips: with frame times of `shape`, views and frames.
   """
+  if encoder.name == encoders.RECORDS:
+    return features.RecordFeatures(source, shape)
   if encoder.by_second:
     plan = second_encoding.make_plan(source, clips, encoder)
     second_encoding.encode(plan, encoder, batch_size)
@@ -278,6 +291,20 @@ def _warn_of_small_frames(source: ClipSource, encoder: encoders.Encoder) -> None
       f'  warning: the frames of {source.directory} have {source.frame_size} x {source.frame_size} pixels and are '
       f'enlarged for {encoder.name}, which looks at {size} x {size}: prepare own videos with --size {size}'
     )
+
+
+def _readable(clips: Sequence[ClipInfo], split: splits.Split, unread: Collection[str]) -> splits.Split:
+  """A split without the clips (`unread`, by id) in whose commentary discovery found no answer; how many went is said.
+
+  Nobody knows what is wrong in them, so that they are no part of the test either.
+  """
+  kept = {}
+  for name in ('train', 'validation', 'test'):
+    part = getattr(split, name)
+    kept[name] = [i for i in part if clips[i].clip_id not in unread]
+    if dropped := len(part) - len(kept[name]):
+      say(f'  {dropped} of {len(part)} {name} clips have no readable answer of discovery and are left out')
+  return dataclasses.replace(split, **kept)
 
 
 def _spoken(clips: Sequence[ClipInfo], split: splits.Split) -> splits.Split:

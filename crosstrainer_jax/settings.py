@@ -52,6 +52,13 @@ DURING_A_RUN = (
   'training.keep',
   'training.watchdog',
   'training.profile_',
+  # where and how fast a language model is asked, not what
+  'discovery.base_url',
+  'discovery.api_key_env',
+  'discovery.concurrency',
+  'discovery.requests_per_minute',
+  'discovery.timeout',
+  'discovery.answers',
 )
 
 

@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from crosstrainer_jax.input.buckets import as_path
 
@@ -19,11 +19,31 @@ if TYPE_CHECKING:
   from crosstrainer_jax.input.source import ClipInfo
   from crosstrainer_jax.input.splits import Split
 
+
+class Named(Protocol):
+  """What has a sport and a skill: a record, or what is known of it."""
+
+  @property
+  def sport(self) -> str: ...
+
+  @property
+  def skill(self) -> str: ...
+
+
 # Datasets with a builder of their own. Each is a package with the module `builder`: prepare(data_dir, **settings), with
 # the settings of the config's group `data.<name>` where it has one. What else it may have: `grammar` (nouns()),
 # `ceiling` (predict(world, train, test)) with `builder.world(**settings)`, and SIMULATED = True where nobody real is
 # seen.
 FAMILIES = {'skillsim': 'crosstrainer_jax.datasets.skillsim'}
+
+# Datasets that others publish, imported from where they were downloaded to. Each is a package with the modules `source`
+# (add_options(parser), from_options(options) -> a `takes.take.Source`) and `doctor` (add_options, examine(options)).
+SOURCES = {
+  'egoexo4d': 'crosstrainer_jax.datasets.egoexo4d',
+  'expertaf': 'crosstrainer_jax.datasets.expertaf',
+  'qevd': 'crosstrainer_jax.datasets.qevd',
+  'youtube': 'crosstrainer_jax.datasets.youtube',
+}
 
 
 def prepare(config: Any, data_dir: str | Path) -> Path:
@@ -37,15 +57,15 @@ def prepare(config: Any, data_dir: str | Path) -> Path:
   versions = sorted(path.parent for path in (as_path(data_dir) / config.dataset).glob('*/dataset_info.json'))
   if not versions:
     found = {path.parent.parent.name for path in as_path(data_dir).glob('*/*/dataset_info.json')}
+    what = f'{config.dataset} --root ROOT' if config.dataset in SOURCES else f'MANIFEST --name {config.dataset}'
     raise FileNotFoundError(
       f'no dataset {config.dataset!r} in {data_dir}: made on the spot are {sorted(FAMILIES)}, imported are '
-      f'{sorted(found)}. Import it: python -m crosstrainer_jax.prepare MANIFEST --name {config.dataset} '
-      f'--data_dir {data_dir}'
+      f'{sorted(found)}. Import it: python -m crosstrainer_jax.prepare {what} --data_dir {data_dir}'
     )
   return versions[-1]
 
 
-def nouns(config: Any, clips: Sequence[ClipInfo]) -> set[str]:
+def nouns(config: Any, clips: Sequence[Named]) -> set[str]:
   """Words that give a sport away, to be masked in text scores: of its name, its skills and the dataset's own list."""
   words = {word for clip in clips for name in (clip.sport, clip.skill) for word in name.lower().split()}
   if _has(config, 'grammar'):

@@ -14,7 +14,8 @@ FOLDERS = {'crosstrainer_jax': PACKAGE, 'configs': f'{PACKAGE}.configs', 'data':
 # A room may import from itself and from every room before it (docs/architecture.md).
 ORDER = ['input', 'discovery', 'weights', 'models', 'training', 'inference', 'baselines', 'evaluation', 'planning']
 ALLOWED = {room: set(ORDER[: place + 1]) for place, room in enumerate(ORDER)}
-ALLOWED['datasets'] = {'datasets', 'input'}
+# Some datasets come with features in files of PyTorch.
+ALLOWED['datasets'] = {'datasets', 'input', 'weights'}
 ALLOWED['configs'] = {'configs'}
 # The entry points come last and may import everything.
 ALLOWED['verbs'] = {*ORDER, 'datasets', 'configs', 'verbs'}

@@ -42,7 +42,9 @@ def test_without_arguments_the_newest_run_gets_the_same_scores_again(small_run, 
   shutil.copytree(small_run, run)
   shutil.copytree(small_run.parent / 'datasets', tmp_path / 'runs' / 'datasets')
   (run / 'report.json').unlink()
-  given = types.SimpleNamespace(workdir=None, runs='runs', data_dir='runs/datasets')
+  given = types.SimpleNamespace(
+    workdir=None, runs='runs', data_dir='runs/datasets', published=False, table='', figure=''
+  )
   monkeypatch.setattr(eval_verb, 'flags', types.SimpleNamespace(FLAGS=given))
   monkeypatch.chdir(tmp_path)
   eval_verb.main(['eval'])

@@ -14,6 +14,8 @@ CROSS_SPORT = 'configs/cross_sport.py'
   [
     (['split.setting=ZS-4'], "split.setting is 'ZS-4': did you mean ZS-"),
     (['encoder.source=pixels'], "encoder.source is 'pixels': valid: features, frames"),
+    (['discovery.backend=openai'], "discovery.backend is 'openai', but discovery.model names no model"),
+    (['discovery.timeout=0'], 'discovery.timeout is 0.0, not above 0'),
     (['discovery.backend=lexikon'], "discovery.backend is 'lexikon': did you mean lexicon?"),
     (['eval.rows=("video zero",)'], "eval.rows names 'video zero': did you mean video zeroed?"),
     (['data.skillsim.entanglement=1.5'], 'data.skillsim.entanglement is 1.5, not between 0 and 1'),

@@ -12,7 +12,7 @@ from absl.testing import flagsaver
 from crosstrainer_jax import provenance, settings, sweep, train
 from crosstrainer_jax.configs import compact, sweeps
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
-from crosstrainer_jax.evaluation import dials
+from crosstrainer_jax.evaluation import dials, published
 from crosstrainer_jax.evaluation.aggregate import aggregate
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.report import Report, read_report
@@ -243,7 +243,7 @@ def test_smoke_runs_lie_apart(runs, tmp_path):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ([], 'name one sweep, transfer or dials, not none'),
+    ([], 'name one sweep, transfer or dials or settings, not none'),
     (['transfers'], 'name one sweep'),
     (['transfer', '--config=configs/in_domain.py'], '--config is for train'),
     (['transfer', '--workdir=runs/x'], '--workdir is for train'),
@@ -288,15 +288,15 @@ def test_a_block_without_its_end_swallows_no_other(tmp_path):
   page = tmp_path / 'page.md'
   page.write_text('<!-- sweep:transfer -->\n\n<!-- sweep:dials -->\n<!-- end -->\n')
   with pytest.raises(settings.SettingsError, match='has no place'):
-    sweep.replace_block(page, 'transfer', lambda columns, folder: 'text')
+    sweep.replace_block(page, 'sweep:transfer', lambda columns, folder: 'text')
 
 
-def test_shipped_page_has_both_blocks():
+def test_shipped_page_has_every_block():
   page = provenance.PACKAGE.parent / 'docs' / 'results.md'
   if not page.is_file():
     pytest.skip('not a checkout')
-  for name in sweeps.SWEEPS:
-    sweep.replace_block(page, name, lambda columns, folder: None)
+  for marker in ('sweep:transfer', 'sweep:dials', *(f'eval:{item.replace(" ", "-")}' for item in published.ITEMS)):
+    sweep.replace_block(page, marker, lambda columns, folder: None)
 
 
 def test_local_changes_show_in_the_origin(runs, tmp_path):

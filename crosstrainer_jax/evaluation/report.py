@@ -22,6 +22,8 @@ ROWS = (
   'majority',
   'nearest neighbour',
   'linear classifier on v',
+  'fine-tuned retrieval',
+  'attribute retrieval',
   'video zeroed',
   'end to end without attributes',
   'CrossTrainer',

@@ -328,15 +328,20 @@ def _joined(*notes: str) -> str:
 
 def _scoped(metrics: dict[str, Scored], references: Sequence[Reference]) -> dict[str, Scored]:
   """`headline/…` and `all/…` of every metric."""
-  faulty = headline_mask(references)
-  # An expert may omit every fault of a clip: naming nothing would then be a perfect IoU, in the headline as well.
-  discovered = np.array([bool(reference.attributes) for reference in references], bool)
   scoped: dict[str, Scored] = {}
   for name, metric in metrics.items():
-    mask = faulty & discovered if name.startswith('IoU') else faulty
-    scoped[f'headline/{name}'] = metric if isinstance(metric, str) else metric.keep(mask)
+    scoped[f'headline/{name}'] = metric if isinstance(metric, str) else in_headline(metric, name, references)
     scoped[f'all/{name}'] = metric
   return scoped
+
+
+def in_headline(statistic: Statistic, name: str, references: Sequence[Reference]) -> Statistic:
+  """The metric of that name on the clips of the headline."""
+  mask = headline_mask(references)
+  if name.startswith('IoU'):
+    # An expert may omit every fault of a clip: naming nothing would then be a perfect IoU, in the headline as well.
+    mask &= np.array([bool(reference.attributes) for reference in references], bool)
+  return statistic.keep(mask)
 
 
 def _explained(interval: Interval) -> Interval:

@@ -69,7 +69,7 @@ class Plan:
 
   def name(self, second: Second) -> str:
     """For people: which file or clip, and where in it."""
-    if self.recordings.of_clip:
+    if self.recordings:
       return f'{self.recordings.name(second.recording)} at {second.start / 1000:g} s'
     return f'clip {second.recording!r}, view {second.view}, at {second.start / 1000:g} s'
 
@@ -85,18 +85,17 @@ def make_plan(source: ClipSource, clips: Sequence[ClipInfo], encoder: Encoder) -
   """
   per_token = encoder.config.frames_per_token
   recordings = Recordings(source.directory.parent / IMPORT_FILE)
-  videos = recordings.of_clip
   keys: list[list[list[Second | None]]] = []
   places: dict[Second, tuple[int, int, int]] = {}
   for index, clip in enumerate(clips):
     times = clip.frame_times.reshape(len(clip.frame_times), -1, per_token)
     rows: list[list[Second | None]] = []
     for view, starts in enumerate(times):
-      if not videos:
+      if not recordings:
         # Times of records need not run through the take: clips of one take may all begin at 0.
         recording, name = clip.clip_id, str(view)
       else:
-        known = videos[clip.clip_id]
+        known = recordings.of(clip.clip_id, clip.take)
         recording, name = (known[view] if view < len(known) else ''), ''
       row: list[Second | None] = []
       for token, when in enumerate(starts):
@@ -109,8 +108,8 @@ def make_plan(source: ClipSource, clips: Sequence[ClipInfo], encoder: Encoder) -
         row.append(second)
       rows.append(row)
     keys.append(rows)
-  seconds = sorted(places) if videos else sorted(places, key=lambda second: (places[second][0], second))
-  if videos:
+  seconds = sorted(places) if recordings else sorted(places, key=lambda second: (places[second][0], second))
+  if recordings:
     frames: Frames = functools.partial(_from_videos, recordings, encoder, source.fit)
     # Beside the versions of the dataset: clips that are cut otherwise use it too, but not other pictures.
     directory = source.directory.parent / f'features-{encoder.fingerprint}-{source.fit}'
@@ -150,7 +149,7 @@ def encode(plan: Plan, encoder: Encoder, batch_size: int, host: int | None = Non
 
 
 def _encode(plan: Plan, missing: Sequence[Second], encoder: Encoder, batch_size: int) -> None:
-  if plan.recordings.of_clip:  # before hours of work rather than after them
+  if plan.recordings:  # before hours of work rather than after them
     plan.recordings.check({second.recording for second in missing})
   mesh = sharding.make_mesh((1, -1, 1), jax.local_devices())
   batch_size = -(-batch_size // sharding.data_shards(mesh)) * sharding.data_shards(mesh)
@@ -282,7 +281,8 @@ def _from_videos(
     wanted = [[second.start / 1000 + i / fps for i in range(fps)] for _, second in members]
     for (row, second), window in zip(members, video.read_windows(path, wanted, size, fit), strict=True):
       shown = len(window.frames)
-      frames[row, :shown], valid[row, :shown] = window.frames, np.isfinite(window.times)
+      frames[row, :shown] = np.rot90(window.frames, -recordings.turn(recording), axes=(1, 2))
+      valid[row, :shown] = np.isfinite(window.times)
       if not valid[row].any():
         # Zeros would train as if they were seen.
         raise video.VideoError(

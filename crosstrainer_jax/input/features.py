@@ -15,6 +15,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.files import replacing, write_atomically
+from crosstrainer_jax.input.source import ClipSource
 
 # A part is what a minute brings, or a fiftieth of the time so far: few files also after days.
 SECONDS_OF_A_PART = 60.0
@@ -52,6 +53,48 @@ class FeatureCache:
   def __getitem__(self, index: int) -> np.ndarray:
     """float16[V, S, D]."""
     return np.frombuffer(self._records[int(index)], np.float16).reshape(self.shape)
+
+  def gather(self, indices: Sequence[int]) -> np.ndarray:
+    """float16[N, V, S, D]."""
+    return np.stack([self[index] for index in indices])
+
+
+class RecordFeatures:
+  """Features that a dataset came with, out of its records; has the face of a `FeatureCache`.
+
+  Args:
+    shape: views and seconds (V, S) that hold every clip; what a clip has less of is zeros.
+
+  Attributes:
+    encoder: names what made them.
+    width: D, by the first record.
+
+  Raises:
+    ValueError: the records hold none.
+  """
+
+  def __init__(self, source: ClipSource, shape: tuple[int, int] = (0, 0)):
+    self._source, self._shape = source, shape
+    first = source[0]
+    if not first.features.size:
+      raise ValueError(
+        f'config.encoder.weights=records, but the records of {source.directory} hold no features: prepare them with '
+        '--features, or name an encoder'
+      )
+    self.encoder, self.width = first.encoder, first.features.shape[-1]
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> np.ndarray:
+    """float16[V, S, D]."""
+    clip = self._source[int(index)]
+    if (clip.encoder, clip.features.shape[-1]) != (self.encoder, self.width):
+      found = f'{clip.features.shape[-1]} numbers a second of {clip.encoder!r}'
+      raise ValueError(f'{clip.clip_id}: {found}, but {self.width} of {self.encoder!r} in other clips')
+    views, seconds = self._shape
+    missing = (0, views - clip.features.shape[0]), (0, seconds - clip.features.shape[1]), (0, 0)
+    return np.pad(clip.features, missing)
 
   def gather(self, indices: Sequence[int]) -> np.ndarray:
     """float16[N, V, S, D]."""

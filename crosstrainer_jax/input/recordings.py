@@ -12,6 +12,8 @@ from pathlib import Path
 
 # What an importer leaves in the folder of a dataset.
 IMPORT_FILE = 'import.json'
+# Beside it, where its key says so: a line for each take of a dataset in which all clips of a take see the same videos.
+TAKES_FILE, BY_TAKE = 'recordings.jsonl', 'recordings_by_take'
 # Size, beginning and end tell videos apart: one of them has the container's index, with the size of every frame.
 _LOOKED_AT = 2**20
 
@@ -28,13 +30,10 @@ def identify(path: str | os.PathLike[str]) -> str:
 
 
 class Recordings:
-  """What `import.json` says of the videos of a dataset.
+  """What the folder of a dataset says of its videos: nothing where the records hold the frames.
 
   Args:
-    path: of that file.
-
-  Attributes:
-    of_clip: clip id -> identity of the video of each view; empty where the records hold the frames.
+    path: of its `import.json`.
 
   Raises:
     ValueError: the file is of an earlier version, which knew videos by their paths alone.
@@ -48,15 +47,42 @@ class Recordings:
         f'{path}: it does not say what the videos hold; delete {path.parent} and prepare the dataset again'
       )
     identities = content.get('identities', {})
-    self.of_clip: dict[str, list[str]] = {clip: [identities[file] for file in views] for clip, views in files.items()}
+    self._of_clip: dict[str, list[str]] = {clip: [identities[file] for file in views] for clip, views in files.items()}
+    self._of_take: dict[str, list[str]] = {}
     self._files: dict[str, list[str]] = {}
+    self._turns: dict[str, int] = {}
     for file, identity in identities.items():
       self._files.setdefault(identity, []).append(file)
+    if content.get(BY_TAKE):
+      with path.with_name(TAKES_FILE).open(encoding='utf-8') as lines:
+        for take in map(json.loads, lines):
+          self._of_take[take['take']] = take['identities']
+          self._turns |= dict.fromkeys(take['identities'], take.get('turn', 0))
+          for file, identity in zip(take['files'], take['identities'], strict=True):
+            known = self._files.setdefault(identity, [])
+            if file not in known:
+              known.append(file)
     self._found: dict[str, Path] = {}
+
+  def __bool__(self) -> bool:
+    """Whether features are made from videos."""
+    return bool(self._of_clip or self._of_take)
+
+  def of(self, clip_id: str, take: str) -> list[str]:
+    """The identity of the video of each view of a clip.
+
+    Raises:
+      KeyError: nothing is known of it.
+    """
+    return self._of_clip[clip_id] if clip_id in self._of_clip else self._of_take[take]
 
   def name(self, identity: str) -> str:
     """Where the video was when the dataset was prepared."""
     return self._files[identity][0]
+
+  def turn(self, identity: str) -> int:
+    """Quarter turns clockwise that bring the video upright, which the file itself does not ask for."""
+    return self._turns.get(identity, 0)
 
   def check(self, identities: Iterable[str]) -> None:
     """Looks whether these videos are there, with the size that they had.

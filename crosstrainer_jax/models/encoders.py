@@ -43,6 +43,19 @@ FOREIGN: Registry = {
 }
 
 SHIPPED = 'video_transformer.safetensors'
+# In place of weights: features that a dataset came with lie in its records.
+RECORDS = 'records'
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedConfig:
+  """Of an encoder of which nothing is here but its features: one for each second."""
+
+  feature_dim: int
+  fps: int = 1
+  image_size: int = 0
+  tokens_per_second: int = 1
+  frames_per_token: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +126,11 @@ def load(path: str | Path = 'shipped', revision: str = '', fps: int = 0, dtype: 
     FileNotFoundError, ValueError: nothing there, nothing that is supported, or what does not fit the encoder it names.
   """
   given = {name: value for name, value in (('fps', fps), ('dtype', dtype)) if value}
+  if str(path) == RECORDS:
+    raise ValueError(
+      f'config.encoder.weights={RECORDS}: the encoder is not here, only its features of the videos of one dataset; '
+      'other videos cannot be encoded'
+    )
   if str(path) == 'shipped':
     path = shipped_path()
   elif Path(path).suffix == '.safetensors' and not Path(path).is_file():
@@ -157,6 +175,11 @@ def load(path: str | Path = 'shipped', revision: str = '', fps: int = 0, dtype: 
   nnx.replace_by_pure_dict(state, unflatten_dict(values))
   fingerprint = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
   return Encoder(name, config, graph, state, fingerprint, resizes=name in FOREIGN, by_second=name in FOREIGN)
+
+
+def of_records(fingerprint: str, feature_dim: int) -> Encoder:
+  """Stands for the encoder that made the features in a dataset's records; no video can be encoded with it."""
+  return Encoder(RECORDS, RecordedConfig(feature_dim), nnx.split(nnx.Module())[0], nnx.State({}), fingerprint)
 
 
 def is_saved(path: Path) -> bool:

@@ -83,6 +83,11 @@ class TextEncoder:
     lengths = (model.config.max_length, tokenizer.model_max_length, settings.get('max_seq_length'))
     return cls(model, tokenizer, min(length for length in lengths if length is not None), batch_size)
 
+  @property
+  def model(self) -> Bert:
+    """The encoder itself, for what goes on training it."""
+    return nnx.merge(self._graph, self._params)
+
   def tokens(self, texts: Sequence[str]) -> list[Tokens]:
     """The tokens of each text, those that `hidden` gives a state for.
 

@@ -48,9 +48,12 @@ class Decoded:
 
 
 class Progress:
-  """A bar on a terminal, a plain line every ten seconds elsewhere. Safe to advance from several threads."""
+  """A bar on a terminal, a plain line every ten seconds elsewhere. Safe to advance from several threads.
 
-  def __init__(self, what: str, total: int, unit: str):
+  `total` is None where nobody knows it.
+  """
+
+  def __init__(self, what: str, total: int | None, unit: str):
     self._bar = tqdm.tqdm(desc=what, total=total, unit=unit, unit_scale=True, disable=None)
     self._what, self._total, self._unit = what, total, unit
     self._done = 0
@@ -75,6 +78,9 @@ class Progress:
   def _say(self) -> None:
     self._said = time.monotonic()
     rate = self._done / max(self._said - self._begun, 1e-9)
+    if self._total is None:
+      print(f'{self._what}: {self._done} {self._unit}, {rate:.0f}/s', file=sys.stderr)
+      return
     left = (self._total - self._done) / max(rate, 1e-9)
     print(f'{self._what}: {self._done}/{self._total} {self._unit}, {rate:.0f}/s, {left:.0f} s left', file=sys.stderr)
 
@@ -131,7 +137,7 @@ def decode_all(jobs: Sequence[Job], sampling: windows.Sampling, cache: pathlib.P
     # The longest first: a long video that begins last would run alone.
     left.sort(key=lambda job: -sum(map(len, job.times)))
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-      futures = [pool.submit(_decode, job, sampling, _entry(cache, job, sampling), advance) for job in left]
+      futures = [pool.submit(decode, job, sampling, cache, advance) for job in left]
       try:
         for future in concurrent.futures.as_completed(futures):
           future.result()
@@ -160,19 +166,20 @@ def check_all(
   """What `load` would give for each job, without its frames: `times` are those asked for, which are in the video."""
   with Progress('looking for the ends', len(jobs), 'videos') as progress:
 
-    def check(job: Job) -> Decoded | video.VideoError:
+    def look(job: Job) -> Decoded | video.VideoError:
       try:
-        return _check(job, sampling)
+        return check(job, sampling)
       except video.VideoError as error:
         return error
       finally:
         progress.advance()
 
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-      return dict(zip(jobs, pool.map(check, jobs.values()), strict=True))
+      return dict(zip(jobs, pool.map(look, jobs.values()), strict=True))
 
 
-def _check(job: Job, sampling: windows.Sampling) -> Decoded:
+def check(job: Job, sampling: windows.Sampling) -> Decoded:
+  """What `decode` and `load` would give, without frames. Raises VideoError."""
   duration = video.probe(job.file).duration
   times = np.full((len(job.times), sampling.frames), np.nan, np.float32)
   for row, window in zip(times, job.times, strict=True):
@@ -203,8 +210,12 @@ def measure(
   return (time.monotonic() - begun) / max(len(clips), 1), clips
 
 
-def _decode(job: Job, sampling: windows.Sampling, entry: pathlib.Path, advance: Callable[[], None]) -> None:
-  """One video into the cache: frames first, then, as the mark that they are complete, the JSON beside them."""
+def decode(job: Job, sampling: windows.Sampling, cache: pathlib.Path, advance: Callable[[], None]) -> None:
+  """One video into the cache, for `load`: frames first, then, as the mark that they are complete, the JSON beside them.
+
+  `advance` is called after every frame, and may raise to stop.
+  """
+  entry = _entry(cache, job, sampling)
   shape = (len(job.times), sampling.frames, sampling.size, sampling.size, 3)
   partial = entry.with_suffix('.partial')
   frames = np.lib.format.open_memmap(partial, 'w+', np.uint8, shape)

@@ -17,7 +17,8 @@ from crosstrainer_jax.input import captions, video
 
 OUTSIDE = 'comment outside the video'
 SILENT = 'no comment in its captions'
-_MARGIN = 1e-3
+# Seconds by which times of one moment may differ.
+MARGIN = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,11 @@ class Sampling:
     """T, the frames of a clip."""
     return round(self.length * self.fps)
 
+  def times(self, start: float, end: float) -> list[float]:
+    """The times of a window, at most T: one that the video's ends cut short has fewer, the rest is padding."""
+    times = [start + i / self.fps for i in range(self.frames)]
+    return [t for t in times if t < end - MARGIN] or times[:1]
+
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
@@ -67,9 +73,8 @@ class Segment:
   time: float  # NaN without commentary
 
   def times(self, sampling: Sampling) -> list[float]:
-    """The times asked for, at most T: a window that the video's ends cut short has fewer, the rest is padding."""
-    times = [self.start + i / sampling.fps for i in range(sampling.frames)]
-    return [t for t in times if t < self.end - _MARGIN] or times[:1]
+    """The times asked for."""
+    return sampling.times(self.start, self.end)
 
 
 @dataclasses.dataclass
@@ -107,12 +112,12 @@ def cut(
       skips.append(Skip(row.line, row.videos[0], SILENT, row.captions))
     for start, end, text, time in comments:
       inside = min(duration, end) - max(0.0, start)
-      if inside <= _MARGIN or (math.isfinite(time) and time > duration + _MARGIN):
+      if inside <= MARGIN or (math.isfinite(time) and time > duration + MARGIN):
         skips.append(Skip(row.line, row.videos[0], OUTSIDE, f'{start:.2f}–{end:.2f} s of {duration:.2f} s'))
         continue
       start, end = max(0.0, start), min(duration, end)
       if sampling.whole_seconds:
-        start = math.floor(start + _MARGIN)
+        start = math.floor(start + MARGIN)
         end = min(duration, start + sampling.length)
       name = f'{row.participant}/{row.take}/{start:.3f}'
       taken[name] += 1
@@ -138,7 +143,7 @@ def _comments(
     time = row.time if row.commentary else math.nan
     return [(row.time - sampling.mu1, row.time + sampling.mu2, row.commentary, time)]
   start, end = row.start or 0.0, duration if row.end is None else row.end
-  single = end - start <= sampling.length + _MARGIN
+  single = end - start <= sampling.length + MARGIN
   if row.commentary:
     if not single:
       fix = f'longer than mu1 + mu2 = {sampling.length:g} s; raise mu1 or mu2, or give time instead of start and end'

@@ -6,6 +6,7 @@ another take is needed to decode its clips.
 """
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -18,7 +19,8 @@ class Comment:
     name: stable, unique within the take, for example `qfbn5o/4` (expert and recording).
     text: what was said; "" where the segment has labels alone.
     time: seconds of the recording; None for a segment without a time point of its own.
-    start, end: the window, where the dataset gives one; else [time - mu1, time + mu2].
+    start, end: the window, where the dataset gives one; else [time - mu1, time + mu2]. Of one that is longer than
+      mu1 + mu2 the middle is taken; a start alone means all from there on.
     expert: who said it, "" when unknown.
     prefix: fixed words that the files put before the answer.
     faults: what is truly done wrong, where labels say so; None where nobody knows.
@@ -48,8 +50,10 @@ class Take:
     views: one name for each of `videos`, for example `ego`, `exo1`.
     videos: paths relative to the root, with '/'.
     features: for each view the path of a file of precomputed features, where these stand in for videos; else empty.
+    encoder: whose features those are, a name of `feature_files.FAMILIES`; "" without them.
     proficiency: index into `record.LEVELS`, -1 when unknown.
     start, end: what belongs to this take, where a recording holds several; None for all of it.
+    turn: quarter turns clockwise that bring its videos upright, where these lie on their side and do not say so.
   """
 
   name: str
@@ -61,10 +65,27 @@ class Take:
   videos: tuple[str, ...]
   comments: tuple[Comment, ...]
   features: tuple[str, ...] = ()
+  encoder: str = ''
   proficiency: int = -1
   start: float | None = None
   end: float | None = None
   licence: str = ''
+  turn: int = 0
+
+  def to_json(self) -> str:
+    """One line, the same for the same take."""
+    return json.dumps(dataclasses.asdict(self), ensure_ascii=False, sort_keys=True)
+
+  @classmethod
+  def from_json(cls, line: str) -> 'Take':
+    """Inverse of `to_json`."""
+    content = json.loads(line)
+    for name in ('views', 'videos', 'features'):
+      content[name] = tuple(content[name])
+    comments = content.pop('comments')
+    for comment in comments:
+      comment['faults'] = None if comment['faults'] is None else tuple(comment['faults'])
+    return cls(**content, comments=tuple(Comment(**comment) for comment in comments))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,5 +122,10 @@ class Source(Protocol):
   def content(self) -> dict[str, Any]: ...
 
   def takes(self, lose: Lose) -> Iterator[Take]:
-    """Takes in a fixed order, each with at least one comment."""
+    """Takes in a fixed order, each with at least one comment; no video need be opened for that.
+
+    Raises:
+      FileNotFoundError, ValueError: a file without which there is nothing to import is missing or broken; the message
+        names it and the remedy.
+    """
     ...

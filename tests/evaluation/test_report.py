@@ -71,6 +71,8 @@ def test_markdown_golden(report):
     | majority | –² | –² |
     | nearest neighbour | –² | –² |
     | linear classifier on v | –² | –² |
+    | fine-tuned retrieval | –² | –² |
+    | attribute retrieval | –² | –² |
     | video zeroed | –³ | –³ |
     | end to end without attributes | –² | –² |
     | CrossTrainer | 50.1 [40.0, 60.0] | 30.0 [20.0, 40.0] |
@@ -120,6 +122,8 @@ def test_terminal_golden_without_a_terminal(report):
     majority                           –²             –²
     nearest neighbour                  –²             –²
     linear classifier on v             –²             –²
+    fine-tuned retrieval               –²             –²
+    attribute retrieval                –²             –²
     video zeroed                       –³             –³
     end to end without                 –²             –²
      attributes

@@ -39,16 +39,17 @@ def test_what_a_file_holds_names_it(tmp_path, monkeypatch):
 def test_clips_name_their_videos(videos):
   found = Recordings(videos / 'import.json')
   a, b = identify(videos / 'a'), identify(videos / 'b')
-  assert found.of_clip == {'one': [a], 'two': [a, b]}
+  assert found.of('one', '') == [a]
+  assert found.of('two', '') == [a, b]
   assert found.name(b) == str(videos / 'b')
   found.check([a, b])
   assert found.file(a) == videos / 'a'
 
 
 def test_records_with_frames_have_none(tmp_path):
-  assert Recordings(tmp_path / 'import.json').of_clip == {}
+  assert not Recordings(tmp_path / 'import.json')
   (tmp_path / 'import.json').write_text('{"rows": 3}')
-  assert Recordings(tmp_path / 'import.json').of_clip == {}
+  assert not Recordings(tmp_path / 'import.json')
 
 
 def test_what_is_gone_or_another_is_named_with_the_remedy(videos):

@@ -9,7 +9,7 @@ import pytest
 
 from crosstrainer_jax.input import examples, pipeline, splits, tokenizer
 from crosstrainer_jax.input.source import ClipInfo
-from crosstrainer_jax.input.splits import Split, check_leaks, folds, make_split
+from crosstrainer_jax.input.splits import SPORT, Split, check_leaks, folds, make_split
 from crosstrainer_jax.run import training_texts
 
 SKILLS = {'soccer': ('pass', 'kick'), 'golf': ('drive', 'putt'), 'fitness': ('squat', 'kick')}
@@ -34,6 +34,25 @@ def world(seed: int, people: int = 24, tested: int = 6) -> list[ClipInfo]:
     pool = 'test' if person < tested else 'train'
     clips.append(info(number, sport, str(random.choice(SKILLS[sport])), f'p{person}', pool))
   return clips
+
+
+def test_one_sport_trains_and_the_skills_of_others_are_tested():
+  clips = world(0)
+  split = make_split(clips, SPORT, source='golf')
+  assert {clips[i].sport for i in (*split.train, *split.validation)} == {'golf'}
+  assert {clips[i].sport for i in split.test} == {'soccer', 'fitness'}
+  kick = make_split(clips, SPORT, 'soccer/kick', source='golf')
+  assert {(clips[i].sport, clips[i].skill) for i in kick.test} == {('soccer', 'kick')}
+  assert kick.train == split.train
+  with pytest.raises(ValueError, match="source='tennis' is no sport"):
+    make_split(clips, SPORT, source='tennis')
+  with pytest.raises(ValueError, match="'putt' is no skill of the dataset outside golf"):
+    make_split(clips, SPORT, 'putt', source='golf')
+  learner = clips[split.train[0]].participant
+  other = next(i for i, clip in enumerate(clips) if clip.participant == learner and clip.sport == 'soccer')
+  leak = dataclasses.replace(split, train=[*split.train, other])
+  with pytest.raises(ValueError, match='held-out .* is in training'):
+    check_leaks(clips, leak, SPORT, '', 'golf')
 
 
 def test_few_shot_trains_on_everything_but_the_test_people():
