@@ -25,10 +25,13 @@ def preset() -> ml_collections.ConfigDict:
       'train_clips': 1200, 'test_clips': 400,
     },
   })  # fmt: skip
-  # `source` is the sport that trains under the setting SPORT.
+  # `source` is the sport that trains under the setting SPORT. `shots` clips of the held-out sport train under K-shot;
+  # `seed` of the run draws them.
   config.split = ml_collections.ConfigDict({
-    'setting': 'FS', 'held_out': '', 'source': '', 'validation_share': 0.1, 'seed': 0,
+    'setting': 'FS', 'held_out': '', 'source': '', 'validation_share': 0.1, 'seed': 0, 'shots': 0,
   })  # fmt: skip
+  # The workdir of a finished run whose parameters and tokenizer this one starts from.
+  config.init = ml_collections.ConfigDict({'from_run': ''})
   # `openai` is any server that speaks OpenAI's chat completions, `local` a directory of the hub (docs/discovery.md).
   config.discovery = ml_collections.ConfigDict({
     'backend': 'lexicon', 'model': '', 'base_url': '', 'api_key_env': 'OPENAI_API_KEY', 'prompt': 'paper',

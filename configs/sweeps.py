@@ -3,9 +3,10 @@
     python -m crosstrainer_jax.sweep transfer     # every sport held out in turn, three seeds: the table of the README
     python -m crosstrainer_jax.sweep dials        # two-stage minus end-to-end at three values of each dial of the world
     python -m crosstrainer_jax.sweep settings     # FS, ZS-1, ZS-2, ZS-3 and SPORT: the tables and figures of the paper
+    python -m crosstrainer_jax.sweep kshot        # with k labelled clips of the new sport, from ZS-3 and from nothing
 
 Seeds are those of training; the world's own seed stays what the config says. `transfer` trains on one world. `dials`
-makes seven, of 0.8 GB each, and trains only the rows that it compares.
+makes seven, of 0.8 GB each, and trains only the rows that it compares. In `kshot` the seed also draws the k clips.
 """
 
 import collections
@@ -52,16 +53,22 @@ RETRIEVAL = '"fine-tuned retrieval", "attribute retrieval"'
 
 # Guesses for one run on one CPU core, until some are finished: `transfer` with features that are cached, `dials` with a
 # world to make and to encode.
-TRANSFER_SECONDS, DIALS_SECONDS, SMOKE_SECONDS = 420.0, 660.0, 60.0
+TRANSFER_SECONDS, DIALS_SECONDS, KSHOT_SECONDS, SMOKE_SECONDS = 480.0, 660.0, 150.0, 60.0
+
+# Numbers of labelled clips. With fewer than `FULL_PASSES` the passes over them are so many more that an update is made
+# as often as with that many, whether training goes on from a run or begins from nothing.
+SHOTS, SMOKE_SHOTS, FULL_PASSES = (10, 50, 200, 1000), (4, 12), 400
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """One run: the name of its folder, its config with the argument, and overrides `a.b=value`."""
+  """One run: the name of its folder, its config with the argument, overrides `a.b=value`, and the run that it goes on
+  from, which comes before it."""
 
   name: str
   config: str
   overrides: tuple[str, ...] = ()
+  parent: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +80,7 @@ class Sweep:
 
   def settings(self) -> set[str]:
     """The settings that the sweep decides itself."""
-    decided = {'seed', 'data.dataset', 'split.setting', 'split.held_out', 'split.source'}
+    decided = {'seed', 'data.dataset', 'split.setting', 'split.held_out', 'split.source', 'init.from_run'}
     return decided | {o.partition('=')[0] for run in self.runs for o in run.overrides}
 
 
@@ -141,7 +148,27 @@ def settings(
   return Sweep(tuple(runs), SMOKE_SECONDS if smoke else TRANSFER_SECONDS)
 
 
-SWEEPS = {'transfer': transfer, 'dials': dials, 'settings': settings}
+def kshot(held_out: Sequence[str] = ('soccer',), seeds: Sequence[str] = ('0', '1', '2'), smoke: bool = False) -> Sweep:
+  """The ZS-3 run, which is also the one without a clip; then k clips, going on from it and beginning from nothing."""
+  defaults, runs = compact.preset(), []
+  for sport in held_out:
+    for seed in seeds:
+      first = _run(sport, seed, smoke, 'shots=0', ('eval.rows=()',))
+      runs.append(first)
+      for shots in SMOKE_SHOTS if smoke else SHOTS:
+        overrides: tuple[str, ...] = ('eval.rows=()', 'split.setting=K-shot', f'split.shots={shots}')
+        if not smoke:
+          passes = max(1.0, FULL_PASSES / shots)
+          epochs = {'stage1.epochs': defaults.stage1.epochs, 'stage2.epochs': defaults.stage2.epochs}
+          epochs |= {'stage2.fold_epochs': defaults.stage2.fold_epochs}
+          overrides += tuple(f'{name}={passes * value:g}' for name, value in epochs.items())
+        for start, parent in (('transfer', first.name), ('scratch', '')):
+          run = _run(sport, seed, smoke, f'shots={shots}-{start}', overrides)
+          runs.append(dataclasses.replace(run, parent=parent))
+  return Sweep(tuple(runs), SMOKE_SECONDS if smoke else KSHOT_SECONDS)
+
+
+SWEEPS = {'transfer': transfer, 'dials': dials, 'settings': settings, 'kshot': kshot}
 
 
 def _run(sport: str, seed: str, smoke: bool, setting: str = '', overrides: tuple[str, ...] = ()) -> Run:

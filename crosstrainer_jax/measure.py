@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 
 import jax
 import ml_collections
@@ -16,6 +17,7 @@ from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.baselines.retrieval import TOWERS
 from crosstrainer_jax.discovery import lexicon
 from crosstrainer_jax.evaluation import noise, scores
+from crosstrainer_jax.evaluation.external import External, read_external
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
 from crosstrainer_jax.models.proficiency import with_attributes
@@ -48,17 +50,24 @@ class Rows:
   absent: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def evaluate(run: Run, command: str) -> Report:
-  """Predicts, scores, and writes `predictions/`, `report.md`, `report.json` and TensorBoard entries."""
+def evaluate(run: Run, command: str, external: Mapping[str, str] = types.MappingProxyType({})) -> Report:
+  """Predicts, scores, and writes `predictions/`, `report.md`, `report.json` and TensorBoard entries.
+
+  Args:
+    external: name of a row -> JSONL file with the answers of another system.
+  """
   references = [Reference.from_clip(run.clips[i]) for i in run.split.test]
+  others = [read_external(name, path, references) for name, path in external.items()]
   with timed(f'predictions on {len(references)} test clips'):
     rows = predict_rows(run, references)
+  add_external(rows, others)
   folder = run.workdir / 'predictions'
   write_references(folder / 'references.jsonl', references)
   for name, row in rows.predictions.items():
     write_predictions(folder / f'{name.replace(" ", "_")}.jsonl', row)
   with timed('scores'):
     report = score_rows(run, rows, references, command)
+  report.notes += [other.note for other in others]
   report.write(run.workdir)
   _show(run, rows.predictions[CROSSTRAINER], report)
   return report
@@ -99,6 +108,14 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
       r.answer(attributes=sorted(faults), level=level) for r, (faults, level) in zip(references, ceiling, strict=True)
     ]
   return rows
+
+
+def add_external(rows: Rows, others: Sequence[External]) -> None:
+  """Adds rows that were made elsewhere; raises ValueError where one has the name of a row of ours."""
+  for other in others:
+    if other.name in rows.predictions or other.name in rows.absent:
+      raise ValueError(f'--external: there is a row {other.name!r} already; give yours another name')
+    rows.predictions[other.name] = other.predictions
 
 
 def _baselines(run: Run, references: Sequence[Reference], rows: Rows) -> None:

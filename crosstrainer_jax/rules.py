@@ -11,7 +11,7 @@ from typing import Any
 from crosstrainer_jax.backends import BACKENDS, MODELS
 from crosstrainer_jax.configs import arguments
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
-from crosstrainer_jax.input.splits import FIT, SETTINGS, SPORT
+from crosstrainer_jax.input.splits import FIT, KSHOT, SETTINGS, SPORT
 from crosstrainer_jax.models.attention import KERNELS
 from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.models.lora import LoRAConfig
@@ -21,7 +21,7 @@ from crosstrainer_jax.training.sharding import MESH_AXES
 Values = Mapping[str, Any]
 
 CHOICES = {
-  'split.setting': (*SETTINGS, SPORT, FIT),
+  'split.setting': (*SETTINGS, SPORT, KSHOT, FIT),
   'discovery.backend': tuple(BACKENDS),
   'encoder.source': ('features', 'frames'),
   'training.optimizer.name': ('adamw', 'muon'),
@@ -140,8 +140,12 @@ def held_out(values: Values) -> Iterator[str]:
   setting, name = values.get('split.setting'), values.get('split.held_out')
   if setting is None:
     return
-  if setting.startswith('ZS') and not name:
-    yield f'split.setting is {setting}, so split.held_out must name a {"sport" if setting == "ZS-3" else "skill"}'
+  if (setting.startswith('ZS') or setting == KSHOT) and not name:
+    what = 'skill' if setting in ('ZS-1', 'ZS-2') else 'sport'
+    yield f'split.setting is {setting}, so split.held_out must name a {what}'
+  shots = values.get('split.shots', 0)
+  if (setting == KSHOT) != (shots > 0):
+    yield f'split.shots is {shots}, and split.setting {setting}: shots are for {KSHOT}, which needs at least 1'
   source = values.get('split.source', '')
   if setting == SPORT and not source:
     yield f'split.setting is {SPORT}, so split.source must name the sport that trains'
@@ -240,8 +244,8 @@ def adapters(values: Values) -> Iterator[str]:
 
 def towers(values: Values) -> Iterator[str]:
   """The heads of a tower divide its width."""
-  width, heads = values.get('contrastive.width'), values.get('contrastive.heads')
-  if width is not None and (heads < 1 or width < 1 or width % heads):
+  width, heads = values.get('contrastive.width', 1), values.get('contrastive.heads', 1)
+  if heads < 1 or width < 1 or width % heads:
     yield f'contrastive.width is {width}, which does not divide into contrastive.heads={heads}'
 
 

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from crosstrainer_jax import backends, distributed
+from crosstrainer_jax import backends, distributed, parent
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
 from crosstrainer_jax.discovery.journal import describe_unread
 from crosstrainer_jax.inference import second_encoding
@@ -174,6 +174,10 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
   if base is not None:
     fingerprints['decoder_fingerprint'] = base.fingerprint
+  origin = parent.find(config)
+  if origin is not None:
+    origin.require_fit(config, video_encoder.fingerprint, fingerprints.get('decoder_fingerprint'))
+    fingerprints['parent_fingerprint'] = origin.fingerprint
   with distributed.first('workdir') as mine:
     if not mine and not (workdir / CONFIG_FILE).is_file():
       raise SettingsError(
@@ -202,12 +206,13 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     for clip in clips:
       if clip.clip_id in attributes:
         clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
-  split = splits.split_of(clips, config.split)
-  split = _spoken(clips, _readable(clips, split, unread))
+  split = _spoken(clips, _readable(clips, splits.split_of(clips, config), unread))
   say(
     f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, '
     f'{len(split.test)} test'
   )
+  if origin is not None:
+    origin.require_unseen(clips, split.test, source.fingerprint)
 
   with timed('video features'):
     check_rate((clip.frame_times for clip in clips), video_encoder)
@@ -221,7 +226,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
 
   with timed('tokenizer'):
     with distributed.first('tokenizer'):
-      folder = _tokenizer(config, workdir, clips, split, base)
+      learnt = base.directory if base is not None else None if origin is None else origin.tokenizer
+      folder = _tokenizer(config, workdir, clips, split, learnt)
     rows = None if base is None else base.config.vocab_size
     text = examples.PromptTokenizer.load(folder, views * seconds, config.prompt.k, rows)
   with timed('model'):
@@ -235,7 +241,10 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
       None if cache is not None else video_encoder,
     )
   video = Video(cache, source, video_encoder.frame_size, (views, frames))
-  if 'whitening' in initial['mapper']:
+  if origin is not None:
+    say(f'  the parameters of {origin.workdir} after stage II')
+    initial = origin.params(blueprint, initial)
+  elif 'whitening' in initial['mapper']:
     seen = _training_features(video, video_encoder, mesh, clips, split.train, seconds)
     initial['mapper'] = mapper.whiten(initial['mapper'], seen)
   update = stages.make_update(blueprint, initial, config.training, mesh)
@@ -347,15 +356,16 @@ def _tokenizer(
   workdir: Path,
   clips: Sequence[ClipInfo],
   split: splits.Split,
-  base: pretrained.Pretrained | None,
+  learnt: Path | None,
 ) -> Path:
-  """The folder of the tokenizer: a pretrained decoder's own, or one trained on the training part's text alone."""
+  """The folder of the tokenizer: a copy of the one that the decoder has `learnt` with; for a decoder that starts from
+  nothing, one that is trained on the training part's text alone."""
   folder = workdir / 'tokenizer'
   # the last of its files to be written
   if (folder / tokenizer.LAST_FILE).is_file():
     return folder
-  if base is not None:
-    tokenizer.adopt_tokenizer(base.directory, folder)
+  if learnt is not None:
+    tokenizer.adopt_tokenizer(learnt, folder)
   else:
     texts = training_texts(clips, split.train)
     tokenizer.train_tokenizer(texts, config.tokenizer.vocab_size, folder, prompts.unchanging(config.prompt.k))

@@ -44,7 +44,7 @@ NOT_IMPORTED = {
 }
 
 # Imported where they are needed, with a message that names the extra.
-OPTIONAL = {'matplotlib': 'plot', 'qwix': 'qlora'}
+OPTIONAL = {'apache-beam': 'beam', 'matplotlib': 'plot', 'qwix': 'qlora'}
 
 
 def _requirement_names(lines: str) -> set[str]:
@@ -176,6 +176,8 @@ RUNS = {
   'assess': ['new_video.mp4', '--json'],
   'discover': ['--dataset', 'skillsim'],
   'prepare': ['manifest.jsonl', '--name', 'mine'],
+  # what it looks at must be asked for from others
+  'doctor': ['egoexo4d', '--help'],
   'features': ['mine'],
   'export': ['runs/cross_sport-smoke', '--output', 'exported'],
   'fit': ['configs/cross_sport.py', '--topology', 'h100:1', '--analytic'],

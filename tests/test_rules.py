@@ -27,6 +27,11 @@ CROSS_SPORT = 'configs/cross_sport.py'
     (['stage1.epochs=0'], 'stage1.epochs is 0.0, not above 0'),
     (['split.validation_share=1'], 'split.validation_share is 1.0, not from 0 to below 1'),
     (['split.held_out='], 'split.setting is ZS-3, so split.held_out must name a sport'),
+    (['split.shots=5'], 'split.shots is 5, and split.setting ZS-3: shots are for K-shot'),
+    (['split.setting=K-shot'], 'K-shot, which needs at least 1'),
+    (['split.setting=K-shot', 'split.shots=5', 'split.held_out='], 'split.held_out must name a sport'),
+    (['contrastive.heads=3'], 'contrastive.width is 64, which does not divide into contrastive.heads=3'),
+    (['contrastive.frozen=("(",)'], "contrastive.frozen: '(' is no regular expression"),
     (['split.held_out=socer'], "split.held_out is 'socer': did you mean soccer?"),
     (
       ['split.setting=ZS-1', 'split.held_out=penalty kik'],

@@ -7,6 +7,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_collections
@@ -68,8 +69,9 @@ class Retriever:
     self._setting, self._name = setting, name
     self._seed = int(hashlib.sha256(f'{setting.config.seed} {name}'.encode()).hexdigest()[:8], 16) % 2**31
     self._folder = setting.directory / TOWERS
-    self._read_texts(texts)
-    self._build()
+    self._encoder, self._texts = self._read(texts)
+    self._blueprint, self._initial = self._build()
+    self._params = self._initial
 
   def fit(
     self, clips: Sequence[int], right: Sequence[Sequence[int]], relation: Relation, writer: MetricWriter | None
@@ -125,7 +127,8 @@ class Retriever:
   @property
   def scale(self) -> float:
     """Of the cosines in the loss."""
-    return float(self._blueprint.merge(self._params).scale())
+    towers: Any = self._blueprint.merge(self._params)
+    return float(towers.scale())
 
   def similarities(self, clips: Sequence[int]) -> np.ndarray:
     """float32[N, T]: cosines of clips, by index, and all texts."""
@@ -141,19 +144,19 @@ class Retriever:
   def _features(self, clips: Sequence[int]) -> np.ndarray:
     return np.stack([self._setting.video(index)['features'] for index in clips])
 
-  def _read_texts(self, texts: Sequence[str]) -> None:
-    """Sets the tokens of the texts, and the pretrained encoder that reads them, if there is one."""
+  def _read(self, texts: Sequence[str]) -> tuple[TextEncoder | None, pairs.Texts]:
+    """The pretrained encoder that reads texts, if there is one, and the tokens of the texts."""
     words, longest = self._setting.words, self._setting.config.contrastive.max_text_tokens
-    self._encoder: TextEncoder | None = None
+    encoder: TextEncoder | None = None
     if directory := self._setting.config.contrastive.text_encoder:
-      self._encoder = TextEncoder.load(directory)
-      longest = min(longest, self._encoder.max_length)
-      tokens = [list(text.ids) for text in self._encoder.tokens(texts)]
+      encoder = TextEncoder.load(directory)
+      longest = min(longest, encoder.max_length)
+      tokens = [list(text.ids) for text in encoder.tokens(texts)]
     else:
       tokens = [words.text(text) for text in texts]
-    self._texts = pairs.Texts.of(tokens, longest)
+    return encoder, pairs.Texts.of(tokens, longest)
 
-  def _build(self) -> None:
+  def _build(self) -> tuple[stages.Blueprint, nnx.State]:
     """Makes the towers, each parameter where it belongs on the mesh; the video tower's whitening is set."""
     setting, encoder = self._setting, self._encoder
     settings = setting.config.contrastive
@@ -186,8 +189,7 @@ class Retriever:
       params['texts']['bert'] = jax.device_put(pretrained, shardings['texts']['bert'])
     seen = features[setting.valid(few)].astype(np.float32)
     params['clips']['mapper'] = mapper.whiten(params['clips']['mapper'], seen)
-    self._blueprint = stages.Blueprint(graph, rest, tuple(settings.frozen))
-    self._initial = self._params = params
+    return stages.Blueprint(graph, rest, tuple(settings.frozen)), params
 
 
 def _training(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -13,6 +13,7 @@ import email.utils
 import json
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -123,6 +124,7 @@ class Server:
     self._client = openai.OpenAI(
       api_key=api_key or 'none', base_url=self.url, timeout=httpx2.Timeout(timeout, connect=10.0), max_retries=0
     )
+    weakref.finalize(self, self._client.close)
     self._pace = Pace(requests_per_minute)
     self._limit = 'max_tokens'
     self._lost, self._lock = 0, threading.Lock()

@@ -141,6 +141,7 @@ def find_similarity(name: str) -> Similarity:
   from crosstrainer_jax.models.text_encoder import TextEncoder
 
   encoder = TextEncoder.load(name)
+  meaning = f'cosine of sentence embeddings by {Path(name).resolve().name}@{encoder.fingerprint}, below 0 as 0'
   known: dict[str, np.ndarray] = {}
 
   def cosines(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -149,7 +150,7 @@ def find_similarity(name: str) -> Similarity:
     one, other = (np.stack([known[pair[side]] for pair in pairs]) for side in (0, 1))
     return np.clip((one * other).sum(axis=1), 0, 1).astype(float)
 
-  return Similarity('IoU-cos', cosines, f'cosine of sentence embeddings by {Path(name).name}, below 0 as 0')
+  return Similarity('IoU-cos', cosines, meaning)
 
 
 def compare(paths: Sequence[Path], similarity: Similarity) -> Comparison:

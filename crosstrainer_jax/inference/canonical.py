@@ -76,8 +76,9 @@ def canonicalise(attributes: str | Path, method: str, threshold: float = 0.7) ->
     from crosstrainer_jax.models.text_encoder import TextEncoder
 
     ordered = ranked(counts)
-    embeddings = TextEncoder.load(method).embed(ordered)
-    said, phrases = f'{Path(method).name}, cosine {threshold:g}', cluster(ordered, embeddings, threshold)
+    encoder = TextEncoder.load(method)
+    said = f'{Path(method).resolve().name}@{encoder.fingerprint}, cosine {threshold:g}'
+    phrases = cluster(ordered, encoder.embed(ordered), threshold)
   path = attributes.with_name(f'{attributes.stem}.canonical.json')
   content = {'method': said, 'phrases': dict(sorted(phrases.items()))}
   write_atomically(path, json.dumps(content, indent=1, ensure_ascii=False) + '\n')

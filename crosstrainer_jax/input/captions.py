@@ -82,7 +82,7 @@ def read_captions(path: str | os.PathLike[str]) -> Captions:
     raise ValueError(f'{file}: {error}') from error
   valid = sorted((c for c in cues if c.text and 0 <= c.start < c.end < math.inf), key=lambda c: c[:3])
   merged = _merge_rolling(valid) if rolling else [c._replace(text=c.text.replace('\n', ' ')) for c in valid]
-  return Captions(merged, written - len(valid), len(valid) - len(merged), language)
+  return Captions(merged, max(0, written - len(valid)), len(valid) - len(merged), language)
 
 
 def sentences(cues: list[Cue]) -> list[Cue]:

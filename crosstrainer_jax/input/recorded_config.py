@@ -14,7 +14,7 @@ CONFIG_FILE = 'config.json'
 # Whitening was no setting then: features of a frozen encoder were always whitened.
 LATER: dict[str, dict[str, Any]] = {
   'data': {'window': (0.0, 0.0), 'views': 0},
-  'split': {'source': ''},
+  'split': {'source': '', 'shots': 0},
   'eval': {'noise': (), 'bert': '', 'bert_baseline': '', 'matching': 'hungarian', 'empty': '1'},
   'discovery': {
     'model': '',
@@ -32,6 +32,7 @@ LATER: dict[str, dict[str, Any]] = {
   'encoder': {'revision': '', 'fps': 0, 'dtype': ''},
   'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
   'mapper': {'whiten': True},
+  'init': {'from_run': ''},
   'decoder': {'attention': 'auto'},
   'contrastive': {
     'width': 64,

@@ -1,4 +1,4 @@
-"""FS, ZS-1, ZS-2 and ZS-3 (paper, section 4.1), SPORT and FIT: which clips train, validate and test.
+"""FS, ZS-1, ZS-2 and ZS-3 (paper, section 4.1), SPORT, K-shot and FIT: which clips train, validate and test.
 
 | setting | trains on | tests on |
 |---|---|---|
@@ -7,10 +7,15 @@
 | ZS-2 | the same sport, without the held-out skill | the held-out skill |
 | ZS-3 | every other sport | the held-out sport |
 | SPORT | the sport `source` alone | every other sport (or the held-out skill of one): the paper's figure 5 |
+| K-shot | `shots` clips of the held-out sport | the held-out sport, as ZS-3 |
 | FIT | every clip | the same clips: shows that a few own videos can be learned, and claims no more |
 
 People never cross (but in FIT): whoever is in the test part is in no other part, in any setting; validation is by
 person too. Whom the dataset itself put into its pools `test` and `validation`, tests and validates.
+
+K-shot asks how many clips must be labelled. They are drawn one by one, since labels cost by the clip, from the people
+who do not test; the draw depends on `draw` alone, so that the first 10 are among the first 50. Nobody validates: those
+labels would have to be paid for as well.
 """
 
 import dataclasses
@@ -25,6 +30,7 @@ SETTINGS = ('FS', 'ZS-1', 'ZS-2', 'ZS-3')
 SPORT = 'SPORT'
 # Trains and tests on the same clips, so nothing that holds of the settings above holds of it.
 FIT = 'FIT'
+KSHOT = 'K-shot'
 TEST_POOL, VALIDATION_POOL = 'test', 'validation'
 
 
@@ -44,21 +50,24 @@ def make_split(
   validation_share: float = 0.1,
   seed: int = 0,
   source: str = '',
+  shots: int = 0,
+  draw: int = 0,
 ) -> Split:
   """Splits `clips`.
 
   Args:
-    setting: one of `SETTINGS`, `SPORT`, or `FIT`.
-    held_out: the sport (ZS-3), the skill (ZS-1, ZS-2: `skill` or `sport/skill`), or what to test on: for FS a sport,
-      for SPORT a skill, '' for all.
+    setting: one of `SETTINGS`, `SPORT`, `K-shot` or `FIT`.
+    held_out: the sport (ZS-3, K-shot), the skill (ZS-1, ZS-2: `skill` or `sport/skill`), or what to test on: for FS a
+      sport, for SPORT a skill, '' for all.
     source: the sport that trains under SPORT.
     validation_share: share of the training people who validate, where the dataset names none.
+    shots, draw: of K-shot, how many clips train, and the seed that draws them.
 
   Raises:
     ValueError: unknown setting or name (the known ones are listed), a part without clips, or a leak.
   """
-  if setting not in (*SETTINGS, SPORT, FIT):
-    raise ValueError(f'config.split.setting={setting!r} is not one of {(*SETTINGS, SPORT, FIT)}')
+  if setting not in (*SETTINGS, SPORT, KSHOT, FIT):
+    raise ValueError(f'config.split.setting={setting!r} is not one of {(*SETTINGS, SPORT, KSHOT, FIT)}')
   if setting == FIT:
     everything = list(range(len(clips)))
     return Split(everything, everything, everything)
@@ -75,6 +84,8 @@ def make_split(
       return clip.sport == source
     if setting == 'ZS-2':
       return clip.sport in {sport for sport, _ in target} and (clip.sport, clip.skill) not in target
+    if setting == KSHOT:
+      return clip.sport in {sport for sport, _ in target}
     return clip.sport not in {sport for sport, _ in target}
 
   learners = sorted({clip.participant for clip in clips if clip.participant not in testers and trains(clip)})
@@ -89,6 +100,8 @@ def make_split(
         parts['test'].append(index)
     elif trains(clip):
       parts['validation' if clip.participant in validators else 'train'].append(index)
+  if setting == KSHOT:
+    parts |= {'train': _few(clips, [*parts['train'], *parts['validation']], held_out, shots, draw), 'validation': []}
   split = Split(**parts)
   for name in ('train', 'test'):
     if not parts[name]:
@@ -98,13 +111,6 @@ def make_split(
       )
   check_leaks(clips, split, setting, held_out, source)
   return split
-
-
-def split_of(clips: Sequence[ClipInfo], settings: Any) -> Split:
-  """`make_split` by the group `split` of a config."""
-  return make_split(
-    clips, settings.setting, settings.held_out, settings.validation_share, settings.seed, settings.source
-  )
 
 
 def check_leaks(clips: Sequence[ClipInfo], split: Split, setting: str, held_out: str, source: str = '') -> None:
@@ -121,7 +127,7 @@ def check_leaks(clips: Sequence[ClipInfo], split: Split, setting: str, held_out:
   between = {clips[i].participant for i in split.train} & {clips[i].participant for i in split.validation}
   if between:
     raise ValueError(f'{setting}: {sorted(between)[:5]} train and validate')
-  if setting == 'FS':
+  if setting in ('FS', KSHOT):
     return
   target = _target(clips, setting, held_out, source)
   leaked = {(c.sport, c.skill) for c in seen} & target
@@ -129,6 +135,32 @@ def check_leaks(clips: Sequence[ClipInfo], split: Split, setting: str, held_out:
     leaked |= {(c.sport, c.skill) for c in seen if c.sport in {sport for sport, _ in target}}
   if leaked:
     raise ValueError(f'{setting}: held-out {sorted(leaked)} is in training')
+
+
+def _few(clips: Sequence[ClipInfo], there: Sequence[int], held_out: str, shots: int, draw: int) -> list[int]:
+  """The first `shots` clips of a draw from `there`; only what was commented on can be learnt from."""
+  spoken = [i for i in there if clips[i].commentary.strip() and clips[i].pool != VALIDATION_POOL]
+  if not 1 <= shots <= len(spoken):
+    raise ValueError(
+      f'K-shot: config.split.shots={shots}, but {held_out!r} has {len(spoken)} clips with commentary of people who do '
+      'not test; choose a number from 1 to that'
+    )
+  return sorted(sorted(spoken, key=lambda i: _draw(draw, 'shots', clips[i].clip_id))[:shots])
+
+
+def split_of(clips: Sequence[ClipInfo], config: Any) -> Split:
+  """The split of a run, from its config; the run's seed draws the clips of K-shot."""
+  split = config.split
+  return make_split(
+    clips,
+    split.setting,
+    split.held_out,
+    split.validation_share,
+    split.seed,
+    source=split.source,
+    shots=split.shots,
+    draw=config.seed,
+  )
 
 
 def folds(clips: Sequence[ClipInfo], train: Sequence[int], count: int, seed: int = 0) -> list[list[int]]:

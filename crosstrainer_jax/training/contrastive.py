@@ -110,13 +110,13 @@ class _Sums(NamedTuple):
 
   Attributes:
     largest: logit; `exponentials` are relative to it.
-    right: sum of the logits of what belongs to the row, `count` of them; `nearest` is the largest of them.
+    right: sum of the logits of what belongs to the row, `positives` of them; `nearest` is the largest of them.
   """
 
   largest: jax.Array
   exponentials: jax.Array
   right: jax.Array
-  count: jax.Array
+  positives: jax.Array
   nearest: jax.Array
 
 
@@ -156,7 +156,7 @@ def _one_way(
       largest,
       jnp.asarray(exponentials),
       so_far.right + here.right,
-      so_far.count + here.count,
+      so_far.positives + here.positives,
       jnp.maximum(so_far.nearest, here.nearest),
     ), None
 
@@ -164,9 +164,9 @@ def _one_way(
   first, rest = (jax.tree.map(lambda x, place=place: x[place], parts) for place in (0, slice(1, None)))
   sums = jax.lax.scan(add, jax.checkpoint(look)(*first), rest)[0]
   # A row that belongs to no column has nothing to learn here.
-  weight = labels.weight * (sums.count > 0)
+  weight = labels.weight * (sums.positives > 0)
   entropy = sums.largest + jnp.log(jnp.maximum(sums.exponentials, 1e-30))
-  loss = jnp.where(weight > 0, entropy - sums.right / jnp.maximum(sums.count, 1.0), 0.0)
+  loss = jnp.where(weight > 0, entropy - sums.right / jnp.maximum(sums.positives, 1.0), 0.0)
   return loss, (sums.nearest >= sums.largest).astype(jnp.float32), weight
 
 

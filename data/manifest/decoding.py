@@ -178,9 +178,9 @@ def check_all(
       return dict(zip(jobs, pool.map(look, jobs.values()), strict=True))
 
 
-def check(job: Job, sampling: windows.Sampling) -> Decoded:
-  """What `decode` and `load` would give, without frames. Raises VideoError."""
-  duration = video.probe(job.file).duration
+def check(job: Job, sampling: windows.Sampling, duration: float | None = None) -> Decoded:
+  """What `decode` and `load` would give, without frames; `duration` spares a look. Raises VideoError."""
+  duration = video.probe(job.file).duration if duration is None else duration
   times = np.full((len(job.times), sampling.frames), np.nan, np.float32)
   for row, window in zip(times, job.times, strict=True):
     inside = [t for t in window if t < duration]

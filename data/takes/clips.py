@@ -175,7 +175,7 @@ def clips_of(
         decoding.decode(job, settings.sampling, pathlib.Path(scratch), advance)
         seen.append(decoding.load(job, settings.sampling, pathlib.Path(scratch)))
       else:
-        seen.append(decoding.check(job, settings.sampling))
+        seen.append(decoding.check(job, settings.sampling, view.duration))
         advance()
       kept.append(view)
     except video.VideoError as error:

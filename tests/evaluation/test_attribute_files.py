@@ -70,7 +70,7 @@ def test_pairs_are_matched_so_that_the_sum_is_largest():
   random = np.random.default_rng(0)
   for _ in range(20):
     matrix = random.random(tuple(random.integers(1, 5, 2)))
-    similarity = Similarity('', lambda a, b, matrix=matrix: matrix, '')
+    similarity = Similarity('', lambda pairs, matrix=matrix: np.array([matrix[pair] for pair in pairs]), '')
     first, second = (list(range(size)) for size in matrix.shape)
     best = max(
       sum(matrix[r, c] for r, c in zip(rows, columns, strict=True))
@@ -119,7 +119,7 @@ def test_one_file_alone(tmp_path):
 def test_similarity_by_a_bert(folder):  # noqa: F811
   similarity = attribute_files.find_similarity(str(folder('bert')))
   phrases = ['bend your knees', 'elbow in', 'keep']
-  matrix = similarity.matrix(phrases, phrases[:2])
+  matrix = similarity.pairs(list(itertools.product(phrases, phrases[:2]))).reshape(3, 2)
   assert matrix.shape == (3, 2)
   assert np.diag(matrix) == pytest.approx(1)
   assert 0 <= matrix.min() < 0.999

@@ -287,3 +287,30 @@ def test_fit_measures_on_the_clips_that_it_trains_on():
   clips = world(6)
   split = make_split(clips, splits.FIT)
   assert split.train == split.validation == split.test == list(range(len(clips)))
+
+
+def test_k_shots_are_nested_and_the_test_is_that_of_zs_3():
+  clips = world(2)
+  clips[30].commentary = ' '
+  zero = make_split(clips, 'ZS-3', 'golf')
+  drawn = [set(make_split(clips, 'K-shot', 'golf', shots=k, draw=1).train) for k in (5, 20, 60)]
+  assert [len(part) for part in drawn] == [5, 20, 60]
+  assert drawn[0] < drawn[1] < drawn[2]
+  split = make_split(clips, 'K-shot', 'golf', shots=20, draw=1)
+  assert (split.test, split.validation) == (zero.test, [])
+  assert {clips[i].sport for i in split.train} == {'golf'}
+  assert not {clips[i].participant for i in split.train} & {clips[i].participant for i in split.test}
+  assert make_split(clips, 'K-shot', 'golf', shots=20, draw=2).train != split.train
+
+
+def test_k_shots_are_clips_that_can_be_learnt_from():
+  clips = world(3)
+  there = [i for i, clip in enumerate(clips) if clip.sport == 'golf' and clip.pool == 'train']
+  clips[there[0]].commentary = ''
+  clips[there[1]].pool = 'validation'
+  most = len(there) - sum(clips[i].pool == 'validation' or not clips[i].commentary for i in there)
+  train = make_split(clips, 'K-shot', 'golf', shots=most).train
+  assert set(train) == set(there[2:])
+  for wrong in (most + 1, 0):
+    with pytest.raises(ValueError, match=f"shots={wrong}, but 'golf' has {most} clips with commentary"):
+      make_split(clips, 'K-shot', 'golf', shots=wrong)
