@@ -140,6 +140,13 @@ def preset() -> ml_collections.ConfigDict:
       'max_attribute_tokens': 24,
       'max_feedback_tokens': 64,
       'resamples': 1000,
+      # The directory of a BERT or RoBERTa for BERT-score, which IoU@k then goes by, and a file of baselines to rescale
+      # it; '' for a lexical similarity, and for raw scores.
+      'bert': '',
+      'bert_baseline': '',
+      # How phrases are matched in IoU@k (hungarian, greedy), and what two empty lists are (1, skip).
+      'matching': 'hungarian',
+      'empty': '1',
       # Clips shown in TensorBoard with truth and prediction.
       'shown': 6,
     }

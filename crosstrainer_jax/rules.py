@@ -31,6 +31,9 @@ CHOICES = {
   'decoder.param_dtype': ('float32', 'bfloat16'),
   'decoder.attention': KERNELS,
   'decoder.quantize': ('', *KINDS),
+  # of evaluation/attributes.py, whose libraries take a second to import
+  'eval.matching': ('hungarian', 'greedy'),
+  'eval.empty': ('1', 'skip'),
 }
 TRAINED_ROWS = ('end to end without attributes', 'video zeroed', 'fine-tuned retrieval', 'attribute retrieval')
 
@@ -174,6 +177,12 @@ def noise(values: Values) -> Iterator[str]:
       yield f'eval.noise has {share}, not a share above 0 and up to 1'
 
 
+def baseline(values: Values) -> Iterator[str]:
+  """A baseline is taken off a BERT-score."""
+  if values.get('eval.bert_baseline') and not values.get('eval.bert'):
+    yield 'eval.bert_baseline names a file, but eval.bert names no encoder whose scores it would rescale'
+
+
 def tasks(values: Values) -> Iterator[str]:
   """Stage II trains on something, and on attributes that are there."""
   if 'stage2.feedback' not in values:
@@ -282,6 +291,7 @@ RULES = (
   held_out,
   window,
   noise,
+  baseline,
   tasks,
   language_model,
   decoder,

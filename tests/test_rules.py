@@ -5,6 +5,7 @@ import re
 import pytest
 
 from crosstrainer_jax import rules, settings
+from crosstrainer_jax.evaluation import attributes
 
 CROSS_SPORT = 'configs/cross_sport.py'
 
@@ -13,6 +14,8 @@ CROSS_SPORT = 'configs/cross_sport.py'
   ('overrides', 'problem'),
   [
     (['split.setting=ZS-4'], "split.setting is 'ZS-4': did you mean ZS-"),
+    (['eval.matching=hungary'], "eval.matching is 'hungary': did you mean hungarian?"),
+    (['eval.bert_baseline=roberta-large.tsv'], 'eval.bert_baseline names a file, but eval.bert names no encoder'),
     (['encoder.source=pixels'], "encoder.source is 'pixels': valid: features, frames"),
     (['discovery.backend=openai'], "discovery.backend is 'openai', but discovery.model names no model"),
     (['discovery.timeout=0'], 'discovery.timeout is 0.0, not above 0'),
@@ -96,3 +99,7 @@ def test_every_named_setting_exists():
   known = {name for preset in ('', ':paper') for name in settings.flatten(settings.load_config(CROSS_SPORT + preset))}
   named = {*rules.CHOICES, *rules.FROM_0_TO_1, *rules.AT_LEAST_1, *rules.AT_LEAST_0, *rules.ABOVE_0}
   assert named <= known
+
+
+def test_choices_of_iou_are_those_of_its_module():
+  assert (rules.CHOICES['eval.matching'], rules.CHOICES['eval.empty']) == (attributes.MATCHINGS, attributes.EMPTY)

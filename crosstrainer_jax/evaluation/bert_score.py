@@ -12,6 +12,7 @@ off: (s - b) / (1 - b). Its file is one of those that the package bert_score bri
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import math
 from collections import Counter
@@ -171,6 +172,12 @@ class BertScore:
     if self._idf is None:
       return np.array([token not in self._special for token in ids], np.float32)
     return np.array([self._idf.get(token, self._idf[UNSEEN]) for token in ids], np.float32)
+
+
+@functools.lru_cache(maxsize=2)
+def opened(directory: str, baseline: str = '') -> BertScore:
+  """The score by `config.eval.bert` and `config.eval.bert_baseline`, opened once; raises what `BertScore.load` does."""
+  return BertScore.load(directory, baseline=baseline or None)
 
 
 def inverse_document_frequency(texts: Sequence[Sequence[int]]) -> dict[int, float]:

@@ -116,7 +116,7 @@ def _score_pairs(pairs: Sequence[tuple[str, str]]) -> dict[str, Statistic]:
   return {
     'BLEU-4': Statistic(counts, counted, bleu),
     meteor.column(): mean_statistic([meteor.meteor(*map(_words, pair)) for pair in pairs], counted),
-    'ROUGE-L': mean_statistic([_rouge(*pair) for pair in pairs], counted),
+    'ROUGE-L': mean_statistic([rouge_l(*pair) for pair in pairs], counted),
   }
 
 
@@ -149,5 +149,6 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _rouge(said: str, reference: str) -> float:
+def rouge_l(said: str, reference: str) -> float:
+  """ROUGE-L F of one pair, 0 … 1, without stemming."""
   return float(_ROUGE.score(reference, said)['rougeL'].fmeasure)

@@ -12,6 +12,7 @@ scores with another version are not comparable.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -87,16 +88,16 @@ def obtain(timeout: float = 60) -> bool:
   print(f'WordNet: downloading it (11 MB) to {cache_folder()}, at most {timeout:.0f} s …', flush=True)
   # in a process of its own, since nltk's downloader knows no timeout
   command = [sys.executable, '-m', 'nltk.downloader', '-q', '-e', '-d', str(cache_folder()), 'wordnet']
-  try:
-    subprocess.run(command, check=True, timeout=timeout, capture_output=True)
-  except (subprocess.SubprocessError, OSError):
-    print(
-      'WordNet: not to be had online. METEOR is computed without synonyms (METEOR-es); offline see '
-      'python -m crosstrainer_jax.evaluation.wordnet --help',
-      flush=True,
-    )
-    return False
-  return find() is not None
+  with contextlib.suppress(subprocess.SubprocessError, OSError):
+    subprocess.run(command, check=False, timeout=timeout, capture_output=True)
+  if find() is not None:
+    return True
+  print(
+    'WordNet: not to be had online. METEOR is computed without synonyms (METEOR-es); offline see '
+    'python -m crosstrainer_jax.evaluation.wordnet --help',
+    flush=True,
+  )
+  return False
 
 
 def build(source: str | os.PathLike[str], target: str | os.PathLike[str] | None = None) -> Path:

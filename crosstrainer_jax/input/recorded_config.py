@@ -15,7 +15,7 @@ CONFIG_FILE = 'config.json'
 LATER: dict[str, dict[str, Any]] = {
   'data': {'window': (0.0, 0.0), 'views': 0},
   'split': {'source': '', 'shots': 0},
-  'eval': {'noise': ()},
+  'eval': {'noise': (), 'bert': '', 'bert_baseline': '', 'matching': 'hungarian', 'empty': '1'},
   'discovery': {
     'model': '',
     'base_url': '',

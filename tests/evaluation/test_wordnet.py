@@ -80,12 +80,15 @@ def test_offline_nothing_is_tried(monkeypatch):
   assert not wordnet.obtain()
 
 
-def test_a_download_that_hangs_or_fails_ends_in_a_line(monkeypatch, capsys):
-  def hangs(command, timeout, **_):
-    raise subprocess.TimeoutExpired(command, timeout)
+@pytest.mark.parametrize('hangs', [True, False])
+def test_a_download_that_hangs_or_fails_ends_in_a_line(monkeypatch, capsys, hangs):
+  def run(command, timeout, **_):
+    if hangs:
+      raise subprocess.TimeoutExpired(command, timeout)
+    return subprocess.CompletedProcess(command, 0)  # nltk says 0 where it got nothing
 
   monkeypatch.delenv('HF_HUB_OFFLINE', raising=False)
-  monkeypatch.setattr(subprocess, 'run', hangs)
+  monkeypatch.setattr(subprocess, 'run', run)
   assert not wordnet.obtain(timeout=0.1)
   assert 'METEOR is computed without synonyms' in capsys.readouterr().out
   assert wordnet.main([]) == 1
