@@ -153,7 +153,8 @@ class EgoExo4D:
     """(name, path of its video or features) of the wearer's view and of those from outside, `ego`, `exo1` … `exo4`."""
     streams = entry.get('frame_aligned_videos')
     cameras = entry.get('cameras') or {}
-    ego, exo = [], []
+    ego: list[tuple[str, str, str]] = []
+    exo: list[tuple[str, str, str]] = []
     for camera, found in streams.items() if isinstance(streams, dict) else ():
       # Beside the cameras stand a mosaic of them, and the best of them once more.
       if camera in ('collage', 'best_exo') or not isinstance(found, dict):
