@@ -13,6 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from crosstrainer_jax.evaluation import published
 from crosstrainer_jax.evaluation.published import Cell
 
+# The row of table 4 whose runs learnt attributes of another backend.
+OTHER = 'trained on attributes of another LLM'
 NAMES = {'egoexo4d': 'Ego-Exo4D', 'qevd': 'QEVD', 'youtube': 'YouTube'}
 
 
@@ -24,11 +26,13 @@ class Place:
   sport: str = ''
   skill: str = ''
   source: str = ''
+  other: bool = False  # runs that learnt attributes of another backend
 
-  def serves(self, setting: str, source: str, tested: Collection[tuple[str, str]]) -> bool:
+  def serves(self, setting: str, source: str, tested: Collection[tuple[str, str]], other: bool = False) -> bool:
     """Whether a run is one of this setting that tests such clips; `tested` holds its pairs of sport and skill."""
     return (
       setting == self.setting
+      and other == self.other
       and self.source in ('', source)
       and any(self.sport in ('', sport) and self.skill in ('', skill) for sport, skill in tested)
     )
@@ -60,6 +64,11 @@ class Panel:
   dataset: str
 
 
+def is_other(name: str) -> bool:
+  """Whether a run of this name learnt attributes of another backend."""
+  return '-other-' in f'{name}-'
+
+
 def panels(item: str, dataset: str, skills: Mapping[str, Collection[str]]) -> list[Panel]:
   """The panels of one of `published.ITEMS`, as they are filled from runs on `dataset`.
 
@@ -83,7 +92,7 @@ def panels(item: str, dataset: str, skills: Mapping[str, Collection[str]]) -> li
 def place_of(cell: Cell, skills: Mapping[str, Collection[str]]) -> Place:
   """Where ours for a published figure comes from."""
   if cell.setting != 'SPORT':
-    return Place(cell.setting, cell.sport, cell.skill)
+    return Place(cell.setting, cell.sport, cell.skill, other=cell.row == OTHER)
   if cell.skill in skills.get(cell.row, ()):
     return Place('ZS-2', cell.row, cell.skill)
   return Place('SPORT', '', cell.skill, cell.row)
@@ -92,7 +101,10 @@ def place_of(cell: Cell, skills: Mapping[str, Collection[str]]) -> Place:
 def describe(place: Place) -> str:
   """A place in words."""
   of = place.skill or place.sport
-  return ' '.join(filter(None, (place.setting, f'from {place.source}' if place.source else '', of and f'to {of}')))
+  other = 'with attributes of another backend' if place.other else ''
+  return ' '.join(
+    filter(None, (place.setting, other, f'from {place.source}' if place.source else '', of and f'to {of}'))
+  )
 
 
 def _panel_of(cell: Cell) -> tuple[str, ...]:
