@@ -89,9 +89,7 @@ def plan(item: str, dataset: str, folder: Path) -> str:
   missing: dict[str, None] = {}
   for panel in panels.panels(item, dataset, sweeps.SKILLS[dataset]):
     places = dict.fromkeys(place for row in panel.places.values() for place in row)
-    needed = {
-      run.name: run for place in places for run in runs if place.serves(run.setting, run.source, run.tested, run.other)
-    }
+    needed = {run.name: run for place in places for run in runs if place.serves(run)}
     left = [name for name, run in needed.items() if not run.done]
     missing |= dict.fromkeys(left)
     lines.append(f'  {panel.title}: {len(needed)} runs, {len(needed) - len(left)} finished')
@@ -118,9 +116,7 @@ def listed() -> Iterator[dict[str, Any]]:
       entry['commands'] = ['python -m crosstrainer_jax.eval --setting=wild DIR --human_sheet=10']
     else:
       place = panels.place_of(cell, sweeps.SKILLS[cell.dataset])
-      entry['runs'] = [
-        run.name for run in plans[cell.dataset] if place.serves(run.setting, run.source, run.tested, run.other)
-      ]
+      entry['runs'] = [run.name for run in plans[cell.dataset] if place.serves(run)]
       entry['commands'] = [train_command(cell.dataset), show_command(item, cell.dataset)]
     yield entry
 

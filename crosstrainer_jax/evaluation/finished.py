@@ -81,14 +81,5 @@ def read_finished(
     if path.name != REFERENCES and (not rows or name in rows):
       found[name] = scores.statistics(predictions.read_predictions(path), references, how)
   split = config.split
-  return Finished(
-    workdir,
-    config.data.dataset,
-    split.setting,
-    split.held_out,
-    split.source,
-    config.seed,
-    is_other(workdir.name),
-    references,
-    found,
-  )
+  what = config.data.dataset, split.setting, split.held_out, split.source, config.seed
+  return Finished(workdir, *what, is_other(workdir.name), references, found)

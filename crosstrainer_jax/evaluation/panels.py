@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 from crosstrainer_jax.evaluation import published
 from crosstrainer_jax.evaluation.published import Cell
@@ -16,6 +17,19 @@ from crosstrainer_jax.evaluation.published import Cell
 # The row of table 4 whose runs learnt attributes of another backend.
 OTHER = 'trained on attributes of another LLM'
 NAMES = {'egoexo4d': 'Ego-Exo4D', 'qevd': 'QEVD', 'youtube': 'YouTube'}
+
+
+class Tests(Protocol):
+  """What a place must know of a run, planned or finished; `tested` holds pairs of sport and skill."""
+
+  @property
+  def setting(self) -> str: ...
+  @property
+  def source(self) -> str: ...
+  @property
+  def other(self) -> bool: ...
+  @property
+  def tested(self) -> Collection[tuple[str, str]]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +42,13 @@ class Place:
   source: str = ''
   other: bool = False  # runs that learnt attributes of another backend
 
-  def serves(self, setting: str, source: str, tested: Collection[tuple[str, str]], other: bool = False) -> bool:
-    """Whether a run is one of this setting that tests such clips; `tested` holds its pairs of sport and skill."""
+  def serves(self, run: Tests) -> bool:
+    """Whether a run is one of this setting that tests such clips."""
     return (
-      setting == self.setting
-      and other == self.other
-      and self.source in ('', source)
-      and any(self.sport in ('', sport) and self.skill in ('', skill) for sport, skill in tested)
+      run.setting == self.setting
+      and run.other == self.other
+      and self.source in ('', run.source)
+      and any(self.sport in ('', sport) and self.skill in ('', skill) for sport, skill in run.tested)
     )
 
 
@@ -101,10 +115,13 @@ def place_of(cell: Cell, skills: Mapping[str, Collection[str]]) -> Place:
 def describe(place: Place) -> str:
   """A place in words."""
   of = place.skill or place.sport
-  other = 'with attributes of another backend' if place.other else ''
-  return ' '.join(
-    filter(None, (place.setting, other, f'from {place.source}' if place.source else '', of and f'to {of}'))
+  parts = (
+    place.setting,
+    'with attributes of another backend' if place.other else '',
+    f'from {place.source}' if place.source else '',
+    f'to {of}' if of else '',
   )
+  return ' '.join(filter(None, parts))
 
 
 def _panel_of(cell: Cell) -> tuple[str, ...]:
