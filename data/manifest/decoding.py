@@ -26,6 +26,8 @@ from crosstrainer_jax.input.files import write_atomically
 # Part of every cache key: raise it when frames come out differently.
 _FORMAT = 1
 _SECONDS_BETWEEN_LINES = 10.0
+# NumPy reads the head of a file by ast.parse, which threads of Python 3.11 disturb each other in (SystemError).
+_HEADERS = threading.Lock()
 # Pixels of frames that are looked for and not looked at.
 _SMALL = 8
 
@@ -153,8 +155,10 @@ def load(job: Job, sampling: windows.Sampling, cache: pathlib.Path) -> Decoded:
   done = json.loads(entry.with_suffix('.json').read_text())
   if 'reason' in done:
     raise video.VideoError(job.file, done['reason'], done['detail'])
+  with _HEADERS:
+    frames = np.load(entry.with_suffix('.npy'), mmap_mode='r')
   return Decoded(
-    frames=np.load(entry.with_suffix('.npy'), mmap_mode='r'),
+    frames=frames,
     times=np.array(done['times'], np.float32).reshape(len(job.times), sampling.frames),
     missing=np.array(done['missing'], np.int64),
   )

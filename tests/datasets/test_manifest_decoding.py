@@ -1,11 +1,13 @@
 """Decoding: the same frames for any number of workers, after a kill, and for any role of a video."""
 
+import concurrent.futures
 import pathlib
+import sys
 
 import numpy as np
 import pytest
 
-from crosstrainer_jax.datasets.manifest import builder, decoding
+from crosstrainer_jax.datasets.manifest import builder, decoding, windows
 from crosstrainer_jax.input import video
 
 SECOND = {'mu1': 0.5, 'mu2': 0.5, 'fps': 4.0, 'size': 16}
@@ -75,3 +77,18 @@ def test_progress_off_a_terminal(capsys, monkeypatch):
   lines = capsys.readouterr().err.splitlines()
   assert lines[0] == 'decoding: 20/100 frames, 2/s, 48 s left'
   assert lines[-1].startswith('decoding: 40/100')
+
+
+def test_threads_load_at_the_same_time(tmp_path, write_video):
+  """Python 3.11 raises SystemError where two threads are in ast.parse, by which NumPy reads the head of a file."""
+  sampling = windows.Sampling(**SECOND)
+  job = decoding.Job(write_video(tmp_path / 'a.mp4', 1.0), ((0.0, 0.25),))
+  decoding.decode(job, sampling, tmp_path, lambda: None)
+  interval = sys.getswitchinterval()
+  sys.setswitchinterval(1e-6)
+  try:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+      loaded = list(pool.map(lambda _: decoding.load(job, sampling, tmp_path).frames.shape, range(2000)))
+  finally:
+    sys.setswitchinterval(interval)
+  assert set(loaded) == {(1, 4, 16, 16, 3)}
