@@ -281,7 +281,8 @@ def _from_videos(
     wanted = [[second.start / 1000 + i / fps for i in range(fps)] for _, second in members]
     for (row, second), window in zip(members, video.read_windows(path, wanted, size, fit), strict=True):
       shown = len(window.frames)
-      frames[row, :shown], valid[row, :shown] = window.frames, np.isfinite(window.times)
+      frames[row, :shown] = np.rot90(window.frames, -recordings.turn(recording), axes=(1, 2))
+      valid[row, :shown] = np.isfinite(window.times)
       if not valid[row].any():
         # Zeros would train as if they were seen.
         raise video.VideoError(

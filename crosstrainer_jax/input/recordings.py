@@ -50,12 +50,14 @@ class Recordings:
     self._of_clip: dict[str, list[str]] = {clip: [identities[file] for file in views] for clip, views in files.items()}
     self._of_take: dict[str, list[str]] = {}
     self._files: dict[str, list[str]] = {}
+    self._turns: dict[str, int] = {}
     for file, identity in identities.items():
       self._files.setdefault(identity, []).append(file)
     if content.get(BY_TAKE):
       with path.with_name(TAKES_FILE).open(encoding='utf-8') as lines:
         for take in map(json.loads, lines):
           self._of_take[take['take']] = take['identities']
+          self._turns |= dict.fromkeys(take['identities'], take.get('turn', 0))
           for file, identity in zip(take['files'], take['identities'], strict=True):
             known = self._files.setdefault(identity, [])
             if file not in known:
@@ -77,6 +79,10 @@ class Recordings:
   def name(self, identity: str) -> str:
     """Where the video was when the dataset was prepared."""
     return self._files[identity][0]
+
+  def turn(self, identity: str) -> int:
+    """Quarter turns clockwise that bring the video upright, which the file itself does not ask for."""
+    return self._turns.get(identity, 0)
 
   def check(self, identities: Iterable[str]) -> None:
     """Looks whether these videos are there, with the size that they had.

@@ -95,6 +95,19 @@ def probe(path: Path) -> VideoInfo:
     )
 
 
+def frame_times(path: Path) -> np.ndarray:
+  """When each frame is shown, float64[N] seconds in order, as far as the file goes; nothing is decoded.
+
+  Raises VideoError.
+  """
+  times: list[float] = []
+  with _Video(path, threads=1) as video, contextlib.suppress(av.error.FFmpegError):
+    for packet in video.container.demux(video.stream):
+      if packet.pts is not None and packet.size and not packet.is_discard:
+        times.append(video.seconds(packet.pts))
+  return np.sort(np.array(times, np.float64))
+
+
 def read_frames(path: Path, times: Sequence[float], size: int, fit: Fit = 'letterbox', threads: int = 0) -> np.ndarray:
   """The frames nearest to `times` (seconds), uint8[T, size, size, 3]; zeros for times outside the video.
 
@@ -200,7 +213,7 @@ class _Video:
     self.pixel_aspect = float(self.stream.sample_aspect_ratio or 1)
     self.scaler = VideoReformatter()  # one for all frames: a frame's own would set up its filters anew
     self.container.seek(0, stream=self.stream)  # Matroska reads its index on the first seek only
-    self._keys = sorted(self._seconds(e.timestamp) for e in self.stream.index_entries if e.is_keyframe)
+    self._keys = sorted(self.seconds(e.timestamp) for e in self.stream.index_entries if e.is_keyframe)
     self.duration = self._duration()
     if not 0 <= self.duration <= _LONGEST:
       raise VideoError(self.path, UNDECODABLE, f'a damaged header: it promises {self.duration:.0f} s; export it again')
@@ -285,15 +298,16 @@ class _Video:
       for frame in frames:
         stamp = frame.pts if frame.pts is not None else frame.dts
         if stamp is not None and not frame.is_corrupt:
-          yield self._seconds(stamp), frame
+          yield self.seconds(stamp), frame
 
-  def _seconds(self, stamp: int) -> float:
+  def seconds(self, stamp: int) -> float:
+    """A time stamp of the stream, counted from the start that a player shows."""
     return float(stamp * self.time_base) - self.origin
 
   def _duration(self) -> float:
     """End of the last frame in seconds: what the header says, or the packets where it says less or nothing."""
     if self.stream.duration is not None:
-      end = self._seconds((self.stream.start_time or 0) + self.stream.duration)
+      end = self.seconds((self.stream.start_time or 0) + self.stream.duration)
     elif tag := _CLOCK.fullmatch(self.stream.metadata.get('DURATION', '')):  # Matroska's, counted from zero
       end = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3]) - self.origin
     elif self.container.duration is not None:
@@ -310,7 +324,7 @@ class _Video:
       self.container.seek(math.floor((since + self.origin) / self.time_base), stream=self.stream)
       for packet in self.container.demux(self.stream):
         if packet.pts is not None:
-          end = max(end, self._seconds(packet.pts + (packet.duration or 0)))
+          end = max(end, self.seconds(packet.pts + (packet.duration or 0)))
     return end
 
 

@@ -103,6 +103,8 @@ def cut(take: Take, duration: float, sampling: Sampling, lose: Lose) -> list[Win
       lose(Loss('comment', label, TWICE))
       continue
     names.add(comment.name)
+    if comment.time is None and comment.start is not None and comment.end is None:
+      comment = dataclasses.replace(comment, end=last)
     bounds = _bounds(comment, sampling)
     if bounds is None:
       lose(Loss('comment', label, NO_TIME))
@@ -190,7 +192,8 @@ def clips_of(
         lose(Loss('view of a clip', f'{clip.clip_id}: {view.name}', NOTHING_SEEN))
     clip.frame_times = np.stack([_if(ok, view.times[number], np.nan) for view, ok in zip(seen, whole, strict=True)])
     if settings.frames:
-      clip.frames = np.stack([_if(ok, view.frames[number], 0) for view, ok in zip(seen, whole, strict=True)])
+      seen_frames = np.stack([_if(ok, view.frames[number], 0) for view, ok in zip(seen, whole, strict=True)])
+      clip.frames = np.rot90(seen_frames, -take.turn, axes=(2, 3))
     yield clip
 
 

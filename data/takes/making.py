@@ -139,7 +139,8 @@ def make(
 def locate(take: Take, root: str, views: Iterable[str]) -> dict[str, Any]:
   """A take's videos for `recordings.Recordings`: where they lie, and what they hold."""
   files = [os.fspath(resolve(root, path)) for name, path in zip(take.views, take.videos, strict=True) if name in views]
-  return {'take': take.name, 'files': files, 'identities': [recordings.identify(file) for file in files]}
+  found = {'take': take.name, 'files': files, 'identities': [recordings.identify(file) for file in files]}
+  return found | ({'turn': take.turn} if take.turn else {})
 
 
 def read(path: pathlib.Path) -> Iterator[bytes]:

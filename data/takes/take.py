@@ -20,7 +20,7 @@ class Comment:
     text: what was said; "" where the segment has labels alone.
     time: seconds of the recording; None for a segment without a time point of its own.
     start, end: the window, where the dataset gives one; else [time - mu1, time + mu2]. Of one that is longer than
-      mu1 + mu2 the middle is taken.
+      mu1 + mu2 the middle is taken; a start alone means all from there on.
     expert: who said it, "" when unknown.
     prefix: fixed words that the files put before the answer.
     faults: what is truly done wrong, where labels say so; None where nobody knows.
@@ -53,6 +53,7 @@ class Take:
     encoder: whose features those are, a name of `feature_files.FAMILIES`; "" without them.
     proficiency: index into `record.LEVELS`, -1 when unknown.
     start, end: what belongs to this take, where a recording holds several; None for all of it.
+    turn: quarter turns clockwise that bring its videos upright, where these lie on their side and do not say so.
   """
 
   name: str
@@ -69,6 +70,7 @@ class Take:
   start: float | None = None
   end: float | None = None
   licence: str = ''
+  turn: int = 0
 
   def to_json(self) -> str:
     """One line, the same for the same take."""

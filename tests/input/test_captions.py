@@ -32,7 +32,7 @@ def test_vtt_with_comments_settings_tags_identifiers_and_styles(tmp_path):
     'first\n00:01.000 --> 00:02.000 line:0 align:start\n<v Coach>Bend <00:01.500><c.red>more</c></v>\n\n'
     '2\n00:00:03.000 --> 00:00:04.000\n- Again.\n\nNOTE the end\n'
   )
-  assert read(tmp_path, 'a.vtt', text) == ([Cue(1, 2, 'Bend more'), Cue(3, 4, '- Again.')], 0, 0)
+  assert read(tmp_path, 'a.vtt', text)[:3] == ([Cue(1, 2, 'Bend more'), Cue(3, 4, '- Again.')], 0, 0)
 
 
 def test_malformed_cues_are_dropped_and_counted(tmp_path):
@@ -40,7 +40,7 @@ def test_malformed_cues_are_dropped_and_counted(tmp_path):
     'WEBVTT\n\n00:00:0x.000 --> 00:00:02.000\nbad time\n\n00:05.000 --> 00:03.000\nbackwards\n\n'
     '00:06.000 --> 00:07.000\n\n00:08.000 --> 00:09.000\nGood.\n'
   )
-  assert read(tmp_path, 'a.vtt', text) == ([Cue(8, 9, 'Good.')], 3, 0)
+  assert read(tmp_path, 'a.vtt', text)[:3] == ([Cue(8, 9, 'Good.')], 3, 0)
 
 
 def test_rolling_captions_are_merged(tmp_path):
@@ -57,6 +57,44 @@ def test_rolling_captions_are_merged(tmp_path):
   assert (spoken.malformed, spoken.repeated) == (0, 2)
 
 
+def test_sbv_of_rolling_lines(tmp_path):
+  text = (
+    '0:00:01.920,0:00:06.690\nbend your\n\n0:00:04.290,0:00:08.000\nbend your\nknees\n\n'
+    '0:00:08.x00,0:00:09.000\nlost\n\n0:01:00.000,0:01:02.000\nGood.\n'
+  )
+  spoken = read(tmp_path, 'a.sbv', text)
+  assert [c.text for c in spoken.cues] == ['bend your', 'knees', 'Good.']
+  assert (spoken.malformed, spoken.repeated) == (1, 0)
+
+
+def test_a_line_said_twice_is_two_cues_where_lines_do_not_roll(tmp_path):
+  text = '<transcript><text start="1" dur="1">Again</text><text start="2" dur="1">Again</text></transcript>'
+  assert [c.start for c in read(tmp_path, 'a.srv1', text).cues] == [1, 2]
+  events = [{'tStartMs': t, 'dDurationMs': 1000, 'segs': [{'utf8': 'Again'}]} for t in (1000, 2000)]
+  assert [c.start for c in read(tmp_path, 'a.json3', json.dumps({'events': events})).cues] == [1, 2]
+
+
+def test_the_language_that_a_file_says(tmp_path):
+  assert (
+    read(tmp_path, 'a.vtt', 'WEBVTT\nKind: captions\nLanguage: en-GB\n\n00:01.000 --> 00:02.000\nx').language == 'en-GB'
+  )
+  assert read(tmp_path, 'a.json', '{"segments": [], "language": "de"}').language == 'de'
+  assert read(tmp_path, 'a.srt', '1\n00:00:01,000 --> 00:00:02,000\nLanguage: en\n').language == ''
+
+
+def test_a_file_of_no_captions_size_is_not_read(tmp_path):
+  path = tmp_path / 'a.json'
+  with path.open('wb') as file:
+    file.truncate(100_000_000)
+  with pytest.raises(ValueError, match='larger than 64 MB'):
+    captions.read_captions(path)
+
+
+def test_times_without_end_are_dropped(tmp_path):
+  text = '{"segments": [{"start": 0, "end": 1e999, "text": "x"}, {"start": "nan", "end": 1, "text": "y"}]}'
+  assert read(tmp_path, 'a.json', text)[:3] == ([], 2, 0)
+
+
 def test_a_repetition_after_a_pause_is_kept(tmp_path):
   text = 'WEBVTT\n\n00:00.000 --> 00:01.000\nGood.\n\n00:05.000 --> 00:06.000\nGood.\n'
   assert len(read(tmp_path, 'a.vtt', text).cues) == 2
@@ -66,17 +104,21 @@ def test_whisper(tmp_path):
   segments = [{'start': 2.5, 'end': 4, 'text': ' Eyes  up. '}, {'start': 0.0, 'end': 2.0, 'text': ' Good\n start.'}]
   segments += [{'start': 5.0, 'text': 'no end'}, {'start': 7.0, 'end': 6.0, 'text': 'backwards'}]
   spoken = read(tmp_path, 'a.json', json.dumps({'text': '…', 'segments': segments}))
-  assert spoken == ([Cue(0.0, 2.0, 'Good start.'), Cue(2.5, 4.0, 'Eyes up.')], 2, 0)
+  assert spoken[:3] == ([Cue(0.0, 2.0, 'Good start.'), Cue(2.5, 4.0, 'Eyes up.')], 2, 0)
 
 
 @pytest.mark.parametrize(
   ('name', 'text', 'message'),
   [
-    ('a.txt', 'x', 'must be .srt, .vtt or Whisper .json'),
+    ('a.txt', 'x', 'must be .srt, .vtt, .sbv or Whisper .json'),
     ('a.vtt', '', 'WEBVTT'),
     ('a.srt', 'some words', 'its number'),
     ('a.json', '{', 'not JSON'),
     ('a.json', '{"text": "x"}', 'segments'),
+    ('a.json3', '[' * 100_000, 'brackets'),
+    ('a.sbv', 'some words', '0:00:01.000'),
+    ('a.srv3', '<timedtext><body>', 'ends early'),
+    ('a.ttml', '<html></html>', '<html>'),
   ],
 )
 def test_other_files_are_refused_with_the_fix(tmp_path, name, text, message):
@@ -109,6 +151,12 @@ def test_speech_without_full_stops_is_parted_by_pauses_and_length():
   assert max(c.end - c.start for c in captions.sentences(endless)) <= 12
 
 
+def test_the_confidence_of_a_sentence_is_the_mean_over_its_letters():
+  joined = captions.sentences([Cue(0, 1, 'aaa', 0.9), Cue(1, 2, 'b', 0.5), Cue(2, 3, 'cc.'), Cue(9, 10, 'd.')])
+  assert joined[0].confidence == pytest.approx((3 * 0.9 + 0.5) / 4, abs=0.06)  # the blank counts as a letter too
+  assert joined[1].confidence is None
+
+
 def test_decimals_and_abbreviations_do_not_split():
   assert [c.text for c in captions.sentences([Cue(0, 2, 'Drop 2.5 cm, e.g. here.')])] == ['Drop 2.5 cm, e.g. here.']
 
@@ -128,6 +176,9 @@ def test_decimals_and_abbreviations_do_not_split():
     ('no_captions.vtt', 0, 0, 0),
     ('sample.srt', 5, 0, 0),
     ('sample.vtt', 16, 0, 0),
+    ('sample.sbv', 4, 1, 0),
+    ('invalid_timeframe.sbv', 3, 2, 0),
+    ('two_captions.sbv', 2, 0, 0),
     ('styles.vtt', 1, 0, 0),
     ('using_identifiers.vtt', 6, 0, 0),
     ('youtube_dl.vtt', 3, 0, 1),
@@ -140,7 +191,34 @@ def test_real_files(real_data, name, cues, malformed, repeated):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize('name', ['empty.vtt', 'invalid.vtt', *(f'invalid_format{i}.srt' for i in range(1, 5))])
+@pytest.mark.parametrize(
+  'name', ['empty.vtt', 'invalid.vtt', 'invalid_format.sbv', *(f'invalid_format{i}.srt' for i in range(1, 5))]
+)
 def test_real_files_that_are_no_captions(real_data, name):
   with pytest.raises(ValueError, match=name):
     captions.read_captions(real_data / 'webvtt_fixtures' / name)
+
+
+@pytest.mark.real
+def test_every_real_file_is_read_or_refused_by_name(real_data, tmp_path):
+  """Replies of the video site too, under each suffix that someone may give them."""
+  readable = [p for p in (real_data / 'webvtt_fixtures').iterdir() if p.suffix in captions.SUFFIXES]
+  refused = []
+  for path in readable:
+    try:
+      captions.read_captions(path)
+    except ValueError as error:
+      refused.append(str(path) in str(error))
+  assert all(refused)
+  assert len(readable) - len(refused) > 20
+  for path in sorted((real_data / 'youtube_transcript_api_fixtures').glob('*.static')):
+    for suffix in ('.srv1', '.xml', '.json', '.json3', '.vtt'):
+      copy = tmp_path / f'{path.name}{suffix}'
+      copy.write_bytes(path.read_bytes())
+      if path.name.startswith('transcript.xml') and suffix in ('.srv1', '.xml'):
+        spoken = captions.read_captions(copy)
+        assert [c.text for c in spoken.cues][1] == 'this is not the original transcript'
+        assert [(c.start, c.end) for c in spoken.cues] == [(0, 1.54), (1.54, 5.7), (5.7, pytest.approx(8.939))]
+      else:
+        with pytest.raises(ValueError, match='static'):
+          captions.read_captions(copy)

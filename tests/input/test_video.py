@@ -90,6 +90,25 @@ def test_every_codec_gives_the_frame_of_the_time(tmp_path, name, codec):
   assert numbers(path, [0.0, 0.5, 1.01, 1.96]) == [0, round(0.5 * 25), 25, 49]
 
 
+@pytest.mark.parametrize(('name', 'codec'), [*CODECS, ('hevc.mkv', 'libx265')])
+def test_when_frames_are_shown_without_decoding_them(tmp_path, name, codec):
+  """Also where they come in another order than they are shown in, and where the first is not at zero."""
+  stamps = [2 + i / 25 for i in range(50)] if codec != 'mpeg4' else [i / 25 for i in range(50)]
+  path = write(tmp_path / name, codec, stamps, audio=name.endswith('mp4'))
+  times = video.frame_times(path)
+  decoded = [time for _, time, _ in video.frames_at(path, list(times), 8)]
+  assert len(times) == 50
+  np.testing.assert_allclose(times, decoded, atol=2e-3)
+
+
+def test_when_frames_of_a_broken_file_are_shown(tmp_path):
+  path = write(tmp_path / 'a.mkv')
+  path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+  assert 0 < len(video.frame_times(path)) < 50
+  with pytest.raises(video.VideoError):
+    video.frame_times(tmp_path / 'none.mp4')
+
+
 def test_times_may_come_in_any_order_and_twice(tmp_path):
   path = write(tmp_path / 'a.mp4')
   assert numbers(path, [1.2, 0.4, 1.2, 0.0]) == [30, 10, 30, 0]
