@@ -17,15 +17,28 @@ def preset() -> ml_collections.ConfigDict:
   config.mesh_across = (-1, 1, 1)
 
   # --- Data: `skillsim` is made on the spot; any other name is a set of own videos that `prepare` imported.
+  # `window` (μ1, μ2 in seconds, (0, 0) for all) and `views` (0 for all) look at less than was prepared. `text` is raw,
+  # condensed (by the file `condensed` of discover --condense), or expertaf (of the dataset of that name).
   config.data = ml_collections.ConfigDict({
-    'dataset': 'skillsim',
+    'dataset': 'skillsim', 'window': (0.0, 0.0), 'views': 0, 'text': 'raw', 'condensed': '',
     'skillsim': {
       'seed': 0, 'entanglement': 0.3, 'commentary_noise': 0.1, 'camera_shift': 0.0,
       'train_clips': 1200, 'test_clips': 400,
     },
   })  # fmt: skip
-  config.split = ml_collections.ConfigDict({'setting': 'FS', 'held_out': '', 'validation_share': 0.1, 'seed': 0})
-  config.discovery = ml_collections.ConfigDict({'backend': 'lexicon'})
+  # `source` is the sport that trains under the setting SPORT. `shots` clips of the held-out sport train under K-shot;
+  # `seed` of the run draws them.
+  config.split = ml_collections.ConfigDict({
+    'setting': 'FS', 'held_out': '', 'source': '', 'validation_share': 0.1, 'seed': 0, 'shots': 0,
+  })  # fmt: skip
+  # The workdir of a finished run whose parameters and tokenizer this one starts from.
+  config.init = ml_collections.ConfigDict({'from_run': ''})
+  # `openai` is any server that speaks OpenAI's chat completions, `local` a directory of the hub (docs/discovery.md).
+  config.discovery = ml_collections.ConfigDict({
+    'backend': 'lexicon', 'model': '', 'base_url': '', 'api_key_env': 'OPENAI_API_KEY', 'prompt': 'paper',
+    'temperature': 0.0, 'max_tokens': 300, 'retries': 2, 'concurrency': 4, 'requests_per_minute': 0.0, 'timeout': 120.0,
+    'answers': '',
+  })  # fmt: skip
   config.prompt = ml_collections.ConfigDict({'k': 3})
   config.tokenizer = ml_collections.ConfigDict({'vocab_size': 2048})
 
@@ -106,15 +119,37 @@ def preset() -> ml_collections.ConfigDict:
   )
   config.probe = ml_collections.ConfigDict({'steps': 300, 'learning_rate': 0.02, 'weight_decay': 1.0})
 
-  # --- Evaluation. `rows` are further rows that are trained, as long as CrossTrainer itself:
-  # ('end to end without attributes', 'video zeroed'). The sweeps have them.
+  # --- Two towers, for the rows that retrieve. `text_encoder` is a directory of a BERT, which then is the text tower;
+  # without one it is a small transformer over the run's own tokens. The loss takes `block` columns at a time.
+  config.contrastive = ml_collections.ConfigDict({
+    'width': 64, 'layers': 1, 'heads': 4, 'dim': 64, 'text_encoder': '', 'max_text_tokens': 96,
+    'batch_size': 128, 'epochs': 6.0, 'block': 1024, 'frozen': (),
+    'optimizer': {
+      'name': 'adamw', 'learning_rate': 2e-3, 'learning_rate_rules': (), 'warmup_fraction': 0.1,
+      'final_fraction': 0.02, 'b1': 0.9, 'b2': 0.98, 'weight_decay': 0.1, 'clip_norm': 1.0,
+    },
+  })  # fmt: skip
+
+  # --- Evaluation. `rows` are further rows that are trained: those that retrieve, by default, which take half a minute;
+  # 'end to end without attributes' and 'video zeroed' as long as CrossTrainer itself. The sweeps have those too.
   config.eval = ml_collections.ConfigDict(
     {
-      'rows': (),
+      'rows': ('fine-tuned retrieval', 'attribute retrieval'),
+      # Shares of wrong attributes that F_t is given, a row for each (paper, Table 4): (0.1, 0.2, 0.3, 0.5, 0.7).
+      'noise': (),
       'batch_size': 100,
       'max_attribute_tokens': 24,
       'max_feedback_tokens': 64,
       'resamples': 1000,
+      # The directory of a BERT or RoBERTa for BERT-score, which IoU@k then goes by, and a file of baselines to rescale
+      # it; '' for a lexical similarity, and for raw scores.
+      'bert': '',
+      'bert_baseline': '',
+      # How phrases are matched in IoU@k (hungarian, greedy), and what two empty lists are (1, skip).
+      'matching': 'hungarian',
+      'empty': '1',
+      # Test clips on which CrossTrainer's confidence is measured, evenly drawn; 0 for none.
+      'confidence_clips': 100,
       # Clips shown in TensorBoard with truth and prediction.
       'shown': 6,
     }
@@ -143,7 +178,12 @@ def smoke(config: ml_collections.ConfigDict) -> None:
   config.stage2.epochs = 2.0
   config.stage2.fold_epochs = 1.0
   config.probe.steps = 50
-  config.eval.rows = ('end to end without attributes', 'video zeroed')
+  config.contrastive.width = 16
+  config.contrastive.dim = 16
+  config.contrastive.batch_size = 16
+  config.contrastive.epochs = 2.0
+  config.eval.rows = ('end to end without attributes', 'video zeroed', *config.eval.rows)
   config.eval.resamples = 100
   config.eval.batch_size = 24
   config.assess.samples = 4
+  config.eval.confidence_clips = 8

@@ -1,14 +1,29 @@
-"""python -m crosstrainer_jax.assess VIDEO: what to improve in your own video, segment by segment."""
+"""python -m crosstrainer_jax.assess VIDEO: what to improve in your own video, segment by segment.
+
+By a run that was trained here, or, with `--backend openai`, by any vision-language model behind a server.
+"""
+
+from __future__ import annotations
 
 import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from crosstrainer_jax import backends
+
+if TYPE_CHECKING:
+  from crosstrainer_jax.inference import zero_shot
+  from crosstrainer_jax.training.telemetry import Progress
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
   """The verb. Exits with status 1 and a message where the input is at fault."""
   options = _parser().parse_args(arguments)
+  if options.backend == 'openai':
+    _by_a_server(options)
+    return
   # JAX and the model cost seconds of import, which --help should not.
   import crosstrainer_jax
   from crosstrainer_jax.eval import newest_run
@@ -42,15 +57,70 @@ def main(arguments: Sequence[str] | None = None) -> None:
   print(result.to_json() if options.json else result.describe())
 
 
+def _by_a_server(options: argparse.Namespace) -> None:
+  """The zero-shot assessment, or its estimate."""
+  try:
+    said = zero_shot_assessment(options)
+  except (ValueError, OSError) as error:
+    sys.exit(f'error: {error}')
+  except KeyboardInterrupt:
+    print('\ninterrupted; what is answered is kept: the same command goes on', file=sys.stderr)
+    sys.exit(130)
+  print(said if isinstance(said, str) else said.to_json() if options.json else said.describe())
+
+
+def zero_shot_assessment(options: argparse.Namespace) -> zero_shot.Assessment | str:
+  """What a model behind a server says of the video; with `--estimate` what that would take."""
+  from crosstrainer_jax.discovery import asking
+  from crosstrainer_jax.inference import zero_shot
+  from crosstrainer_jax.training.telemetry import Progress
+
+  views = options.views or len(options.video)
+  eyes = zero_shot.Eyes(options.frames, options.fps, options.pixels, views, options.window)
+  files, spans = zero_shot.open_videos(options.video, eyes, options.stride)
+  asker = backends.open_asker(options.backend, backends.ModelSettings.of(vars(options)))
+  sport = options.sport or 'a sport'
+  print(f'{backends.describe(asker)}; it is shown {eyes}', file=sys.stderr)
+  if options.estimate:
+    return asking.estimate(
+      asker,
+      lambda dry: zero_shot.ZeroShot(dry, eyes).see_videos(files, spans, sport, anyway=True),
+      pixels=eyes.pixels,
+      price_in=options.price_in,
+      price_out=options.price_out,
+    )
+  segments: dict[int, zero_shot.Segment] = {}
+  bar = Progress('assessing', len(spans), unit='segment')
+  try:
+    for number, seen in zero_shot.ZeroShot(asker, eyes).see_videos(files, spans, sport):
+      segments[number] = zero_shot.Segment(*spans[number], seen.attributes, seen.feedback, seen.reason)
+      bar.update(1)
+  finally:
+    bar.close()
+  ordered = [segments[number] for number in sorted(segments)]
+  return zero_shot.Assessment([str(file) for file in files], sport, asker.model.name, str(eyes), ordered)
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = argparse.ArgumentParser(prog='python -m crosstrainer_jax.assess', description=__doc__)
   parser.add_argument('video', nargs='+', help='a video file; or one file per view of the same take')
   parser.add_argument('--sport', default='', help='what the person does, for example basketball; default: "a sport"')
-  parser.add_argument('--checkpoint', help='workdir of a trained run; default: the newest under runs/')
-  parser.add_argument('--encoder_weights', default='', help='where the weights of f_v lie now, if they were moved')
-  parser.add_argument('--decoder_weights', default='', help='where the pretrained L lies now, if it was moved')
   parser.add_argument('--stride', type=float, default=0.0, help='seconds between windows; default: end to end')
   parser.add_argument('--json', action='store_true', help='print JSON')
+  parser.add_argument(
+    '--backend', choices=('trained', 'openai'), default='trained', help='who looks (default: trained)'
+  )
+  trained = parser.add_argument_group('a trained run (--backend trained)')
+  trained.add_argument('--checkpoint', help='workdir of a trained run; default: the newest under runs/')
+  trained.add_argument('--encoder_weights', default='', help='where the weights of f_v lie now, if they were moved')
+  trained.add_argument('--decoder_weights', default='', help='where the pretrained L lies now, if it was moved')
+  shown = parser.add_argument_group('what is shown (--backend openai)')
+  shown.add_argument('--frames', type=int, default=8, help='frames of a view at most (default: %(default)s)')
+  shown.add_argument('--fps', type=float, default=1.0, help='frames of a second (default: %(default)s)')
+  shown.add_argument('--pixels', type=int, default=448, help='height and width at most (default: %(default)s)')
+  shown.add_argument('--views', type=int, default=0, help='views at most; default: all that are given')
+  shown.add_argument('--window', type=float, default=10.0, help='seconds of a segment (default: %(default)s)')
+  backends.add_options(parser)
   return parser
 
 

@@ -2,27 +2,50 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+import types
+from collections.abc import Mapping, Sequence
 
 import jax
+import ml_collections
 import numpy as np
 from flax import nnx
 
-from crosstrainer_jax import datasets
-from crosstrainer_jax.baselines import BASELINES, build
+from crosstrainer_jax import datasets, row_facts
+from crosstrainer_jax.baselines import BASELINES, RETRIEVAL, build, zero_shot
 from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
+from crosstrainer_jax.baselines.retrieval import TOWERS
 from crosstrainer_jax.discovery import lexicon
-from crosstrainer_jax.evaluation import scores
+from crosstrainer_jax.evaluation import bert_score, calibration, noise, scores
+from crosstrainer_jax.evaluation.external import External, read_external
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
-from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END, STAGE2, ZEROED, folder_of
+from crosstrainer_jax.inference.zero_shot import ZeroShot
+from crosstrainer_jax.input import prompts
+from crosstrainer_jax.models.proficiency import with_attributes
+from crosstrainer_jax.recipe import (
+  CROSSTRAINER,
+  END_TO_END,
+  PROBE_WITH_ATTRIBUTES,
+  STAGE2,
+  ZEROED,
+  folder_of,
+  known_attributes,
+  retrieval_setting,
+)
 from crosstrainer_jax.run import Run
 from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say, timed
 
 TRUE_ATTRIBUTES, CEILING = 'CrossTrainer with true attributes', 'sport-blind ceiling'
+# The probe with attributes beside v (eq. 3), which the paper writes and does not build.
+LEVEL_BY_ATTRIBUTES = 'level from v and attributes'
+_NO_FEATURES = 'needs cached features (config.encoder.source=features)'
 # Baselines that keep the order of seconds and views apart; the others compare averages.
 _CONCATENATED = ('linear classifier on v',)
+
+
+# Of these no test says anything: they know the truth, or are CrossTrainer itself.
+_NO_RIVALS = (CROSSTRAINER, TRUE_ATTRIBUTES, CEILING)
 
 
 @dataclasses.dataclass
@@ -33,17 +56,31 @@ class Rows:
   absent: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def evaluate(run: Run, command: str) -> Report:
-  """Predicts, scores, and writes `predictions/`, `report.md`, `report.json` and TensorBoard entries."""
+def evaluate(
+  run: Run, command: str, external: Mapping[str, str] = types.MappingProxyType({}), vlm: ZeroShot | None = None
+) -> Report:
+  """Predicts, scores, and writes `predictions/`, `report.md`, `report.json` and TensorBoard entries.
+
+  Args:
+    external: name of a row -> JSONL file with the answers of another system.
+    vlm: a vision-language model behind a server, whose row is absent without one.
+  """
   references = [Reference.from_clip(run.clips[i]) for i in run.split.test]
+  others = [read_external(name, path, references) for name, path in external.items()]
   with timed(f'predictions on {len(references)} test clips'):
     rows = predict_rows(run, references)
+  with timed('confidence on test clips'):
+    _claim(run, rows)
+  _ask(run, rows, references, vlm)
+  add_external(rows, others)
   folder = run.workdir / 'predictions'
   write_references(folder / 'references.jsonl', references)
   for name, row in rows.predictions.items():
     write_predictions(folder / f'{name.replace(" ", "_")}.jsonl', row)
   with timed('scores'):
     report = score_rows(run, rows, references, command)
+  report.made_of = row_facts.of_rows(run, rows.predictions, vlm)
+  report.notes += [other.note for other in others]
   report.write(run.workdir)
   _show(run, rows.predictions[CROSSTRAINER], report)
   return report
@@ -56,10 +93,17 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
   """Every row of the table on the test clips."""
   rows = Rows()
   _baselines(run, references, rows)
+  _retrieval(run, references, rows)
   stage2 = run.params(STAGE2)
   rows.predictions[CROSSTRAINER] = two_passes(run, stage2, references, run.split.test)
   true = [reference.attributes for reference in references]
   rows.predictions[TRUE_ATTRIBUTES] = two_passes(run, stage2, references, run.split.test, true)
+  levels = _levels_by_attributes(run, stage2, references, rows.predictions[CROSSTRAINER])
+  if levels is not None:
+    rows.predictions[LEVEL_BY_ATTRIBUTES] = levels
+  for share in run.config.eval.noise:
+    wrong = _noised(run, rows.predictions[CROSSTRAINER], share)
+    rows.predictions[noise.row_name(share)] = two_passes(run, stage2, references, run.split.test, wrong)
   if run.views > 1:
     rows.predictions[f'{CROSSTRAINER}, one view'] = two_passes(run, stage2, references, run.split.test, views=(0,))
   for name in (END_TO_END, ZEROED):
@@ -79,10 +123,18 @@ def predict_rows(run: Run, references: Sequence[Reference]) -> Rows:
   return rows
 
 
+def add_external(rows: Rows, others: Sequence[External]) -> None:
+  """Adds rows that were made elsewhere; raises ValueError where one has the name of a row of ours."""
+  for other in others:
+    if other.name in rows.predictions or other.name in rows.absent:
+      raise ValueError(f'--external: there is a row {other.name!r} already; give yours another name')
+    rows.predictions[other.name] = other.predictions
+
+
 def _baselines(run: Run, references: Sequence[Reference], rows: Rows) -> None:
   cache = run.video.cache
   if cache is None:
-    rows.absent |= dict.fromkeys(BASELINES, 'needs cached features (config.encoder.source=features)')
+    rows.absent |= dict.fromkeys(BASELINES, _NO_FEATURES)
     return
   train = [Reference.from_clip(run.clips[i]) for i in run.split.train]
   pools = {False: mean_pool, True: concatenate}
@@ -93,6 +145,17 @@ def _baselines(run: Run, references: Sequence[Reference], rows: Rows) -> None:
   for name in BASELINES:
     kind = name in _CONCATENATED
     rows.predictions[name] = build(name, run.config.seed).fit(train, seen[kind]).predict(unseen[kind], references)
+
+
+def _retrieval(run: Run, references: Sequence[Reference], rows: Rows) -> None:
+  for name, row in RETRIEVAL.items():
+    setting = retrieval_setting(run, name)
+    if run.video.cache is None:
+      rows.absent[name] = _NO_FEATURES
+    elif not (setting.directory / TOWERS / 'done.json').is_file():
+      rows.absent[name] = 'not trained; add it to config.eval.rows'
+    else:
+      rows.predictions[name] = row.predict(setting, run.split.test, references)
 
 
 def two_passes(
@@ -134,6 +197,63 @@ def two_passes(
   return [r.answer(list(a), text, level) for r, a, text, level in zip(references, named, texts, levels, strict=True)]
 
 
+def _levels_by_attributes(
+  run: Run, params: nnx.State, references: Sequence[Reference], predictions: Sequence[Prediction]
+) -> list[Prediction] | None:
+  """Levels by the probe that sees CrossTrainer's attributes beside v (eq. 3); None where there is none."""
+  probe = run.probe(PROBE_WITH_ATTRIBUTES)
+  if probe is None:
+    return None
+  video, valid = run.videos(run.split.test)
+  named = [prediction.attributes or [] for prediction in predictions]
+  features = with_attributes(run.assessor(params).pooled(video, valid), named, known_attributes(run))
+  levels = np.asarray(probe.logits(features)).argmax(1)
+  return [r.answer(level=int(level)) for r, level in zip(references, levels, strict=True)]
+
+
+def _noised(run: Run, predictions: Sequence[Prediction], share: float) -> list[list[str]]:
+  """The attributes of CrossTrainer with a share of them wrong: others that training knows (paper, Table 4 left)."""
+  named = [prediction.attributes or [] for prediction in predictions]
+  return noise.noised(named, share, known_attributes(run), run.config.seed)
+
+
+def _claim(run: Run, rows: Rows) -> None:
+  """Gives CrossTrainer's answers on some test clips the probability of each attribute, as `assess` shows it."""
+  wanted, test = run.config.eval.confidence_clips, run.split.test
+  chosen = list(range(0, len(test), max(1, -(-len(test) // wanted)))) if wanted else []
+  if not chosen:
+    return
+  indices = [test[number] for number in chosen]
+  video, valid = run.videos(indices)
+  chances = run.assessor(run.params(STAGE2)).probabilities(
+    [run.clips[i].sport for i in indices],
+    video,
+    valid,
+    run.config.eval.max_attribute_tokens,
+    run.config.assess.samples,
+    run.config.assess.temperature,
+    run.config.seed,
+  )
+  answers = rows.predictions[CROSSTRAINER]
+  for number, found in zip(chosen, chances, strict=True):
+    claimed = {name: chance for name, chance in found.items() if name != prompts.EMPTY}
+    answers[number] = dataclasses.replace(answers[number], scores=claimed)
+
+
+def _ask(run: Run, rows: Rows, references: Sequence[Reference], vlm: ZeroShot | None) -> None:
+  """The row of a vision-language model that was never trained here."""
+  if vlm is None:
+    rows.absent[zero_shot.ROW] = zero_shot.NEEDS
+    return
+  progress = Progress('asking', len(references), unit='clip')
+  try:
+    rows.predictions[zero_shot.ROW] = zero_shot.predict(
+      vlm, run.source, run.split.test, references, progress.update, say
+    )
+  finally:
+    progress.close()
+
+
 def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> list[Prediction]:
   """Feedback without attributes; the extractor reads them off the text, as the paper does for such rows."""
   video, valid = run.videos(run.split.test)
@@ -146,16 +266,32 @@ def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> l
 # --- Scores
 
 
+def reading_of(config: ml_collections.ConfigDict, clips: Sequence[datasets.Named]) -> scores.Reading:
+  """How the texts of a run are read where they are scored; the clips tell sports and skills."""
+  settings = config.eval
+  bert = bert_score.opened(settings.bert, settings.bert_baseline) if settings.bert else None
+  nouns = sorted(datasets.nouns(config.data, clips))
+  return scores.Reading(lexicon.faults_in, lexicon.name_concept, nouns, bert, settings.matching, settings.empty)
+
+
 def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: str) -> Report:
   """Scores and intervals of all rows, and CrossTrainer minus each trained rival, paired by take."""
   settings = run.config.eval
-  ours, nouns = rows.predictions[CROSSTRAINER], sorted(datasets.nouns(run.config.data, run.clips))
-  how = scores.Reading(lexicon.faults_in, lexicon.name_concept, nouns), settings.resamples, run.config.seed
+  ours = rows.predictions[CROSSTRAINER]
+  reading = reading_of(run.config, run.clips)
+  how = reading, settings.resamples, run.config.seed
   scored = {name: scores.score(row, references, *how) for name, row in rows.predictions.items()}
   differences = {
     f'{CROSSTRAINER} − {rival}': scores.compare(ours, rows.predictions[rival], references, *how)
     for rival in (END_TO_END, ZEROED, 'nearest neighbour')
     if rival in rows.predictions
+  }
+  rivals = {name: row for name, row in rows.predictions.items() if name not in _NO_RIVALS}
+  tested = scores.significance(ours, rivals, references, *how)
+  confidence = {
+    name: calibration.calibration(calibration.claims(row, references, reading.name_fault))
+    for name, row in rows.predictions.items()
+    if any(prediction.scores for prediction in row)
   }
   return Report(
     title=f'{run.config.data.dataset}, {run.config.split.setting}',
@@ -167,13 +303,15 @@ def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: s
     n_clips=len(references),
     n_takes=len({reference.take for reference in references}),
     n_headline=int(scores.headline_mask(references).sum()),
-    columns=list(scores.columns()),
+    columns=list(scores.columns(reading)),
     rows=scored,
     differences=differences,
     not_run=rows.absent,
-    variants=scores.variants(),
+    variants=scores.variants(reading),
     notes=[
       *scores.notes(references),
+      *(found.line(name) for name, found in confidence.items()),
+      *scores.significance_lines(tested, CROSSTRAINER, ('attribute F1', 'feedback F1', 'level accuracy')),
       f'{TRUE_ATTRIBUTES}: those discovered in the expert’s commentary, so its attribute F1 is discovery’s',
     ],
     resamples=settings.resamples,

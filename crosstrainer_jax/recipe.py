@@ -14,18 +14,23 @@ import numpy as np
 from flax import nnx
 
 from crosstrainer_jax import datasets
+from crosstrainer_jax.baselines import RETRIEVAL
+from crosstrainer_jax.baselines.retrieval import Setting
 from crosstrainer_jax.inference import confidence
 from crosstrainer_jax.inference.trained import Card
 from crosstrainer_jax.input import examples, pipeline, splits
 from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.models.proficiency import fit_probe
+from crosstrainer_jax.models.proficiency import fit_probe, with_attributes
 from crosstrainer_jax.run import Run
 from crosstrainer_jax.training import stages
 from crosstrainer_jax.training.telemetry import MetricWriter, say, timed
 
 STAGE1, STAGE2 = 'stage1', 'stage2'
+# Files in the folder `probe`.
+PROBE, PROBE_WITH_ATTRIBUTES = 'probe.npz', 'with_attributes.npz'
 # The rows of the table that are trained.
 CROSSTRAINER, END_TO_END, ZEROED = 'CrossTrainer', 'end to end without attributes', 'video zeroed'
+TRAINED = (CROSSTRAINER, END_TO_END, ZEROED)
 
 
 def train(run: Run) -> None:
@@ -56,9 +61,13 @@ def train(run: Run) -> None:
           run, folder_of(ZEROED, STAGE1), run.initial, [alone], run.split.train, first, writer, zeroed=True
         )
         _train(run, folder_of(ZEROED), prior, both, run.split.train, second, writer, zeroed=True)
+    for name, row in RETRIEVAL.items():
+      if name in config.eval.rows and run.video.cache is not None:
+        with timed(f'row: {name}'):
+          row.train(retrieval_setting(run, name), writer)
     if config.probe.steps:
       with timed('proficiency probe'):
-        _fit_probe(run, stage2)
+        _fit_probes(run, stage2, predicted)
     with timed('confidence'):
       _write_card(run, stage2)
   finally:
@@ -68,6 +77,21 @@ def train(run: Run) -> None:
 def folder_of(row: str, stage: str = STAGE2) -> str:
   """Where a trained row keeps its parameters, under the workdir."""
   return stage if row == CROSSTRAINER else f'rows/{row.replace(" ", "_")}/{stage}'
+
+
+def retrieval_setting(run: Run, row: str) -> Setting:
+  """What a row that retrieves is made from."""
+  return Setting(
+    run.workdir / 'rows' / row.replace(' ', '_'),
+    run.clips,
+    run.split.train,
+    run.split.validation,
+    run.video,
+    run.valid,
+    run.text,
+    run.mesh,
+    run.config,
+  )
 
 
 def _train(
@@ -145,20 +169,27 @@ def predict_attributes(
   )
 
 
-def _fit_probe(run: Run, params: nnx.State) -> None:
-  path = run.workdir / 'probe' / 'probe.npz'
-  levels = np.array([run.clips[i].proficiency for i in run.split.train])
-  if path.is_file():
+def _fit_probes(run: Run, params: nnx.State, predicted: dict[int, list[str]]) -> None:
+  """f_p on v, and for the comparison one on v and attributes: those predicted out of fold, as a test clip's are."""
+  paths = [run.workdir / 'probe' / name for name in (PROBE, PROBE_WITH_ATTRIBUTES)]
+  train = run.split.train
+  levels = np.array([run.clips[i].proficiency for i in train])
+  if all(path.is_file() for path in paths):
     return
   if (levels < 0).all():
     say('  no training clip has a level of proficiency: no probe')
     return
-  video, valid = run.videos(run.split.train)
+  video, valid = run.videos(train)
   pooled = run.assessor(params).pooled(video, valid)
-  probe = fit_probe(
-    pooled, levels, run.config.probe.steps, run.config.probe.learning_rate, run.config.probe.weight_decay
-  )
-  probe.save(path)
+  named = [predicted.get(i, run.clips[i].incorrect) for i in train]
+  settings = run.config.probe
+  for path, features in zip(paths, (pooled, with_attributes(pooled, named, known_attributes(run))), strict=True):
+    fit_probe(features, levels, settings.steps, settings.learning_rate, settings.weight_decay).save(path)
+
+
+def known_attributes(run: Run) -> list[str]:
+  """The phrases that training clips are criticised for, sorted."""
+  return sorted({phrase for i in run.split.train for phrase in run.clips[i].incorrect})
 
 
 def _write_card(run: Run, params: nnx.State) -> None:

@@ -8,30 +8,36 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from crosstrainer_jax.backends import BACKENDS, MODELS
 from crosstrainer_jax.configs import arguments
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
-from crosstrainer_jax.discovery.backend import BACKENDS
-from crosstrainer_jax.input.splits import FIT, SETTINGS
+from crosstrainer_jax.input.splits import FIT, KSHOT, SETTINGS, SPORT
 from crosstrainer_jax.models.attention import KERNELS
 from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.models.quantized import KINDS
 from crosstrainer_jax.training.sharding import MESH_AXES
+from crosstrainer_jax.wording import TEXTS
 
 Values = Mapping[str, Any]
 
 CHOICES = {
-  'split.setting': (*SETTINGS, FIT),
+  'data.text': TEXTS,
+  'split.setting': (*SETTINGS, SPORT, KSHOT, FIT),
   'discovery.backend': tuple(BACKENDS),
   'encoder.source': ('features', 'frames'),
   'training.optimizer.name': ('adamw', 'muon'),
+  'contrastive.optimizer.name': ('adamw',),
   'encoder.dtype': ('', 'float32', 'bfloat16'),
   'decoder.dtype': ('float32', 'bfloat16'),
   'decoder.param_dtype': ('float32', 'bfloat16'),
   'decoder.attention': KERNELS,
   'decoder.quantize': ('', *KINDS),
+  # of evaluation/attributes.py, whose libraries take a second to import
+  'eval.matching': ('hungarian', 'greedy'),
+  'eval.empty': ('1', 'skip'),
 }
-TRAINED_ROWS = ('end to end without attributes', 'video zeroed')
+TRAINED_ROWS = ('end to end without attributes', 'video zeroed', 'fine-tuned retrieval', 'attribute retrieval')
 
 # Shares, probabilities and dials.
 FROM_0_TO_1 = (
@@ -43,10 +49,14 @@ FROM_0_TO_1 = (
   'stage2.true_ratio',
   'assess.target_precision',
   'training.optimizer.warmup_fraction',
+  'contrastive.optimizer.warmup_fraction',
+  'contrastive.optimizer.final_fraction',
   'training.optimizer.final_fraction',
 )
 AT_LEAST_1 = (
   'assess.validation_clips',
+  'discovery.concurrency',
+  'discovery.max_tokens',
   'data.skillsim.train_clips',
   'data.skillsim.test_clips',
   'decoder.quantize_tile',
@@ -64,9 +74,18 @@ AT_LEAST_1 = (
   'eval.max_feedback_tokens',
   'eval.resamples',
   'assess.samples',
+  'contrastive.layers',
+  'contrastive.dim',
+  'contrastive.max_text_tokens',
+  'contrastive.batch_size',
+  'contrastive.block',
 )
 AT_LEAST_0 = (
   'seed',
+  'data.views',
+  'eval.confidence_clips',
+  'discovery.retries',
+  'discovery.requests_per_minute',
   'split.seed',
   'training.row_tokens',
   'training.workers',
@@ -83,10 +102,13 @@ AT_LEAST_0 = (
   'lora.rank',
 )
 ABOVE_0 = (
+  'discovery.timeout',
   'stage1.epochs',
   'stage2.epochs',
   'stage2.fold_epochs',
   'training.optimizer.learning_rate',
+  'contrastive.epochs',
+  'contrastive.optimizer.learning_rate',
   'assess.temperature',
 )
 
@@ -121,14 +143,57 @@ def held_out(values: Values) -> Iterator[str]:
   setting, name = values.get('split.setting'), values.get('split.held_out')
   if setting is None:
     return
-  if setting.startswith('ZS') and not name:
-    yield f'split.setting is {setting}, so split.held_out must name a {"sport" if setting == "ZS-3" else "skill"}'
-  if values.get('data.dataset') == 'skillsim' and name:
+  if (setting.startswith('ZS') or setting == KSHOT) and not name:
+    what = 'skill' if setting in ('ZS-1', 'ZS-2') else 'sport'
+    yield f'split.setting is {setting}, so split.held_out must name a {what}'
+  shots = values.get('split.shots', 0)
+  if (setting == KSHOT) != (shots > 0):
+    yield f'split.shots is {shots}, and split.setting {setting}: shots are for {KSHOT}, which needs at least 1'
+  source = values.get('split.source', '')
+  if setting == SPORT and not source:
+    yield f'split.setting is {SPORT}, so split.source must name the sport that trains'
+  if source and setting != SPORT:
+    yield f'split.source is {source!r}, which says what trains under split.setting {SPORT} alone'
+  if values.get('data.dataset') != 'skillsim':
+    return
+  if source and source not in SPORTS:
+    yield f'split.source is {source!r}: {arguments.nearest(source, list(SPORTS))}'
+  if name:
     known = list(SPORTS)
-    if setting in ('ZS-1', 'ZS-2'):
+    if setting in ('ZS-1', 'ZS-2', SPORT):
       known = [form for sport, skills in SPORTS.items() for s in skills for form in (s.name, f'{sport}/{s.name}')]
     if name not in known:
       yield f'split.held_out is {name!r}: {arguments.nearest(name, known)}'
+
+
+def window(values: Values) -> Iterator[str]:
+  """μ1 and μ2 are seconds, or both 0 for all that was prepared."""
+  given = values.get('data.window')
+  if given is not None and not (len(given) == 2 and all(s >= 0 for s in given)):
+    yield f'data.window is {given}: give μ1 and μ2 in seconds, or (0, 0) for all that was prepared'
+
+
+def text(values: Values) -> Iterator[str]:
+  """Which words are learnt fits the dataset and the file of sentences."""
+  if (wanted := values.get('data.text')) is None:
+    return
+  if (wanted == 'condensed') != bool(values.get('data.condensed')):
+    yield f'data.text is {wanted}: data.condensed names the file of sentences for condensed, and for nothing else'
+  if (wanted == 'expertaf') != (values.get('data.dataset') == 'expertaf'):
+    yield f'data.text is {wanted}, and data.dataset {values.get("data.dataset")}: expertaf is the text of that dataset'
+
+
+def noise(values: Values) -> Iterator[str]:
+  """Shares of wrong attributes are shares."""
+  for share in values.get('eval.noise', ()):
+    if not 0 < share <= 1:
+      yield f'eval.noise has {share}, not a share above 0 and up to 1'
+
+
+def baseline(values: Values) -> Iterator[str]:
+  """A baseline is taken off a BERT-score."""
+  if values.get('eval.bert_baseline') and not values.get('eval.bert'):
+    yield 'eval.bert_baseline names a file, but eval.bert names no encoder whose scores it would rescale'
 
 
 def tasks(values: Values) -> Iterator[str]:
@@ -157,6 +222,13 @@ def decoder(values: Values) -> Iterator[str]:
       yield str(error)
 
 
+def language_model(values: Values) -> Iterator[str]:
+  """A language model of discovery has a name."""
+  backend = values.get('discovery.backend')
+  if backend in MODELS and not values.get('discovery.model'):
+    yield f'discovery.backend is {backend!r}, but discovery.model names no model'
+
+
 def adapters(values: Values) -> Iterator[str]:
   """Adapters by their own checks; the weights that they adapt are frozen."""
   quantize = values.get('decoder.quantize')
@@ -183,6 +255,13 @@ def adapters(values: Values) -> Iterator[str]:
     yield "lora.rank is above 0, but L trains as well: freeze it, training.frozen=('^decoder/(?!.*lora_)',)"
 
 
+def towers(values: Values) -> Iterator[str]:
+  """The heads of a tower divide its width."""
+  width, heads = values.get('contrastive.width', 1), values.get('contrastive.heads', 1)
+  if heads < 1 or width < 1 or width % heads:
+    yield f'contrastive.width is {width}, which does not divide into contrastive.heads={heads}'
+
+
 def mesh(values: Values) -> Iterator[str]:
   """One size for each axis, at most one of them open."""
   for name in ('mesh', 'mesh_across'):
@@ -202,11 +281,12 @@ def rows(values: Values) -> Iterator[str]:
 
 def patterns(values: Values) -> Iterator[str]:
   """Learning-rate rules are pairs of a regular expression and a factor; what is frozen, regular expressions."""
-  for pattern in values.get('training.frozen', ()):
+  frozen = [(path, pattern) for path in ('training.frozen', 'contrastive.frozen') for pattern in values.get(path, ())]
+  for path, pattern in frozen:
     try:
       re.compile(pattern)
     except re.error as error:
-      yield f'training.frozen: {pattern!r} is no regular expression ({error})'
+      yield f'{path}: {pattern!r} is no regular expression ({error})'
   for path in (path for path in values if path.endswith('.learning_rate_rules')):
     for rule in values[path]:
       try:
@@ -218,7 +298,23 @@ def patterns(values: Values) -> Iterator[str]:
         yield f'{path}: {rule!r} is no pair of a regular expression and a factor ({error})'
 
 
-RULES = (choices, ranges, held_out, tasks, decoder, mesh, rows, patterns, adapters)
+RULES = (
+  choices,
+  ranges,
+  held_out,
+  window,
+  text,
+  noise,
+  baseline,
+  tasks,
+  language_model,
+  decoder,
+  mesh,
+  rows,
+  patterns,
+  adapters,
+  towers,
+)
 
 
 def problems(values: Values) -> list[str]:

@@ -6,7 +6,7 @@ What is prepared is kept in the workdir, or beside the dataset when other runs c
 import dataclasses
 import functools
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -16,12 +16,13 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from crosstrainer_jax import distributed
+from crosstrainer_jax import backends, distributed, parent, wording
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
+from crosstrainer_jax.discovery.journal import describe_unread
 from crosstrainer_jax.inference import second_encoding
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import check_rate, encode_dataset, fitted, make_encode, to_common_shape
-from crosstrainer_jax.input import examples, features, prompts, splits, tokenizer
+from crosstrainer_jax.input import examples, features, narrowing, prompts, splits, tokenizer
 from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.recorded_config import CONFIG_FILE
 from crosstrainer_jax.input.second_features import ClipFeatures
@@ -140,8 +141,8 @@ class Run:
     """The parameters that a finished stage left."""
     return stages.load_params(self.workdir / folder, self.blueprint, self.initial)
 
-  def probe(self) -> Probe | None:
-    return Probe.load(self.workdir / 'probe' / 'probe.npz')
+  def probe(self, name: str = 'probe.npz') -> Probe | None:
+    return Probe.load(self.workdir / 'probe' / name)
 
 
 def _brought_here(leaf: jax.Array, place: jax.sharding.Sharding) -> jax.Array:
@@ -173,6 +174,10 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
   if base is not None:
     fingerprints['decoder_fingerprint'] = base.fingerprint
+  origin = parent.find(config)
+  if origin is not None:
+    origin.require_fit(config, video_encoder.fingerprint, fingerprints.get('decoder_fingerprint'))
+    fingerprints['parent_fingerprint'] = origin.fingerprint
   with distributed.first('workdir') as mine:
     if not mine and not (workdir / CONFIG_FILE).is_file():
       raise SettingsError(
@@ -189,21 +194,27 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   with timed('attributes'):
     with distributed.first('attributes') as mine:
       if mine:
-        found = discover_dataset(dataset, workdir / 'attributes.jsonl', config.discovery.backend, progress=False)
+        settings = backends.ModelSettings.of(config.discovery)
+        discoverer = backends.create(config.discovery.backend, settings)
+        found = discover_dataset(dataset, workdir / 'attributes.jsonl', discoverer, again=False)
         say(f'  {found.clips - found.silent} comments of {found.clips} clips, {found.faulty} with something to improve')
+        for line in describe_unread(found.output, found.unread):
+          say(f'  {line}')
     attributes = read_attributes(workdir / 'attributes.jsonl')
     clips = source.infos()
+    unread = {clip.clip_id for clip in clips if clip.commentary.strip()} - attributes.keys()
     for clip in clips:
       if clip.clip_id in attributes:
         clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
-  split = splits.make_split(
-    clips, config.split.setting, config.split.held_out, config.split.validation_share, config.split.seed
-  )
-  split = _spoken(clips, split)
+  if wordless := wording.put_words(clips, config.data):
+    say(f'  {wordless} comments have no sentence in {config.data.condensed}: as if nobody had spoken')
+  split = _spoken(clips, _readable(clips, splits.split_of(clips, config), unread))
   say(
     f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, '
     f'{len(split.test)} test'
   )
+  if origin is not None:
+    origin.require_unseen(clips, split.test, source.fingerprint)
 
   with timed('video features'):
     check_rate((clip.frame_times for clip in clips), video_encoder)
@@ -212,11 +223,13 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     cache = None
     if config.encoder.source == 'features':
       cache = cached_features(source, clips, video_encoder, mesh, config.encoder.batch_size, (views, frames))
+  narrowing.narrow(clips, config.data.window, config.data.views)
   seconds = frames // video_encoder.config.frames_per_token
 
   with timed('tokenizer'):
     with distributed.first('tokenizer'):
-      folder = _tokenizer(config, workdir, clips, split, base)
+      learnt = base.directory if base is not None else None if origin is None else origin.tokenizer
+      folder = _tokenizer(config, workdir, clips, split, learnt)
     rows = None if base is None else base.config.vocab_size
     text = examples.PromptTokenizer.load(folder, views * seconds, config.prompt.k, rows)
   with timed('model'):
@@ -230,7 +243,10 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
       None if cache is not None else video_encoder,
     )
   video = Video(cache, source, video_encoder.frame_size, (views, frames))
-  if 'whitening' in initial['mapper']:
+  if origin is not None:
+    say(f'  the parameters of {origin.workdir} after stage II')
+    initial = origin.params(blueprint, initial)
+  elif 'whitening' in initial['mapper']:
     seen = _training_features(video, video_encoder, mesh, clips, split.train, seconds)
     initial['mapper'] = mapper.whiten(initial['mapper'], seen)
   update = stages.make_update(blueprint, initial, config.training, mesh)
@@ -288,6 +304,20 @@ def _warn_of_small_frames(source: ClipSource, encoder: encoders.Encoder) -> None
     )
 
 
+def _readable(clips: Sequence[ClipInfo], split: splits.Split, unread: Collection[str]) -> splits.Split:
+  """A split without the clips (`unread`, by id) in whose commentary discovery found no answer; how many went is said.
+
+  Nobody knows what is wrong in them, so that they are no part of the test either.
+  """
+  kept = {}
+  for name in ('train', 'validation', 'test'):
+    part = getattr(split, name)
+    kept[name] = [i for i in part if clips[i].clip_id not in unread]
+    if dropped := len(part) - len(kept[name]):
+      say(f'  {dropped} of {len(part)} {name} clips have no readable answer of discovery and are left out')
+  return dataclasses.replace(split, **kept)
+
+
 def _spoken(clips: Sequence[ClipInfo], split: splits.Split) -> splits.Split:
   """Training and validation without clips that have no commentary to learn from; how many went is said."""
   kept = {name: [i for i in getattr(split, name) if clips[i].commentary.strip()] for name in ('train', 'validation')}
@@ -328,15 +358,16 @@ def _tokenizer(
   workdir: Path,
   clips: Sequence[ClipInfo],
   split: splits.Split,
-  base: pretrained.Pretrained | None,
+  learnt: Path | None,
 ) -> Path:
-  """The folder of the tokenizer: a pretrained decoder's own, or one trained on the training part's text alone."""
+  """The folder of the tokenizer: a copy of the one that the decoder has `learnt` with; for a decoder that starts from
+  nothing, one that is trained on the training part's text alone."""
   folder = workdir / 'tokenizer'
   # the last of its files to be written
   if (folder / tokenizer.LAST_FILE).is_file():
     return folder
-  if base is not None:
-    tokenizer.adopt_tokenizer(base.directory, folder)
+  if learnt is not None:
+    tokenizer.adopt_tokenizer(learnt, folder)
   else:
     texts = training_texts(clips, split.train)
     tokenizer.train_tokenizer(texts, config.tokenizer.vocab_size, folder, prompts.unchanging(config.prompt.k))

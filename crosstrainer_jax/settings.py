@@ -52,6 +52,13 @@ DURING_A_RUN = (
   'training.keep',
   'training.watchdog',
   'training.profile_',
+  # where and how fast a language model is asked, not what
+  'discovery.base_url',
+  'discovery.api_key_env',
+  'discovery.concurrency',
+  'discovery.requests_per_minute',
+  'discovery.timeout',
+  'discovery.answers',
 )
 
 
@@ -87,6 +94,9 @@ def load_config(path_with_arg: str, overrides: Sequence[str] = ()) -> ml_collect
     weights = flatten(config).get(f'{part}.weights', '')
     if weights and pathlib.Path(weights).exists():
       config[part].weights = str(pathlib.Path(weights).absolute())
+  parent = flatten(config).get('init.from_run', '')
+  if parent and not in_bucket(parent):
+    config.init.from_run = os.path.abspath(parent)
   problems = rules.problems(flatten(config))
   if problems:
     raise SettingsError('\n'.join([f'{path_with_arg} does not fit together:', *(f'  {p}' for p in problems)]))

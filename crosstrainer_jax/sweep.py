@@ -1,11 +1,16 @@
-"""python -m crosstrainer_jax.sweep transfer|dials: the runs behind docs/results.md, one after the other, resumable.
+"""python -m crosstrainer_jax.sweep transfer|dials|settings|kshot: the runs behind docs/results.md, resumable.
 
     python -m crosstrainer_jax.sweep transfer --dry-run                     # which runs, which are done, how long
     python -m crosstrainer_jax.sweep transfer --write=docs/results.md --write=README.md
     python -m crosstrainer_jax.sweep dials --write=docs/results.md          # and docs/dials-*.png
+    python -m crosstrainer_jax.sweep settings --seeds=0                     # shown by eval --table=1 and the like
+    python -m crosstrainer_jax.sweep settings --dataset=egoexo4d --paper --config.encoder.weights=/weights/EgoVLPv2.pth
+    python -m crosstrainer_jax.sweep kshot --write=docs/results.md          # and docs/kshot.png
     python -m crosstrainer_jax.sweep transfer --seeds=0 --config.stage1.epochs=1 --sweep_dir=runs/sweeps/short
 
 transfer: every sport held out in turn, three seeds. dials: two-stage minus end-to-end at three values of each dial.
+settings: FS, ZS-1, ZS-2, ZS-3, and one sport to the skills of others, with every skill and sport held out in turn.
+kshot: k labelled clips of the held-out sport, going on from the ZS-3 run and beginning from nothing.
 Every run is one of python -m crosstrainer_jax.train, in its own folder. Those that are done are skipped, one that fails
 is recorded there in failed.txt, and the others go on. The compact preset makes poor use of many cores, so parts of a
 sweep are best run side by side, each on a core of its own; the whole then finds them done and writes the pages:
@@ -24,26 +29,33 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ml_collections
 from absl import flags
 
-from crosstrainer_jax import provenance, settings, train
+from crosstrainer_jax import paper_plan, provenance, settings, train
 from crosstrainer_jax.configs import arguments, compact, sweeps
-from crosstrainer_jax.evaluation import dials
+from crosstrainer_jax.evaluation import dials, published, shots
 from crosstrainer_jax.evaluation.aggregate import aggregate
 from crosstrainer_jax.evaluation.report import Report, read_report
 from crosstrainer_jax.input.buckets import on_this_machine
 from crosstrainer_jax.input.files import write_atomically
+from crosstrainer_jax.input.splits import KSHOT
+from crosstrainer_jax.pages import Render, replace_block
 from crosstrainer_jax.recipe import CROSSTRAINER
 from crosstrainer_jax.training.telemetry import say
 
-_SEEDS = flags.DEFINE_list('seeds', None, 'Seeds of training. Default: 0,1,2 for transfer, 0 for dials.')
-_HELD_OUT = flags.DEFINE_list('held_out', None, 'Sports held out. Default: every one for transfer, soccer for dials.')
+# Sweeps whose result is drawn.
+PLOTTED = ('dials', 'kshot')
+
+_SEEDS = flags.DEFINE_list('seeds', None, 'Seeds of training. Default: 0,1,2; for dials 0.')
+_HELD_OUT = flags.DEFINE_list('held_out', None, 'Sports held out. Default: every one for transfer, else soccer.')
 _SMOKE = flags.DEFINE_bool('smoke', False, 'Small runs that show that all works; their scores mean nothing.')
+_DATASET = flags.DEFINE_string('dataset', 'skillsim', 'For settings: the dataset, of those that the sweep knows.')
+_PAPER = flags.DEFINE_bool('paper', False, "For settings: the paper's sizes (weights by --config.encoder.weights=…).")
 _WRITE = flags.DEFINE_multi_string(
   'write', [], 'A Markdown page to put the result in, between <!-- sweep:NAME --> and <!-- end -->; may be repeated.'
 )
@@ -59,17 +71,24 @@ for _name in ('data_dir', 'dry-run', 'override'):
 def main(argv: list[str]) -> None:
   name = _name_of_sweep(argv[1:])
   options: dict[str, Any] = {'held_out': _HELD_OUT.value, 'seeds': _SEEDS.value, 'smoke': _SMOKE.value}
+  if name == 'settings':
+    options |= {'dataset': arguments.one_of('--dataset', _DATASET.value, sweeps.SKILLS), 'paper': _PAPER.value}
+  elif _PAPER.value or flags.FLAGS['dataset'].present:
+    raise settings.SettingsError(f'--dataset and --paper are for the sweep settings, not for {name}')
   sweep = sweeps.SWEEPS[name](**{key: value for key, value in options.items() if value})
-  place = _SWEEP_DIR.value or f'runs/sweeps/{name}{"-smoke" if _SMOKE.value else ""}'
+  of_dataset = '' if _DATASET.value == 'skillsim' else f'-{_DATASET.value}'
+  place = _SWEEP_DIR.value or f'runs/sweeps/{name}{of_dataset}{"-smoke" if _SMOKE.value else ""}'
   folder = on_this_machine(place, '--sweep_dir')
   runs = plan(sweep, folder, flags.FLAGS.override)
   chosen = choose(runs, _ONLY.value)
   say(describe(name, runs, folder, sweep.seconds))
   if _ONLY.value:
     say(f'Of these only: {", ".join(run.name for run in chosen)}.')
-  for page in _WRITE.value:
-    replace_block(Path(page), name, lambda columns, folder: None)  # a complaint before the runs, not after them
-  if name == 'dials':
+  if name == 'settings' and _WRITE.value:
+    raise settings.SettingsError('the runs of settings are shown and written by eval --table and eval --figure')
+  for page in _WRITE.value:  # a complaint before the runs, not after them
+    replace_block(Path(page), f'sweep:{name}', lambda columns, folder: None)
+  if name in PLOTTED:
     dials.need_matplotlib()
   if flags.FLAGS['dry-run'].value:
     return
@@ -97,6 +116,8 @@ def _command(name: str) -> str:
     *([f'--held_out={",".join(_HELD_OUT.value)}'] if _HELD_OUT.value else []),
     *([f'--seeds={",".join(_SEEDS.value)}'] if _SEEDS.value else []),
     *(['--smoke'] if _SMOKE.value else []),
+    *([f'--dataset={_DATASET.value}'] if _DATASET.value != 'skillsim' else []),
+    *(['--paper'] if _PAPER.value else []),
     *(f'--config.{override}' for override in flags.FLAGS.override),
   ]
   return shlex.join(['python', '-m', 'crosstrainer_jax.sweep', name, *given])
@@ -140,7 +161,8 @@ def plan(sweep: sweeps.Sweep, folder: Path, overrides: Sequence[str] = ()) -> li
     raise settings.SettingsError(f'the sweep decides {", ".join(sorted(decided))} itself (see --seeds and --held_out)')
   runs = []
   for planned in sweep.runs:
-    every = [*planned.overrides, *overrides]
+    start = [f'init.from_run={folder / planned.parent}'] if planned.parent else []
+    every = [*planned.overrides, *start, *overrides]
     config = settings.load_config(planned.config, every)
     runs.append(Run(planned.name, config, folder / planned.name, train.command_of(planned.config, every)))
   twice = [name for name, count in collections.Counter(run.name for run in runs).items() if count > 1]
@@ -242,30 +264,31 @@ def perform(runs: Sequence[Run], guess: float, data_dir: str | Path) -> dict[str
 # --- Publishing
 
 
-# Renders the Markdown with these columns (all if none) for a page in this folder; None leaves the page as it is.
-Render = Callable[[Sequence[str], Path], str | None]
-
-
 def publish(name: str, runs: Sequence[Run], folder: Path, pages: Sequence[Path], command: str) -> None:
   """Prints the result, writes summary.md and summary.json into `folder`, and fills the pages.
 
-  While runs are missing, the pages stay as they are, and dials have no summary.
+  While runs are missing, the pages stay as they are, and what is plotted has no summary.
   """
   done = [run for run in runs if run.done]
+  if name == 'settings':
+    where = [] if _SWEEP_DIR.value is None else [f'--sweep_dir={folder}']
+    for item in published.ITEMS:
+      say(shlex.join([*paper_plan.show_command(item, _DATASET.value).split(), *where]))
+    return
   missing = f'{len(runs) - len(done)} of {len(runs)} runs are missing'
-  if not done or (name == 'dials' and len(done) < len(runs)):
+  if not done or (name in PLOTTED and len(done) < len(runs)):
     say(f'No summary: {missing}.')
     return
   if len(done) < len(runs) and pages:
     say(f'{", ".join(map(str, pages))} left as before: {missing}.')
     pages = []
-  results = _transfer_results if name == 'transfer' else _dials_results
-  render, as_json = results(done, command, pages[0].parent if pages else folder)
+  results = {'transfer': _transfer_results, 'dials': _dials_results, 'kshot': _kshot_results}
+  render, as_json = results[name](done, command, pages[0].parent if pages else folder)
   summary = folder / 'summary.md'
   write_atomically(summary, render([], folder) or '')
   write_atomically(summary.with_suffix('.json'), as_json)
   for page in pages:
-    replace_block(page, name, render)
+    replace_block(page, f'sweep:{name}', render)
   say(f'written: {", ".join(map(str, [summary, summary.with_suffix(".json"), *pages]))}')
 
 
@@ -314,6 +337,41 @@ def _dials_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[R
   return render, dials.to_json(found)
 
 
+def _kshot_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[Render, str]:
+  """The page's part and the JSON; the plot goes into the folder `pictures`."""
+  grid = shots_of(runs)
+  shots.print_table(grid)
+  sports = ', '.join(dict.fromkeys(run.config.split.held_out for run in runs))
+  seeds = ', '.join(str(seed) for seed in dict.fromkeys(run.config.seed for run in runs))
+  subtitle = f'new sport: {sports}; seed {seeds}'
+  found, path = shots.points(grid), pictures / 'kshot.png'
+  shots.plot(found, subtitle, path)
+  say(f'written: {path}')
+  facts = [
+    f'{subtitle}; {len(runs)} runs.',
+    f'Command: {command}',
+    f'Hardware: {"; ".join(dict.fromkeys(run.report().hardware for run in runs))}',
+  ]
+
+  def render(columns: Sequence[str], folder: Path) -> str:
+    if columns:
+      raise settings.SettingsError('the block of the sweep kshot has no choice of columns: write <!-- sweep:kshot -->')
+    link = Path(os.path.relpath(path, folder)).as_posix()
+    return shots.to_markdown(grid, facts, [link]) + '\n'.join(f'- {fact}' for fact in origin(runs)) + '\n'
+
+  return render, shots.to_json(found)
+
+
+def shots_of(runs: Sequence[Run]) -> dict[str, dict[int, list[Report]]]:
+  """Reports by start and number of clips; the ZS-3 runs are those that go on without a clip."""
+  grid: dict[str, dict[int, list[Report]]] = {shots.TRANSFER: {}, shots.SCRATCH: {}}
+  for run in runs:
+    without = run.config.split.setting != KSHOT
+    start = shots.TRANSFER if without or run.config.init.from_run else shots.SCRATCH
+    grid[start].setdefault(0 if without else run.config.split.shots, []).append(run.report())
+  return grid
+
+
 def grid_of(runs: Sequence[Run]) -> dict[str, dict[float, list[Report]]]:
   """Reports by dial and its value; those with every dial at its default serve every dial."""
   defaults = compact.preset().data.skillsim
@@ -344,39 +402,6 @@ def origin(runs: Sequence[Run]) -> list[str]:
     f'Seeds of training: {seeds}. Median time of a run: {expected_seconds(runs, 0):.0f} s.',
     f'Commit: {"; ".join(commits)}.',
   ]
-
-
-def replace_block(page: Path, name: str, render: Render) -> None:
-  """Replaces what a page has between `<!-- sweep:NAME -->` and `<!-- end -->`, as often as it has it.
-
-  The first marker may choose columns of the table: `<!-- sweep:NAME: attribute F1, feedback F1 -->`.
-
-  Args:
-    render: makes the Markdown.
-
-  Raises:
-    FileNotFoundError, SettingsError: no such page or no such block.
-  """
-  if not page.is_file():
-    raise FileNotFoundError(f'there is no page {page} to write to')
-  block = re.compile(
-    rf'(?P<begin><!-- sweep:{re.escape(name)}(?:: (?P<columns>[^>]+?))? -->\n)'
-    r'(?:(?!<!-- sweep:).)*?(?P<end><!-- end -->)',
-    re.DOTALL,
-  )
-
-  def filled(match: re.Match[str]) -> str:
-    text = render([column.strip() for column in (match['columns'] or '').split(',') if column.strip()], page.parent)
-    return match[0] if text is None else f'{match["begin"]}\n{text.strip()}\n\n{match["end"]}'
-
-  old = page.read_text(encoding='utf-8')
-  new, count = block.subn(filled, old)
-  if not count:
-    raise settings.SettingsError(
-      f'{page} has no place for the result: put the lines <!-- sweep:{name} --> and <!-- end --> where it shall stand'
-    )
-  if new != old:
-    write_atomically(page, new)
 
 
 if __name__ == '__main__':

@@ -11,13 +11,24 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from crosstrainer_jax.input.buckets import as_path
 
 if TYPE_CHECKING:
   from crosstrainer_jax.input.source import ClipInfo
   from crosstrainer_jax.input.splits import Split
+
+
+class Named(Protocol):
+  """What has a sport and a skill: a record, or what is known of it."""
+
+  @property
+  def sport(self) -> str: ...
+
+  @property
+  def skill(self) -> str: ...
+
 
 # Datasets with a builder of their own. Each is a package with the module `builder`: prepare(data_dir, **settings), with
 # the settings of the config's group `data.<name>` where it has one. What else it may have: `grammar` (nouns()),
@@ -54,7 +65,7 @@ def prepare(config: Any, data_dir: str | Path) -> Path:
   return versions[-1]
 
 
-def nouns(config: Any, clips: Sequence[ClipInfo]) -> set[str]:
+def nouns(config: Any, clips: Sequence[Named]) -> set[str]:
   """Words that give a sport away, to be masked in text scores: of its name, its skills and the dataset's own list."""
   words = {word for clip in clips for name in (clip.sport, clip.skill) for word in name.lower().split()}
   if _has(config, 'grammar'):

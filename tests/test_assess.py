@@ -6,6 +6,8 @@ import pytest
 
 from crosstrainer_jax import assess
 from crosstrainer_jax.inference import coach
+from tests.discovery.chat_server import Reply, serving, text_of
+from tests.overlapping_clips import write_video
 
 
 def test_help_needs_no_model(capsys):
@@ -53,3 +55,41 @@ def test_an_interruption_is_one_line(monkeypatch, capsys, tmp_path):
   shown = capsys.readouterr()
   assert not shown.out
   assert shown.err == '\ninterrupted; nothing was assessed\n'
+
+
+def behaviour(request):
+  return 'balance, timing' if 'Highlight' in text_of(request) else 'Stand still.'
+
+
+def by_a_server(server, folder, *more):
+  video = folder / 'a.mp4'
+  if not video.exists():
+    write_video(video, seconds=4, fps=4)
+  answers = str(folder / 'a.sqlite')
+  command = [str(video), '--backend', 'openai', '--base_url', server.url, '--model', 'vlm', '--answers', answers]
+  assess.main([*command, '--window', '2', '--sport', 'soccer', *more])
+
+
+def test_a_model_behind_a_server_assesses_without_a_checkpoint(tmp_path, capsys):
+  with serving(behaviour) as server:
+    by_a_server(server, tmp_path, '--estimate', '--price_in', '1')
+    assert '4 calls to make; 0 answers are kept already' in capsys.readouterr().out
+    assert not server.requests
+    by_a_server(server, tmp_path)
+    shown = capsys.readouterr()
+    assert shown.out.count('improve    balance, timing') == shown.out.count('feedback   Stand still.') == 2
+    assert 'at most 8 frames a view at 1 a second, 1 view(s), 448 pixels' in shown.err
+    assert len(server.requests) == 4
+    by_a_server(server, tmp_path, '--json')
+    assert json.loads(capsys.readouterr().out)['segments'][1]['attributes'] == ['balance', 'timing']
+    assert len(server.requests) == 4
+
+
+def test_errors_of_a_server_are_one_line(tmp_path):
+  with serving(lambda _: Reply(401, {'error': {'message': 'who are you?'}})) as server:
+    with pytest.raises(SystemExit, match='error: .*refuses the key of OPENAI_API_KEY .*who are you'):
+      by_a_server(server, tmp_path)
+    with pytest.raises(SystemExit, match='error: --frames must be above 0'):
+      by_a_server(server, tmp_path, '--frames', '0')
+    with pytest.raises(SystemExit, match='error: .*none.mp4'):
+      assess.main([str(tmp_path / 'none.mp4'), '--backend', 'openai', '--base_url', server.url, '--model', 'm'])

@@ -3,7 +3,10 @@ import os
 import pytest
 
 from crosstrainer_jax import discover
-from crosstrainer_jax.discovery import dataset
+from crosstrainer_jax.discovery import condense, dataset
+from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer
+from crosstrainer_jax.input.record import Clip
+from tests.discovery.chat_server import serving, text_of
 
 
 def make(folder):
@@ -42,18 +45,96 @@ def test_a_text_is_answered_in_two_lines(capsys):
   assert capsys.readouterr().out == 'Correct - none\nIncorrect - none\n'
 
 
-def test_a_dataset_is_read_and_reported(tmp_path, monkeypatch, capsys):
-  folder = make(tmp_path / 'skillsim' / '1.0.0')
-  called = []
+COMMENTS = ['So your knees are straight', 'Look at the balance', '', 'gibberish', 'Look at the balance']
 
-  def record(*arguments):
-    called.append(arguments)
-    return dataset.Report(arguments[1], clips=3, silent=1)
 
-  monkeypatch.setattr(discover, 'discover_dataset', record)
-  discover.main(['--dataset', 'skillsim', '--data_dir', str(tmp_path), '--output', 'a.jsonl', '--limit', '3'])
-  assert called == [(folder, 'a.jsonl', 'lexicon', 3)]
-  assert '3 clips: 1 without commentary' in capsys.readouterr().out
+def behaviour(request):
+  text = text_of(request)
+  if 'gibberish' in text:
+    return 'Pardon?'
+  if 'Remark:' in text:
+    return 'Bend them.'
+  return f'Correct - none\nIncorrect - {text.split("expert says:")[1].split()[-1]}'
+
+
+@pytest.fixture(scope='module')
+def clips(write_dataset, tmp_path_factory):
+  made = [Clip(f'c{i}', 'd', 'soccer', 'pass', 'p', f't{i}', commentary=text) for i, text in enumerate(COMMENTS)]
+  return write_dataset(tmp_path_factory.mktemp('data'), {'train': made})
+
+
+def by_a_server(server, clips, folder, *more):
+  place = ['--output', str(folder / 'a.jsonl'), '--answers', str(folder / 'a.sqlite')]
+  command = ['--dataset', str(clips), '--backend', 'openai', '--base-url', server.url, '--model', 'm', *place, *more]
+  discover.main(command)
+
+
+def test_a_dataset_is_read_and_reported(clips, tmp_path, capsys):
+  discover.main(['--dataset', str(clips), '--output', str(tmp_path / 'a.jsonl'), '--limit', '2'])
+  assert '2 clips: 0 without commentary' in capsys.readouterr().out
+  assert set(dataset.read_attributes(tmp_path / 'a.jsonl')) == {'c0', 'c1'}
+
+
+def test_a_dataset_by_a_language_model(clips, tmp_path, capsys):
+  with serving(behaviour) as server:
+    by_a_server(server, clips, tmp_path, '--estimate', '--price_out', '1')
+    shown = capsys.readouterr()
+    # two comments are the same
+    assert '3 calls to make; 0 answers are kept already' in shown.out
+    assert 'price: about' in shown.out
+    assert f'asking m at {server.url}: temperature 0' in shown.err
+    assert not server.requests
+    assert not (tmp_path / 'a.jsonl').exists()
+
+    by_a_server(server, clips, tmp_path, '--retries', '1')
+    text = capsys.readouterr().out
+    assert '1 clips have no readable answer' in text
+    assert 'c3: no line Correct' in text
+    assert 'soccer: balance (2), straight (1)' in text
+    assert '4 questions asked now, 0 answered from' in text
+    assert len(server.requests) == 4
+
+    by_a_server(server, clips, tmp_path, '--retries', '1', '--canonical', 'lexicon')
+    text = capsys.readouterr().out
+    assert '0 questions asked now, 2 answered from' in text
+    assert 'canonical (lexicon-' in text
+    assert (tmp_path / 'a.canonical.json').is_file()
+    by_a_server(server, clips, tmp_path, '--retries', '1', '--estimate')
+    assert '0 calls to make; 2 answers' in capsys.readouterr().out
+    assert len(server.requests) == 4
+
+
+def test_comments_are_condensed(clips, tmp_path, capsys):
+  with serving(behaviour) as server:
+    by_a_server(server, clips, tmp_path, '--condense', '--estimate')
+    assert '3 calls to make' in capsys.readouterr().out
+    by_a_server(server, clips, tmp_path, '--condense', '--retries', '0')
+    assert '4 condensed now' in capsys.readouterr().out
+  assert condense.read_condensed(tmp_path / 'a.jsonl')['c0'].text == 'Bend them.'
+  with pytest.raises(SystemExit, match='--backend lexicon has no language model'):
+    discover.main(['--dataset', str(clips), '--condense'])
+
+
+def test_files_are_compared(clips, tmp_path, capsys):
+  pytest.importorskip('matplotlib')
+  with serving(behaviour) as server:
+    by_a_server(server, clips, tmp_path)
+  discover.main(['--dataset', str(clips), '--output', str(tmp_path / 'lexicon.jsonl')])
+  files = [str(tmp_path / 'a.jsonl'), str(tmp_path / 'lexicon.jsonl')]
+  discover.main(['--compare', *files, '--similarity', 'exact', '--report', str(tmp_path / 'report')])
+  assert 'Agreement of incorrect attributes' in capsys.readouterr().out
+  assert {path.name for path in (tmp_path / 'report').iterdir()} == {'attributes.md', 'attributes.png'}
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
+  def interrupt(options):
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(discover, '_dataset', interrupt)
+  with pytest.raises(SystemExit) as stop:
+    discover.main(['--dataset', 'x'])
+  assert stop.value.code == 130
+  assert 'what is answered is kept' in capsys.readouterr().err
 
 
 def test_errors_are_messages(tmp_path):
@@ -61,6 +142,10 @@ def test_errors_are_messages(tmp_path):
     discover.main(['--dataset', 'nothing', '--data_dir', str(tmp_path)])
   with pytest.raises(SystemExit, match='error: .*none.toml'):
     discover.main(['--grammar-check', str(tmp_path / 'none.toml')])
+  with pytest.raises(SystemExit, match='error: --estimate: the backend lexicon asks nobody'):
+    discover.main(['--dataset', str(make(tmp_path / 'd')), '--estimate'])
+  with pytest.raises(SystemExit, match="error: no prompt 'none'"):
+    discover.main(['--text', 'x', '--backend', 'openai', '--prompt', 'none'])
 
 
 def test_one_task_must_be_given():
@@ -70,7 +155,7 @@ def test_one_task_must_be_given():
 
 def test_the_embedded_grammar_is_understood(capsys):
   grammar = pytest.importorskip('crosstrainer_jax.datasets.skillsim.grammar')
-  counts = discover.check_grammar(str(grammar.DEFAULT), 'lexicon', clips_per_sport=100)
+  counts = discover.check_grammar(str(grammar.DEFAULT), LexiconDiscoverer(), clips_per_sport=100)
   assert '400 comments' in capsys.readouterr().out
   assert len(grammar.NAMES) == 8
   for name in grammar.NAMES:

@@ -8,6 +8,7 @@ import types
 import pytest
 
 from crosstrainer_jax import eval as eval_verb
+from crosstrainer_jax import judging
 
 
 def finished(folder, seconds):
@@ -16,6 +17,18 @@ def finished(folder, seconds):
   done = folder / 'stage2' / 'done.json'
   done.write_text('{}')
   os.utime(done, (seconds, seconds))
+
+
+def given_to(monkeypatch, **flags):
+  """Sets the flags of the verb, which are not defined in the process of the tests."""
+  default = {
+    'workdir': None, 'runs': 'runs', 'data_dir': 'runs/datasets', 'external': [], 'human-sheet': 0, 'human-rows': None,
+    'candidates': [], 'sheet-seed': 0, 'judged': None, 'key': None,
+    'published': False, 'table': '', 'figure': '', 'backend': '', 'estimate': False,
+    **{name: value for name, (value, _) in eval_verb.VLM_FLAGS.items()},
+  }  # fmt: skip
+  given = types.SimpleNamespace(**default | flags)
+  monkeypatch.setattr(eval_verb, 'flags', types.SimpleNamespace(FLAGS=given))
 
 
 def test_the_newest_finished_run_is_taken(tmp_path):
@@ -42,8 +55,7 @@ def test_without_arguments_the_newest_run_gets_the_same_scores_again(small_run, 
   shutil.copytree(small_run, run)
   shutil.copytree(small_run.parent / 'datasets', tmp_path / 'runs' / 'datasets')
   (run / 'report.json').unlink()
-  given = types.SimpleNamespace(workdir=None, runs='runs', data_dir='runs/datasets')
-  monkeypatch.setattr(eval_verb, 'flags', types.SimpleNamespace(FLAGS=given))
+  given_to(monkeypatch)
   monkeypatch.chdir(tmp_path)
   eval_verb.main(['eval'])
   out = capsys.readouterr().out
@@ -54,3 +66,26 @@ def test_without_arguments_the_newest_run_gets_the_same_scores_again(small_run, 
   before, after = (json.loads((folder / 'report.json').read_text()) for folder in (small_run, run))
   assert after['rows'] == before['rows']
   assert after['command'].startswith('python -m crosstrainer_jax.eval')
+
+
+def test_a_sheet_is_written_from_the_predictions_and_judged(small_run, small_data, tmp_path, monkeypatch, capsys):
+  workdir = tmp_path / 'run'
+  shutil.copytree(small_run, workdir)
+  shutil.copytree(small_run.parent / 'datasets', tmp_path / 'datasets')
+  given_to(monkeypatch, workdir=str(workdir), data_dir=None, **{'human-sheet': 2})
+  eval_verb.main(['eval'])
+  folder = workdir / 'human' / 'feedback'
+  systems = {item['system'] for item in json.loads((folder / 'key.json').read_text())['items']}
+  assert systems == {*judging.ROWS, 'expert’s comment'}
+  rows = (folder / 'form.csv').read_text().splitlines()
+  forms = []
+  for rater in ('ann', 'bob'):
+    forms.append(str(tmp_path / f'{rater}.csv'))
+    (tmp_path / f'{rater}.csv').write_text(
+      '\n'.join([rows[0], *(row.replace(',,,', f',{rater},yes,') for row in rows[1:])])
+    )
+  # a shell's pattern makes the further forms arguments of their own
+  given_to(monkeypatch, judged=forms[:1], key=str(folder / 'key.json'))
+  eval_verb.main(['eval', *forms[1:]])
+  assert json.loads((folder / 'judged.json').read_text())['raters'] == ['ann', 'bob']
+  assert 'expert’s comment' in capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from crosstrainer_jax import measure, recipe
+from crosstrainer_jax.baselines import RETRIEVAL
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
 from crosstrainer_jax.evaluation.report import ROWS
 
@@ -50,8 +51,28 @@ def test_an_untrained_row_is_absent_with_its_reason(run, tmp_path):
   untrained = dataclasses.replace(run, workdir=tmp_path)
   untrained.params = lambda folder: run.initial
   rows = measure.predict_rows(untrained, [measure.Reference.from_clip(run.clips[i]) for i in run.split.test])
-  assert set(rows.absent) == {recipe.END_TO_END, recipe.ZEROED}
+  assert set(rows.absent) == {recipe.END_TO_END, recipe.ZEROED, *RETRIEVAL}
+  assert 'config.eval.rows' in rows.absent['attribute retrieval']
   assert 'config.eval.rows' in rows.absent[recipe.ZEROED]
+
+
+def test_retrieval_answers_from_the_training_clips(run, predictions):
+  training = [run.clips[i] for i in run.split.train]
+  said = {(clip.commentary, tuple(clip.incorrect)) for clip in training}
+  assert all((p.feedback, tuple(p.attributes)) in said for p in predictions['fine-tuned_retrieval'])
+  named = {name for clip in training for name in clip.incorrect}
+  assert all(set(p.attributes) <= named for p in predictions['attribute_retrieval'])
+
+
+def test_rows_from_elsewhere_have_names_of_their_own(run):
+  references = [measure.Reference.from_clip(run.clips[i]) for i in run.split.test]
+  rows = measure.Rows({'CrossTrainer': []}, {'video zeroed': 'why'})
+  answers = [reference.answer(attributes=[]) for reference in references]
+  measure.add_external(rows, [measure.External('other', answers, '')])
+  assert rows.predictions['other'] == answers
+  for taken in ('other', 'CrossTrainer', 'video zeroed'):
+    with pytest.raises(ValueError, match=f'there is a row {taken!r} already'):
+      measure.add_external(rows, [measure.External(taken, answers, '')])
 
 
 def test_the_ceiling_rates_levels(small_run, predictions):

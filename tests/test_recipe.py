@@ -51,7 +51,7 @@ def calls(run, tmp_path, monkeypatch):
   monkeypatch.setattr(stages, 'train_stage', train_stage)
   monkeypatch.setattr(recipe, 'predict_attributes', lambda run, params, indices: [[f'by {params}']] * len(indices))
   asked = {}
-  monkeypatch.setattr(recipe, '_fit_probe', lambda run, params: asked.setdefault('probe', params))
+  monkeypatch.setattr(recipe, '_fit_probes', lambda run, params, predicted: asked.setdefault('probe', params))
   monkeypatch.setattr(recipe, '_write_card', lambda run, params: asked.setdefault('card', params))
   recipe.train(dataclasses.replace(run, workdir=tmp_path, initial='fresh'))
   assert asked == {'probe': 'stage2', 'card': 'stage2'}
@@ -104,7 +104,7 @@ def test_without_a_share_stage_two_leaves_attributes_alone(run, tmp_path, monkey
     return params
 
   monkeypatch.setattr(stages, 'train_stage', train_stage)
-  for name in ('_out_of_fold', '_fit_probe', '_write_card'):
+  for name in ('_out_of_fold', '_fit_probes', '_write_card'):
     monkeypatch.setattr(recipe, name, lambda *_: {})
   recipe.train(dataclasses.replace(run, workdir=tmp_path, config=config))
   assert seen['stage1'] == ['attributes']

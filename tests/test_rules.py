@@ -5,6 +5,7 @@ import re
 import pytest
 
 from crosstrainer_jax import rules, settings
+from crosstrainer_jax.evaluation import attributes
 
 CROSS_SPORT = 'configs/cross_sport.py'
 
@@ -13,7 +14,11 @@ CROSS_SPORT = 'configs/cross_sport.py'
   ('overrides', 'problem'),
   [
     (['split.setting=ZS-4'], "split.setting is 'ZS-4': did you mean ZS-"),
+    (['eval.matching=hungary'], "eval.matching is 'hungary': did you mean hungarian?"),
+    (['eval.bert_baseline=roberta-large.tsv'], 'eval.bert_baseline names a file, but eval.bert names no encoder'),
     (['encoder.source=pixels'], "encoder.source is 'pixels': valid: features, frames"),
+    (['discovery.backend=openai'], "discovery.backend is 'openai', but discovery.model names no model"),
+    (['discovery.timeout=0'], 'discovery.timeout is 0.0, not above 0'),
     (['discovery.backend=lexikon'], "discovery.backend is 'lexikon': did you mean lexicon?"),
     (['eval.rows=("video zero",)'], "eval.rows names 'video zero': did you mean video zeroed?"),
     (['data.skillsim.entanglement=1.5'], 'data.skillsim.entanglement is 1.5, not between 0 and 1'),
@@ -22,6 +27,11 @@ CROSS_SPORT = 'configs/cross_sport.py'
     (['stage1.epochs=0'], 'stage1.epochs is 0.0, not above 0'),
     (['split.validation_share=1'], 'split.validation_share is 1.0, not from 0 to below 1'),
     (['split.held_out='], 'split.setting is ZS-3, so split.held_out must name a sport'),
+    (['split.shots=5'], 'split.shots is 5, and split.setting ZS-3: shots are for K-shot'),
+    (['split.setting=K-shot'], 'K-shot, which needs at least 1'),
+    (['split.setting=K-shot', 'split.shots=5', 'split.held_out='], 'split.held_out must name a sport'),
+    (['contrastive.heads=3'], 'contrastive.width is 64, which does not divide into contrastive.heads=3'),
+    (['contrastive.frozen=("(",)'], "contrastive.frozen: '(' is no regular expression"),
     (['split.held_out=socer'], "split.held_out is 'socer': did you mean soccer?"),
     (
       ['split.setting=ZS-1', 'split.held_out=penalty kik'],
@@ -89,3 +99,7 @@ def test_every_named_setting_exists():
   known = {name for preset in ('', ':paper') for name in settings.flatten(settings.load_config(CROSS_SPORT + preset))}
   named = {*rules.CHOICES, *rules.FROM_0_TO_1, *rules.AT_LEAST_1, *rules.AT_LEAST_0, *rules.ABOVE_0}
   assert named <= known
+
+
+def test_choices_of_iou_are_those_of_its_module():
+  assert (rules.CHOICES['eval.matching'], rules.CHOICES['eval.empty']) == (attributes.MATCHINGS, attributes.EMPTY)

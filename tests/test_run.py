@@ -2,12 +2,16 @@
 
 import dataclasses
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 
+from crosstrainer_jax import backends, provenance
+from crosstrainer_jax.discovery.backend import Attributes
+from crosstrainer_jax.discovery.language_model import Unreadable
 from crosstrainer_jax.input.source import ClipSource
-from crosstrainer_jax.run import _spoken, _warn_of_small_frames, training_texts
+from crosstrainer_jax.run import _readable, _spoken, _warn_of_small_frames, open_run, training_texts
 
 
 def test_the_tokenizer_never_reads_the_held_out_sport(run):
@@ -43,6 +47,56 @@ def test_clips_without_commentary_are_left_out_and_said(run, capsys):
   kept = _spoken(clips, run.split)
   assert kept.train == run.split.train[3:]
   assert '3 training clips without commentary' in capsys.readouterr().out
+
+
+class HalfDeaf:
+  """Reads no comment on soccer."""
+
+  fingerprint = 'half deaf'
+
+  def discover(self, commentary, sport):
+    raise AssertionError
+
+  def discover_many(self, comments):
+    for number, (_, sport) in enumerate(comments):
+      yield number, Unreadable('it rambles') if sport == 'soccer' else Attributes([], ['balance'])
+
+
+def test_clips_without_a_readable_answer_are_said_and_not_taken_for_faultless(run, tmp_path, monkeypatch, capsys):
+  shutil.copytree(run.workdir / 'tokenizer', tmp_path / 'run' / 'tokenizer')
+  monkeypatch.setitem(backends.BACKENDS, 'lexicon', lambda settings: HalfDeaf())
+  config = provenance.recorded_config(run.workdir)
+  with config.unlocked():
+    config.split.setting, config.split.held_out = 'FS', ''
+  again = open_run(config, tmp_path / 'run', run.source.directory)
+  shown = capsys.readouterr().out
+  soccer = [i for i, clip in enumerate(again.clips) if clip.sport == 'soccer' and clip.commentary.strip()]
+  assert soccer
+  assert f'{len(soccer)} clips have no readable answer' in shown
+  assert 'train clips have no readable answer of discovery and are left out' in shown
+  parts = {*again.split.train, *again.split.validation, *again.split.test}
+  assert parts
+  assert not parts & {*soccer}
+  # the next start of the run asks nobody about them
+  monkeypatch.setitem(backends.BACKENDS, 'lexicon', lambda settings: HalfDeafOnce())
+  assert open_run(config, tmp_path / 'run', run.source.directory).split == again.split
+
+
+class HalfDeafOnce(HalfDeaf):
+  def discover_many(self, comments):
+    assert not comments
+    yield from ()
+
+
+def test_the_parts_lose_unread_clips(run, capsys):
+  lost = run.split.test[:2] + run.split.train[:1]
+  kept = _readable(run.clips, run.split, {run.clips[i].clip_id for i in lost})
+  assert kept.train == run.split.train[1:]
+  assert kept.validation == run.split.validation
+  assert kept.test == run.split.test[2:]
+  shown = capsys.readouterr().out
+  assert f'1 of {len(run.split.train)} train clips' in shown
+  assert f'2 of {len(run.split.test)} test clips' in shown
 
 
 def test_small_frames_are_said_once_where_an_encoder_takes_any_size(run, capsys):

@@ -230,7 +230,7 @@ def _documented() -> list[str]:
   found = []
   for path in settings.shipped_configs():
     text = (ROOT / path).read_text() + launch
-    found += [path, *sorted(set(re.findall(rf'{re.escape(path)}:[\w=,.]+\w', text)))]
+    found += [path, *sorted(set(re.findall(rf'{re.escape(path)}:[\w=,.-]+\w', text)))]
   return found
 
 

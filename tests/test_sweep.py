@@ -10,9 +10,10 @@ import pytest
 from absl.testing import flagsaver
 
 from crosstrainer_jax import provenance, settings, sweep, train
+from crosstrainer_jax.baselines import RETRIEVAL
 from crosstrainer_jax.configs import compact, sweeps
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
-from crosstrainer_jax.evaluation import dials
+from crosstrainer_jax.evaluation import dials, published
 from crosstrainer_jax.evaluation.aggregate import aggregate
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.report import Report, read_report
@@ -51,7 +52,7 @@ def report_of(config, command):
   world = config.data.skillsim
   score = 10.0 * list(SPORTS).index(config.split.held_out) + config.seed
   gap = 5 - 10 * world.entanglement - world.camera_shift
-  rows = {CROSSTRAINER: (score, score / 2), END_TO_END: (score - gap, 1)}
+  rows = {CROSSTRAINER: (score, score / 2), END_TO_END: (score - gap, 1), 'linear classifier on v': (1, 1)}
   columns = ['attribute F1', 'feedback F1', 'BLEU-4']
 
   def scored(*values):
@@ -94,7 +95,7 @@ def test_dry_run_prints_the_plan_and_does_nothing(runs, tmp_path, capsys):
   verb('transfer', '--seeds=0,1', '--dry-run')
   out = capsys.readouterr().out
   assert 'Sweep transfer: 8 runs in runs/sweeps/transfer, 0 done, 8 to do.' in out
-  assert 'about 7 min a run (a guess until one is done)' in out
+  assert 'about 8 min a run (a guess until one is done)' in out
   assert 'to do         rock_climbing-seed1  ' in out
   assert "./launch_tpu.sh 'configs/cross_sport.py:held_out=rock climbing,seed=1'" in out
   assert runs == []
@@ -116,12 +117,13 @@ def test_transfer_writes_summary_and_pages(runs, tmp_path, capsys):
   assert provenance.recorded_config(folder / 'fitness-seed1').stage1.epochs == 1.0
   assert read_report(folder / 'fitness-seed1' / 'report.json').command == (
     './launch_tpu.sh configs/cross_sport.py:held_out=fitness,seed=1 '
-    '\'--config.eval.rows=("end to end without attributes",)\' --config.stage1.epochs=1'
+    '\'--config.eval.rows=("end to end without attributes", "fine-tuned retrieval", "attribute retrieval")\' '
+    '--config.stage1.epochs=1'
   )
   # the language prior is trained with one seed
   assert [provenance.recorded_config(folder / f'soccer-seed{seed}').eval.rows for seed in (0, 1)] == [
-    (END_TO_END, ZEROED),
-    (END_TO_END,),
+    (END_TO_END, ZEROED, *RETRIEVAL),
+    (END_TO_END, *RETRIEVAL),
   ]
   summary = json.loads((folder / 'summary.json').read_text())
   assert summary['rows'][CROSSTRAINER]['headline/attribute F1']['mean'] == pytest.approx(15.5)
@@ -145,6 +147,40 @@ def test_transfer_writes_summary_and_pages(runs, tmp_path, capsys):
   verb('transfer', '--seeds=0,1', '--config.stage1.epochs=1', '--write=docs/results.md')
   assert results.read_text() == again
   assert len(runs) == 8
+
+
+def test_kshot_goes_on_from_its_own_zero_shot_run(runs, tmp_path, capsys):
+  (tmp_path / 'page.md').write_text('<!-- sweep:kshot -->\n<!-- end -->\n')
+  verb('kshot', '--seeds=0,1', '--smoke', '--write=page.md', '--sweep_dir=k')
+  assert runs == [f'soccer-seed{seed}-shots={rest}' for seed in (0, 1)
+                  for rest in ('0', '4-transfer', '4-scratch', '12-transfer', '12-scratch')]  # fmt: skip
+  transfer, scratch, first = (
+    provenance.recorded_config(tmp_path / 'k' / f'soccer-seed1-shots={rest}')
+    for rest in ('12-transfer', '12-scratch', '0')
+  )
+  assert transfer.init.from_run == str(tmp_path / 'k' / 'soccer-seed1-shots=0')
+  assert (scratch.init.from_run, first.init.from_run, first.split.setting) == ('', '', 'ZS-3')
+  for config in (transfer, scratch):
+    assert (config.split.setting, config.split.shots, config.split.held_out, config.seed) == ('K-shot', 12, 'soccer', 1)
+  page = (tmp_path / 'page.md').read_text()
+  assert '| 4 clips |' in page
+  assert '![F1 over the number of labelled clips](kshot.png)' in page
+  assert (tmp_path / 'kshot.png').is_file()
+  assert 'written: kshot.png' in capsys.readouterr().out
+
+
+def test_fewer_clips_are_passed_more_often(tmp_path):
+  """The ways of one number of clips differ in where they begin alone; 10 clips get the updates of 400."""
+  planned = {run.name: run.config for run in sweep.plan(sweeps.kshot(seeds=('0',)), tmp_path)}
+  assert len(sweeps.kshot().runs) == 27
+  defaults = compact.preset()
+  for shots, passes in ((10, 40), (200, 2), (1000, 1)):
+    ways = [planned[f'soccer-seed0-shots={shots}-{start}'] for start in ('transfer', 'scratch')]
+    for config in ways:
+      assert config.stage1.epochs == passes * defaults.stage1.epochs
+      assert config.stage2.fold_epochs == passes * defaults.stage2.fold_epochs
+    first, second = map(settings.flatten, ways)
+    assert [name for name in first if first[name] != second[name]] == ['init.from_run']
 
 
 def test_what_is_done_is_skipped_and_gives_the_time(runs, capsys):
@@ -243,7 +279,7 @@ def test_smoke_runs_lie_apart(runs, tmp_path):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ([], 'name one sweep, transfer or dials, not none'),
+    ([], 'name one sweep, transfer or dials or settings or kshot, not none'),
     (['transfers'], 'name one sweep'),
     (['transfer', '--config=configs/in_domain.py'], '--config is for train'),
     (['transfer', '--workdir=runs/x'], '--workdir is for train'),
@@ -288,15 +324,15 @@ def test_a_block_without_its_end_swallows_no_other(tmp_path):
   page = tmp_path / 'page.md'
   page.write_text('<!-- sweep:transfer -->\n\n<!-- sweep:dials -->\n<!-- end -->\n')
   with pytest.raises(settings.SettingsError, match='has no place'):
-    sweep.replace_block(page, 'transfer', lambda columns, folder: 'text')
+    sweep.replace_block(page, 'sweep:transfer', lambda columns, folder: 'text')
 
 
-def test_shipped_page_has_both_blocks():
+def test_shipped_page_has_every_block():
   page = provenance.PACKAGE.parent / 'docs' / 'results.md'
   if not page.is_file():
     pytest.skip('not a checkout')
-  for name in sweeps.SWEEPS:
-    sweep.replace_block(page, name, lambda columns, folder: None)
+  for marker in ('sweep:transfer', 'sweep:dials', *(f'eval:{item.replace(" ", "-")}' for item in published.ITEMS)):
+    sweep.replace_block(page, marker, lambda columns, folder: None)
 
 
 def test_local_changes_show_in_the_origin(runs, tmp_path):

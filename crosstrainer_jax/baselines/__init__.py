@@ -8,6 +8,7 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from crosstrainer_jax.baselines import attribute_retrieval, fine_tuned_retrieval
 from crosstrainer_jax.baselines.floors import AlwaysNone, Majority, RandomClip
 from crosstrainer_jax.baselines.linear import LinearClassifier
 from crosstrainer_jax.baselines.nearest_neighbour import NearestNeighbour
@@ -35,6 +36,10 @@ BASELINES: dict[str, Callable[[int], Baseline]] = {
   'nearest neighbour': lambda seed: NearestNeighbour(),
   'linear classifier on v': lambda seed: LinearClassifier(seed),
 }
+
+
+# Rows that are trained on the mesh, with checkpoints: name in the table → module with `train` and `predict`.
+RETRIEVAL = {module.NAME: module for module in (fine_tuned_retrieval, attribute_retrieval)}
 
 
 def build(name: str, seed: int = 0) -> Baseline:

@@ -43,6 +43,7 @@ class Reference:
   faults: list[str] | None  # truly present; None where nobody knows
   commentary: str  # "" where nobody spoke
   level: int = -1  # index into record.LEVELS, -1 when unknown
+  prefix: str = ''  # fixed words that the dataset's own files put before the answer
 
   @classmethod
   def from_clip(cls, clip: Clip | ClipInfo) -> Reference:
@@ -56,6 +57,7 @@ class Reference:
       faults=list(clip.faults) if clip.has_faults else None,
       commentary=clip.commentary,
       level=clip.proficiency,
+      prefix=clip.prefix,
     )
 
   def answer(

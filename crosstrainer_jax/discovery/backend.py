@@ -1,13 +1,17 @@
-"""The interface of attribute discovery, and the registry of what can stand behind it (paper, section 3.3).
+"""The interface of attribute discovery (paper, section 3.3).
 
 A backend reads one commentary and answers with the two lists that the paper asks a language model for: the concepts
-that the expert calls correct and those that the expert calls incorrect. A new backend is one file and one line in
-`BACKENDS`.
+that the expert calls correct and those that the expert calls incorrect. A new backend is one file, and one line in
+`BACKENDS` of `crosstrainer_jax/backends.py`.
 """
 
+from __future__ import annotations
+
 import dataclasses
-import importlib
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from crosstrainer_jax.discovery.language_model import Unreadable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,16 +36,21 @@ class Discoverer(Protocol):
     ...
 
 
-# Name -> 'module:constructor'. Imported on first use, so that nobody pays for the dependencies of other backends.
-BACKENDS = {
-  'lexicon': 'crosstrainer_jax.discovery.lexicon:LexiconDiscoverer',
-}
+@runtime_checkable
+class ManyDiscoverer(Discoverer, Protocol):
+  """A backend that reads several comments at a time."""
+
+  def discover_many(self, comments: Sequence[tuple[str, str]]) -> Iterator[tuple[int, Attributes | Unreadable]]:
+    """The number of each comment (text, sport) with its attributes, or why there are none, as they are done."""
+    ...
 
 
-def create(name: str) -> Discoverer:
-  """The backend called `name`; raises ValueError with the known names otherwise."""
-  if name not in BACKENDS:
-    raise ValueError(f'unknown discovery backend {name!r}; known: {", ".join(sorted(BACKENDS))}')
-  module, constructor = BACKENDS[name].split(':')
-  discoverer: Discoverer = getattr(importlib.import_module(module), constructor)()
-  return discoverer
+def discover_each(
+  discoverer: Discoverer, comments: Sequence[tuple[str, str]]
+) -> Iterator[tuple[int, Attributes | Unreadable]]:
+  """The number of each comment (text, sport) with its attributes, or why there are none, as they are done."""
+  if isinstance(discoverer, ManyDiscoverer):
+    yield from discoverer.discover_many(comments)
+    return
+  for number, comment in enumerate(comments):
+    yield number, discoverer.discover(*comment)

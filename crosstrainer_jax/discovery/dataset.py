@@ -1,26 +1,34 @@
 """Discovery over a prepared dataset: one JSON line for each clip that has commentary.
 
-A line holds `clip_id`, `text_sha` (of the commentary), `backend` (its fingerprint), `correct` and `incorrect`. Lines go
-to `<output>.part` as they are made and are put in place at the end, so that a killed run loses nothing and a reader
-never sees half a file. A later run keeps the lines whose text and backend are unchanged.
+A line holds `clip_id`, `take`, `sport`, `text_sha` (of the commentary), `backend` (its fingerprint), `correct` and
+`incorrect`. A killed run loses nothing (`journal`); a later one keeps the lines whose text and backend are the same.
+A clip whose answer could not be read has no line: it is not one without faults.
 """
+
+from __future__ import annotations
 
 import collections
 import dataclasses
-import hashlib
-import json
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
-from crosstrainer_jax.discovery import backend as backends
 from crosstrainer_jax.discovery.agreement import Agreement, agreement, table
-from crosstrainer_jax.discovery.backend import Attributes
-from crosstrainer_jax.input.buckets import as_path, in_bucket
-from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.discovery.backend import Attributes, Discoverer, discover_each
+from crosstrainer_jax.discovery.journal import (
+  Journal,
+  Line,
+  Unread,
+  describe_unread,
+  need_texts,
+  read_lines,
+  read_unread,
+  text_sha,
+  write_unread,
+)
+from crosstrainer_jax.discovery.language_model import Unreadable
+from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer
+from crosstrainer_jax.input.buckets import as_path
+from crosstrainer_jax.input.progress import Progress
+from crosstrainer_jax.input.source import ClipInfo, ClipSource
 
 _TOP = 8
 
@@ -35,6 +43,7 @@ class Report:
   kept: int = 0  # lines taken over from an earlier run
   broken: int = 0  # lines of an earlier run that could not be read
   faulty: int = 0  # clips with at least one incorrect attribute
+  unread: list[Unread] = dataclasses.field(default_factory=list)  # clips without an answer that can be used
   phrases: dict[str, collections.Counter[str]] = dataclasses.field(default_factory=dict)  # incorrect ones, by sport
   agreement: dict[str, Agreement] = dataclasses.field(default_factory=dict)  # empty where no truth is known
 
@@ -43,8 +52,10 @@ class Report:
     spoken = self.clips - self.silent
     lines = [
       f'{self.clips} clips: {self.silent} without commentary skipped, {self.kept} kept from an earlier run, '
-      f'{spoken - self.kept} read now; {self.faulty} of {spoken} with at least one incorrect attribute'
+      f'{spoken - self.kept - len(self.unread)} read now; {self.faulty} of {spoken - len(self.unread)} with at least '
+      'one incorrect attribute'
     ]
+    lines += describe_unread(self.output, self.unread)
     if self.broken:
       lines.append(f'{self.broken} unreadable lines of an earlier run were dropped')
     for sport, counter in sorted(self.phrases.items()):
@@ -57,102 +68,112 @@ class Report:
 
 
 def discover_dataset(
-  directory: str | Path, output: str | Path, backend: str = 'lexicon', limit: int | None = None, progress: bool = True
+  directory: str | Path,
+  output: str | Path,
+  discoverer: Discoverer | None = None,
+  limit: int | None = None,
+  progress: bool = True,
+  again: bool = True,
 ) -> Report:
   """Discovers the attributes of every clip of the dataset in `directory` and writes them to `output` (JSON Lines).
 
   Args:
     directory: a prepared dataset (the folder that holds `dataset_info.json`).
     output: the file to write; lines of it that are still valid are kept.
-    backend: a name in `backend.BACKENDS`.
+    discoverer: the backend; None for the lexicon.
     limit: read the first so many clips only; lines of other clips stay as they are.
-    progress: show a progress bar.
+    progress: show how far it is.
+    again: ask again about clips that are listed as unread. A run that has begun does not: its clips must stay the same.
 
   Raises:
-    ValueError: unknown backend.
     FileNotFoundError: no dataset in `directory`.
+    ServerError: a language model cannot be asked further; what was answered is kept.
   """
-  discoverer = backends.create(backend)
-  output = as_path(output)
+  discoverer = discoverer or LexiconDiscoverer()
   infos = ClipSource(directory).infos()[:limit]
-  output.parent.mkdir(parents=True, exist_ok=True)
-  part = output.with_name(output.name + '.part')
-  if in_bucket(output):  # where nothing can be added to a file
-    part = Path(tempfile.mkdtemp(prefix='crosstrainer_jax-')) / part.name
-  report = Report(output, clips=len(infos))
-  lines: dict[str, dict[str, object]] = {}
-  for path in (output, part):
-    for line in _read_lines(path, report):
-      lines[str(line['clip_id'])] = line
-  pairs = []
-  with part.open('a', encoding='utf-8') as stream:
-    for info in tqdm(infos, desc='discover', unit=' clips', disable=not progress):
-      counter = report.phrases.setdefault(info.sport, collections.Counter())
-      if not info.commentary.strip():
-        report.silent += 1
-        lines.pop(info.clip_id, None)
-        continue
-      key = {'text_sha': text_sha(info.commentary), 'backend': discoverer.fingerprint}
-      line = lines.get(info.clip_id, {})
-      if key.items() <= line.items():
-        report.kept += 1
+  journal = Journal(output, _check)
+  report = Report(journal.output, clips=len(infos), broken=journal.broken)
+  listed = {} if again else read_unread(journal.output)
+  todo = []
+  for info in infos:
+    if not info.commentary.strip():
+      report.silent += 1
+      journal.lines.pop(info.clip_id, None)
+      continue
+    key = _key(info, discoverer)
+    known = listed.get(info.clip_id)
+    if known is not None and (known.text_sha, known.backend) == (key['text_sha'], key['backend']):
+      report.unread.append(known)
+      journal.lines.pop(info.clip_id, None)
+    elif key.items() <= journal.lines.get(info.clip_id, {}).items():
+      report.kept += 1
+      # files of earlier versions have neither
+      journal.lines[info.clip_id] |= {'take': info.take, 'sport': info.sport}
+    else:
+      todo.append(info)
+      journal.lines.pop(info.clip_id, None)
+  with journal, Progress('discover', len(todo), 'clips', progress) as bar:
+    for number, found in discover_each(discoverer, [(info.commentary, info.sport) for info in todo]):
+      info = todo[number]
+      if isinstance(found, Unreadable):
+        report.unread.append(Unread(info.clip_id, **_key(info, discoverer), reason=str(found)))
       else:
-        found = discoverer.discover(info.commentary, info.sport)
-        line = {'clip_id': info.clip_id, **key, 'correct': found.correct, 'incorrect': found.incorrect}
-        lines[info.clip_id] = line
-        stream.write(json.dumps(line, ensure_ascii=False) + '\n')
-        stream.flush()
-      incorrect = _attributes(line).incorrect
-      report.faulty += bool(incorrect)
-      counter.update(incorrect)
+        place = {'clip_id': info.clip_id, 'take': info.take, 'sport': info.sport}
+        journal.write(place | _key(info, discoverer) | {'correct': found.correct, 'incorrect': found.incorrect})
+      bar.advance()
+  journal.finish([info.clip_id for info in infos])
+  write_unread(journal.output, report.unread)
+  pairs = []
+  for info in infos:
+    counter = report.phrases.setdefault(info.sport, collections.Counter())
+    if line := journal.lines.get(info.clip_id):
+      report.faulty += bool(line['incorrect'])
+      counter.update(line['incorrect'])
       if info.has_faults:
-        pairs.append((info.faults, incorrect))
-  _replace(output, lines)
-  part.unlink()
+        pairs.append((info.faults, line['incorrect']))
   report.agreement = agreement(pairs)
   return report
 
 
+def pending(
+  directory: str | Path, output: str | Path, discoverer: Discoverer, limit: int | None = None
+) -> list[tuple[str, str]]:
+  """The comments (text, sport) that `discover_dataset` would read now; nothing is read or written."""
+  lines = {line['clip_id']: line for line in read_lines(as_path(output), _check) if line is not None}
+  return [
+    (info.commentary, info.sport)
+    for info in ClipSource(directory).infos()[:limit]
+    if info.commentary.strip() and not _key(info, discoverer).items() <= lines.get(info.clip_id, {}).items()
+  ]
+
+
 def read_attributes(path: str | Path) -> dict[str, Attributes]:
   """The attributes of each clip id in a file of `discover_dataset`."""
+  return {line['clip_id']: Attributes(line['correct'], line['incorrect']) for line in read_attribute_lines(path)}
+
+
+def read_attribute_lines(path: str | Path) -> list[Line]:
+  """The lines of a file of `discover_dataset`.
+
+  Raises:
+    FileNotFoundError: no such file.
+    ValueError: lines that cannot be read.
+  """
   path = as_path(path)
   if not path.is_file():
     raise FileNotFoundError(f'{path}: no attributes here. Make them: python -m crosstrainer_jax.discover --help')
-  report = Report(path)
-  found = {str(line['clip_id']): _attributes(line) for line in _read_lines(path, report)}
-  if report.broken:
-    raise ValueError(f'{path}: {report.broken} unreadable lines. Delete the file and run discover again')
-  return found
+  lines = list(read_lines(path, _check))
+  if broken := sum(line is None for line in lines):
+    raise ValueError(f'{path}: {broken} unreadable lines. Delete the file and run discover again')
+  return [line for line in lines if line is not None]
 
 
-def text_sha(text: str) -> str:
-  """The hash by which a line knows its commentary again."""
-  return hashlib.sha256(text.encode('utf-8')).hexdigest()[:16]
+def _key(info: ClipInfo, discoverer: Discoverer) -> dict[str, str]:
+  return {'text_sha': text_sha(info.commentary), 'backend': discoverer.fingerprint}
 
 
-def _attributes(line: dict[str, object]) -> Attributes:
-  correct, incorrect = line['correct'], line['incorrect']
-  assert isinstance(correct, list)
-  assert isinstance(incorrect, list)
-  return Attributes(correct, incorrect)
-
-
-def _read_lines(path: Path, report: Report) -> Iterator[dict[str, object]]:
-  """The valid lines of `path`, none if there is no such file; the others are counted."""
-  if not path.is_file():
-    return
-  for text in path.read_bytes().decode('utf-8', errors='replace').splitlines():
-    try:
-      line = json.loads(text)
-      valid = all(isinstance(line[name], str) for name in ('clip_id', 'text_sha', 'backend'))
-      valid &= all(isinstance(line[name], list) for name in ('correct', 'incorrect'))
-    except (ValueError, TypeError, KeyError):
-      valid = False
-    if valid:
-      yield line
-    else:
-      report.broken += 1
-
-
-def _replace(output: Path, lines: dict[str, dict[str, object]]) -> None:
-  write_atomically(output, ''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in lines.values()))
+def _check(line: Line) -> None:
+  need_texts(line, 'clip_id', 'text_sha', 'backend')
+  for name in ('correct', 'incorrect'):
+    if not isinstance(line[name], list) or not all(isinstance(phrase, str) for phrase in line[name]):
+      raise TypeError(name)

@@ -1,16 +1,23 @@
 """Attribute scores: IoU@k against the discovered attributes (paper section 5), F1 of faults against the truth.
 
-IoU@k counts pairs of a generated and a reference phrase whose similarity is at least k, matched one to one so that
-their number m is largest (Hungarian algorithm): m / (|A| + |B| - m). Two empty sets agree, 1; the headline is therefore
-taken on clips whose truth is not empty.
+IoU@k counts pairs of a generated and a reference phrase whose similarity is at least k, matched one to one, m of them:
+m / (|A| + |B| - m). The paper leaves open how, so each choice has a name:
 
-The paper's similarity is a BERT-score, which needs a model; without one, `LEXICAL` stands in under its own column name.
+- matching: `hungarian`, the default, makes m largest; `greedy` takes the most similar pair first, then the next that is
+  left. Greedy is never above it.
+- threshold: similarity >= k. The paper writes >, but then its column k = 1.0 could hold nothing.
+- empty: two empty lists agree, 1; or `skip` leaves such clips out. The headline is taken on clips whose truth is not
+  empty in any case.
+
+The paper's similarity is a BERT-score, which needs a model (`bert_score`); without one, `LEXICAL` stands in under its
+own column name.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import re
 from collections.abc import Callable, Collection, Sequence
 
@@ -52,12 +59,12 @@ class Similarity:
 
   Attributes:
     column: name of the score in the table, before `@k`; only a BERT-score may be called plain `IoU` below k = 1.
-    matrix: maps phrases (A, B) to float64[A, B] in 0 … 1.
+    pairs: maps N pairs of phrases to float64[N], at most 1.
     meaning: one line for the report.
   """
 
   column: str
-  matrix: Callable[[Sequence[str], Sequence[str]], np.ndarray]
+  pairs: Callable[[Sequence[tuple[str, str]]], np.ndarray]
   meaning: str
 
 
@@ -66,12 +73,12 @@ def normalise(phrase: str) -> str:
   return ' '.join(phrase.lower().split())
 
 
-def exact(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
-  return np.array([[float(a == b) for b in second] for a in first]).reshape(len(first), len(second))
+def exact(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+  return np.array([a == b for a, b in pairs], float)
 
 
-def lexical(first: Sequence[str], second: Sequence[str]) -> np.ndarray:
-  return np.array([[lexical_pair(a, b) for b in second] for a in first]).reshape(len(first), len(second))
+def lexical(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+  return np.array([lexical_pair(a, b) for a, b in pairs], float)
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -96,17 +103,20 @@ EXACT = Similarity('IoU', exact, 'exact string, after lower case and single spac
 LEXICAL = Similarity('IoU-lex', lexical, 'lexical: F1 of stems with soft letter-trigram match; not a BERT-score')
 
 
-def iou(generated: Collection[str], reference: Collection[str], similarity: Similarity, threshold: float) -> float:
+MATCHINGS = ('hungarian', 'greedy')
+EMPTY = ('1', 'skip')
+
+
+def iou(
+  generated: Collection[str],
+  reference: Collection[str],
+  similarity: Similarity,
+  threshold: float,
+  matching: str = 'hungarian',
+) -> float:
   """Jaccard index of two sets of phrases under a similarity, 0 … 1; 1 when both are empty."""
-  a, b = (sorted({normalise(phrase) for phrase in side}) for side in (generated, reference))
-  if not a and not b:
-    return 1.0
-  if not a or not b:
-    return 0.0
-  pairs = similarity.matrix(a, b) >= threshold - 1e-9  # a rounding error must not cost a match
-  rows, columns = linear_sum_assignment(pairs, maximize=True)
-  matches = int(pairs[rows, columns].sum())
-  return matches / (len(a) + len(b) - matches)
+  a, b = _normalised(generated), _normalised(reference)
+  return _iou(similarity.pairs(list(itertools.product(a, b))).reshape(len(a), len(b)), threshold, matching)
 
 
 def iou_statistic(
@@ -115,13 +125,61 @@ def iou_statistic(
   similarity: Similarity,
   threshold: float,
   note: str = '',
+  matching: str = 'hungarian',
+  empty: str = '1',
 ) -> Statistic:
-  """Mean IoU@k over clips, × 100. An attribute list that could not be read (None) scores 0."""
-  values = [
-    0.0 if named is None else iou(named, reference.attributes, similarity, threshold)
+  """Mean IoU@k over clips, × 100. An attribute list that could not be read (None) scores 0.
+
+  Args:
+    attributes: what was generated, a list for each clip.
+    references: the clips.
+    similarity: of phrases; all pairs of all clips are asked for at once.
+    threshold: k.
+    note: what a reader of the table must know.
+    matching: one of `MATCHINGS`.
+    empty: one of `EMPTY`.
+  """
+  lists = [
+    None if named is None else (_normalised(named), _normalised(reference.attributes))
     for named, reference in zip(attributes, references, strict=True)
   ]
-  return mean_statistic(values, np.ones(len(values), bool), note)
+  pairs = [list(itertools.product(*both)) if both else [] for both in lists]
+  alike = similarity.pairs(list(itertools.chain.from_iterable(pairs)))
+  values, place = [], 0
+  for both, own in zip(lists, pairs, strict=True):
+    matrix = alike[place : place + len(own)]
+    place += len(own)
+    values.append(_iou(matrix.reshape(len(both[0]), len(both[1])), threshold, matching) if both else 0.0)
+  counted = np.array([not (empty == 'skip' and both == ([], [])) for both in lists], bool)
+  return mean_statistic(values, counted, note)
+
+
+def _normalised(phrases: Collection[str]) -> list[str]:
+  return sorted({normalise(phrase) for phrase in phrases})
+
+
+def _iou(alike: np.ndarray, threshold: float, matching: str) -> float:
+  """IoU@k from the similarities of generated and reference phrases, float64[A, B]."""
+  if not alike.size:
+    return float(alike.shape == (0, 0))
+  pairs = alike >= threshold - 1e-9  # a rounding error must not cost a match
+  if matching == 'hungarian':
+    rows, columns = linear_sum_assignment(pairs, maximize=True)
+    matches = int(pairs[rows, columns].sum())
+  else:
+    matches = _greedy_matches(alike, pairs)
+  return matches / (sum(alike.shape) - matches)
+
+
+def _greedy_matches(alike: np.ndarray, pairs: np.ndarray) -> int:
+  """How many pairs are taken, the most similar first; of equals the first in alphabetical order."""
+  rows, columns = set(), set()
+  for place in np.argsort(-alike, axis=None, kind='stable'):
+    row, column = divmod(int(place), alike.shape[1])
+    if pairs[row, column] and row not in rows and column not in columns:
+      rows.add(row)
+      columns.add(column)
+  return len(rows)
 
 
 def faults_named(phrases: Collection[str] | None, name_fault: Callable[[str], str | None]) -> set[str]:

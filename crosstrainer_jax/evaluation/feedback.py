@@ -1,12 +1,11 @@
 """Text scores of feedback against the commentary: BLEU-4, METEOR and ROUGE-L, 0 … 100.
 
 - BLEU-4 over the corpus by sacrebleu, lower case, 13a tokens, exponential smoothing (`bleu_signature`).
-- METEOR by nltk on the same tokens, mean over clips. It needs WordNet; without its data the synonym step is empty and
-  the column is called METEOR-es (exact and stem).
+- METEOR by nltk on the same tokens, mean over clips (`meteor`, also for what it is without WordNet).
 - ROUGE-L by rouge-score, F measure without stemming, mean over clips.
 
-One reference for each clip; clips without commentary are not counted. The reference carries no fixed prefix, so the
-figures are not comparable with tables that score one.
+One reference for each clip; clips without commentary are not counted. Fixed words that a dataset puts before every
+answer are taken off both sides, so the figures are not comparable with tables that score them: `prefix_kept`.
 """
 
 from __future__ import annotations
@@ -14,16 +13,21 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import nltk
 import numpy as np
-from nltk.translate.meteor_score import single_meteor_score
+import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
 from crosstrainer_jax.baselines.prediction import Reference
+from crosstrainer_jax.evaluation import meteor
 from crosstrainer_jax.evaluation.bootstrap import Statistic, mean_statistic
+from crosstrainer_jax.evaluation.prefix_kept import without_prefix
+
+if TYPE_CHECKING:
+  # it brings transformers, which most readers of scores do not need
+  from crosstrainer_jax.evaluation.bert_score import BertScore
 
 PLACEHOLDER = 'sportnoun'
 ORDER = 4
@@ -34,33 +38,11 @@ _SENTENCE_BLEU = BLEU(lowercase=True, smooth_method='exp', effective_order=True)
 _ROUGE = RougeScorer(['rougeL'], use_stemmer=False)
 
 
-class NoSynonyms:
-  """A WordNet without entries, so that nltk's METEOR runs its exact and stem steps only."""
-
-  def synsets(self, word: str) -> list[Any]:
-    return []
-
-
-@functools.cache
-def synonyms() -> tuple[str, Any]:
-  """(column name, synonym source): METEOR with WordNet where its data can be read, else METEOR-es without synonyms."""
-  try:
-    nltk.corpus.wordnet.synsets('ball')  # loads the data: a folder with a file missing fails here, not midway
-  except (LookupError, OSError):
-    return 'METEOR-es', NoSynonyms()
-  return 'METEOR', nltk.corpus.wordnet
-
-
 def variants() -> list[str]:
   """One line for each metric: which variant was computed."""
-  how = 'METEOR: nltk with WordNet, mean over clips'
-  if synonyms()[0] == 'METEOR-es':
-    how = (
-      'METEOR-es: nltk without WordNet (nltk finds no complete corpora/wordnet): exact and stem matches, no synonyms'
-    )
   return [
-    f'BLEU-4: sacrebleu, corpus, {bleu_signature()}',
-    how,
+    f'BLEU-4: sacrebleu {sacrebleu.__version__}, corpus, {bleu_signature()}',
+    meteor.variant(),
     'ROUGE-L: rouge-score, F measure, no stemming, mean over clips',
     f'masked: every sport noun is replaced by one placeholder ({PLACEHOLDER}) in feedback and reference',
   ]
@@ -74,8 +56,7 @@ def bleu_signature() -> str:
 
 def text_statistics(feedback: Sequence[str | None], references: Sequence[Reference]) -> dict[str, Statistic]:
   """The three scores by column name. Feedback that could not be read (None) is scored as an empty text."""
-  pairs = [(said or '', reference.commentary) for said, reference in zip(feedback, references, strict=True)]
-  return _score_pairs(pairs)
+  return _score_pairs(_stripped_pairs(feedback, references))
 
 
 def masked_statistics(
@@ -84,10 +65,20 @@ def masked_statistics(
   """As `text_statistics`, with every sport noun replaced by one placeholder on both sides."""
   pattern = noun_pattern(nouns)
   pairs = [
-    (mask_nouns(said or '', pattern), mask_nouns(reference.commentary, pattern))
-    for said, reference in zip(feedback, references, strict=True)
+    (mask_nouns(said, pattern), mask_nouns(expected, pattern))
+    for said, expected in _stripped_pairs(feedback, references)
   ]
   return {f'{column} masked': statistic for column, statistic in _score_pairs(pairs).items()}
+
+
+def bert_statistic(feedback: Sequence[str | None], references: Sequence[Reference], bert: BertScore) -> Statistic:
+  """Mean F of the BERT-score, × 100, of the same texts as `text_statistics`."""
+  said, expected = zip(*_stripped_pairs(feedback, references), strict=True)
+  counted = np.array([bool(text.strip()) for text in expected], bool)
+  values = np.zeros(len(counted))
+  chosen = np.flatnonzero(counted)
+  values[chosen] = bert([said[i] for i in chosen], [expected[i] for i in chosen])[:, 2]
+  return mean_statistic(values.tolist(), counted)
 
 
 def noun_pattern(nouns: Collection[str]) -> re.Pattern[str] | None:
@@ -112,13 +103,20 @@ def _forms(noun: str) -> set[str]:
   return {noun} | plurals
 
 
+def _stripped_pairs(feedback: Sequence[str | None], references: Sequence[Reference]) -> list[tuple[str, str]]:
+  return [
+    (without_prefix(said or '', reference.prefix), without_prefix(reference.commentary, reference.prefix))
+    for said, reference in zip(feedback, references, strict=True)
+  ]
+
+
 def _score_pairs(pairs: Sequence[tuple[str, str]]) -> dict[str, Statistic]:
   counted = np.array([bool(reference.strip()) for _, reference in pairs], bool)
   counts = np.array([_bleu_counts(*pair) for pair in pairs], float).reshape(len(pairs), 2 + 2 * ORDER)
   return {
     'BLEU-4': Statistic(counts, counted, bleu),
-    synonyms()[0]: mean_statistic([_meteor(*pair) for pair in pairs], counted),
-    'ROUGE-L': mean_statistic([_rouge(*pair) for pair in pairs], counted),
+    meteor.column(): mean_statistic([meteor.meteor(*map(_words, pair)) for pair in pairs], counted),
+    'ROUGE-L': mean_statistic([rouge_l(*pair) for pair in pairs], counted),
   }
 
 
@@ -146,15 +144,11 @@ def _bleu_counts(said: str, reference: str) -> tuple[int, ...]:
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _meteor(said: str, reference: str) -> float:
-  return single_meteor_score(_words(reference), _words(said), wordnet=synonyms()[1])
-
-
-@functools.lru_cache(maxsize=1 << 16)
 def _words(text: str) -> tuple[str, ...]:
   return tuple(_CORPUS_BLEU.tokenizer(text.lower()).split())
 
 
 @functools.lru_cache(maxsize=1 << 16)
-def _rouge(said: str, reference: str) -> float:
+def rouge_l(said: str, reference: str) -> float:
+  """ROUGE-L F of one pair, 0 … 1, without stemming."""
   return float(_ROUGE.score(reference, said)['rougeL'].fmeasure)

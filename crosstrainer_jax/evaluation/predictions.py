@@ -80,7 +80,7 @@ def _read(path: str | os.PathLike[str], kind: type[Answer]) -> list[Answer]:
     for number, line in enumerate(file, start=1):
       if not line.strip():
         continue
-      answer = _parse(line, kind, f'{path}, line {number}')
+      answer = parse_line(line, kind, f'{path}, line {number}')
       if answer.clip_id in seen:
         raise ValueError(f'{path}, line {number}: clip {answer.clip_id!r} is already in line {seen[answer.clip_id]}.')
       seen[answer.clip_id] = number
@@ -88,7 +88,8 @@ def _read(path: str | os.PathLike[str], kind: type[Answer]) -> list[Answer]:
   return answers
 
 
-def _parse(line: str, kind: type[Answer], place: str) -> Answer:
+def parse_line(line: str, kind: type[Answer], place: str) -> Answer:
+  """The answer on a line of JSON; raises ValueError that begins with `place`."""
   try:
     values = json.loads(line)
   except json.JSONDecodeError as error:

@@ -106,6 +106,11 @@ class Coach:
   ):
     self._model = model = read_trained(workdir, config, encoder_weights, decoder_weights)
     self.card, self.config = model.card, model.config
+    if tuple(self.config.data.window) != (0.0, 0.0) or self.config.data.views:
+      raise ValueError(
+        f'{workdir}: this run looks at less than was prepared (config.data.window, config.data.views), which serves '
+        'studies: for videos, prepare the data with that --mu1 and --mu2, or those views, and train on them'
+      )
     self._blueprint, self._params = model.load(folder)
     self._windows = WindowEncoder(model, model.trained_encoder(self._params))
     # Each size is compiled once.

@@ -29,8 +29,7 @@ CLIPS, EXPECTED = 'clips.safetensors', 'expected.json'
 
 def choose(trained: Trained, source: ClipSource, count: int) -> list[int]:
   """At most `count` test clips of the run, evenly drawn: they lie sport by sport."""
-  wanted = trained.config.split
-  test = splits.make_split(source.infos(), wanted.setting, wanted.held_out, wanted.validation_share, wanted.seed).test
+  test = splits.split_of(source.infos(), trained.config).test
   return [test[i] for i in np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int))]
 
 

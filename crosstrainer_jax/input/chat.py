@@ -13,7 +13,7 @@ from crosstrainer_jax.input.tokenizer import Words
 _CONTENTS, _ANSWERS = ('[[content]]', '((text))'), ('[[answer]]', '((reply))')
 # Some templates ask for today's date: a prompt that changes every day would make no run the same as another. This is
 # the date that Llama 3.1's own template falls back to.
-_FIXED = {'date_string': '26 Jul 2024', 'enable_thinking': False}
+FIXED = {'date_string': '26 Jul 2024', 'enable_thinking': False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _rendered(words: Words, content: str, answer: str = '') -> str:
   messages = [{'role': 'user', 'content': content}]
   if answer:
     messages.append({'role': 'assistant', 'content': answer})
-  return words.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answer, **_FIXED)
+  return words.apply_chat_template(messages, tokenize=False, add_generation_prompt=not answer, **FIXED)
 
 
 def _shared(words: Words, texts: Sequence[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -110,6 +110,10 @@ class PromptTokenizer:
       self.prompt(task, sport or clip.sport, attributes), [*self._ids(self.layout.space + answer), *self.layout.close]
     )
 
+  def text(self, text: str) -> list[int]:
+    """Ids of a text that stands alone, such as a comment."""
+    return self._ids(self.layout.space + text)
+
   def _ids(self, text: str) -> list[int]:
     ids = self._cache.get(text)
     if ids is None:

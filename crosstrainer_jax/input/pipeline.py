@@ -9,7 +9,7 @@ many clips as fit (`packing`).
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 import numpy as np
@@ -241,6 +241,15 @@ class Updates:
     return {name: np.stack([row[name] for row in arrays]) for name in arrays[0]} | videos
 
 
+class ByNumber(Protocol):
+  """Makes the host's part of every update by its number; readers call it side by side."""
+
+  count: int
+  batch_size: int
+
+  def __call__(self, number: int) -> Any: ...
+
+
 class Batches:
   """Host batches of `updates`, read ahead; `get_state` is the number of the next one.
 
@@ -250,17 +259,17 @@ class Batches:
     prefetch: batches that the readers may be ahead.
   """
 
-  def __init__(self, updates: Updates, workers: int = 0, threads: int = 1, prefetch: int = 4):
+  def __init__(self, updates: ByNumber, workers: int = 0, threads: int = 1, prefetch: int = 4):
     self.updates = updates
     self._options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch)
     self._workers = workers
     self._next = 0
     self._iterator: Any = None
 
-  def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+  def __iter__(self) -> Iterator[Any]:
     return self
 
-  def __next__(self) -> dict[str, np.ndarray]:
+  def __next__(self) -> Any:
     if self._iterator is None:
       # Begun anew from a number, so that neither the state nor the order knows of the readers.
       numbers = grain.MapDataset.range(self._next, self.updates.count).map(self.updates)

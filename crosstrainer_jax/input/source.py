@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from crosstrainer_jax.input.record import LATER_FIELDS, Clip
 
 _LIGHT_FIELDS = (
   'clip_id', 'sport', 'skill', 'participant', 'take', 'views', 'commentary', 'frame_times', 'correct', 'incorrect',
-  'faults', 'has_faults', 'proficiency', 'expert', 'prefix',
+  'faults', 'has_faults', 'proficiency', 'expert', 'prefix', 'commentary_time',
 )  # fmt: skip
 
 
@@ -45,6 +46,7 @@ class ClipInfo:
   proficiency: int
   expert: str = ''
   prefix: str = ''
+  commentary_time: float = math.nan
 
 
 class ClipSource:

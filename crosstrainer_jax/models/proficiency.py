@@ -1,9 +1,11 @@
 """f_p: a linear probe from frozen video tokens to the four levels of proficiency (paper, section 3.3).
 
 The paper conditions P on the attributes too (eq. 3), but implements a linear layer on frozen v alone, and so does this.
+For the comparison, `with_attributes` puts the attributes beside v.
 """
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,3 +89,12 @@ def fit_probe(v: np.ndarray, levels: np.ndarray, steps: int, learning_rate: floa
   )
   kernel = probe.kernel / deviation[:, None]
   return Probe(kernel, probe.bias - mean @ kernel)
+
+
+def with_attributes(v: np.ndarray, lists: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> np.ndarray:
+  """float32[N, D + A]: v, and for each phrase of the vocabulary whether the clip's list has it (eq. 3's Ŝ)."""
+  place = {phrase: number for number, phrase in enumerate(vocabulary)}
+  named = np.zeros((len(lists), len(place)), np.float32)
+  for row, phrases in zip(named, lists, strict=True):
+    row[[place[phrase] for phrase in phrases if phrase in place]] = 1
+  return np.concatenate([np.asarray(v, np.float32), named], axis=1)

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 
 from crosstrainer_jax.models import bert
 from crosstrainer_jax.models.bert import Bert, read_json
+from crosstrainer_jax.weights.tensors import Tensors
 
 SHORTEST = 16
 
@@ -50,7 +51,10 @@ class TextEncoder:
 
   Attributes:
     cut: how many texts were cut so far.
+    fingerprint: names the weights, where they were loaded from a folder.
   """
+
+  fingerprint = ''
 
   def __init__(self, model: Bert, tokenizer: Any, max_length: int, batch_size: int = 32) -> None:
     self.config = model.config
@@ -81,7 +85,14 @@ class TextEncoder:
       others = [] if backend.normalizer is None else [backend.normalizer]
       backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
     lengths = (model.config.max_length, tokenizer.model_max_length, settings.get('max_seq_length'))
-    return cls(model, tokenizer, min(length for length in lengths if length is not None), batch_size)
+    encoder = cls(model, tokenizer, min(length for length in lengths if length is not None), batch_size)
+    encoder.fingerprint = Tensors(directory).fingerprint()
+    return encoder
+
+  @property
+  def model(self) -> Bert:
+    """The encoder itself, for what goes on training it."""
+    return nnx.merge(self._graph, self._params)
 
   def tokens(self, texts: Sequence[str]) -> list[Tokens]:
     """The tokens of each text, those that `hidden` gives a state for.

@@ -239,14 +239,51 @@ def train_stage(
     blueprint, params: of the model.
     config: the training settings (batch size, optimiser, reading, saving).
   """
-  directory = as_path(directory)
-  done = directory / 'done.json'
-  if done.is_file():
-    say(f'  {name}: done before ({json.loads(done.read_text())["updates"]} updates)')
-    return load_params(directory, blueprint, params)
+  before = finished(directory, name, blueprint, params)
+  if before is not None:
+    return before
   contents = _updates(stage, video, config, seed, updates, mesh)
   for line in contents.packed():
     say(f'  {name}, {line}')
+  kind_of = (lambda update: stage.task_of(update).name) if len(stage.tasks) > 1 else None
+  return train_updates(
+    directory, name, step, blueprint, params, contents, config, mesh=mesh, seed=seed, writer=writer, evaluate=evaluate,
+    kind_of=kind_of,
+  )  # fmt: skip
+
+
+def finished(directory: str | Path, name: str, blueprint: Blueprint, params: nnx.State) -> nnx.State | None:
+  """`params` as a stage left them that is done; None where it is not."""
+  done = as_path(directory) / 'done.json'
+  if not done.is_file():
+    return None
+  say(f'  {name}: done before ({json.loads(done.read_text())["updates"]} updates)')
+  return load_params(directory, blueprint, params)
+
+
+def train_updates(
+  directory: str | Path,
+  name: str,
+  step: Step,
+  blueprint: Blueprint,
+  params: nnx.State,
+  contents: pipeline.ByNumber,
+  config: ml_collections.ConfigDict,
+  *,
+  mesh: Mesh,
+  seed: int,
+  writer: MetricWriter | None = None,
+  evaluate: Callable[[nnx.State], dict[str, float]] | None = None,
+  kind_of: Callable[[int], str] | None = None,
+) -> nnx.State:
+  """`params` after all updates of `contents`, with checkpoints, ledger and `done.json`; arguments as in `train_stage`.
+
+  Args:
+    contents: the updates, of `config.batch_size` clips each.
+    kind_of: names the kind of an update.
+  """
+  directory = as_path(directory)
+  updates = contents.count
   iterator = pipeline.Batches(contents, config.workers, config.threads, config.prefetch)
   trained, frozen = blueprint.split(params)
   ledger = TimeLedger(directory / 'ledger.jsonl')
@@ -269,7 +306,7 @@ def train_stage(
       clips_per_step=config.batch_size,
       evaluate=evaluate,
       evaluate_every=config.evaluate_every,
-      kind_of=(lambda update: stage.task_of(update).name) if len(stage.tasks) > 1 else None,
+      kind_of=kind_of,
       watchdog=config.watchdog,
       profiler=None if writer is None else Profiler(writer.directory, config.profile_at, config.profile_updates),
       ledger=ledger,
@@ -280,7 +317,7 @@ def train_stage(
   seconds = ledger.elapsed
   rate = updates * config.batch_size / seconds
   facts = {'updates': updates, 'seconds': round(seconds, 1), 'clips_per_second': round(rate, 1), 'checksums': sums}
-  write_atomically(done, json.dumps(facts))
+  write_atomically(directory / 'done.json', json.dumps(facts))
   return nnx.merge_state(state.params, frozen)
 
 

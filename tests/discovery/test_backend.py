@@ -1,19 +1,29 @@
-import pytest
+from crosstrainer_jax.discovery.backend import Attributes, discover_each
+from crosstrainer_jax.discovery.language_model import Unreadable
 
-from crosstrainer_jax.discovery import backend, rules
-
-
-def test_the_default_backend_is_found_by_name_and_answers():
-  discoverer = backend.create('lexicon')
-  assert discoverer.discover('You wobble', 'soccer') == backend.Attributes([], ['balance'])
-  assert discoverer.fingerprint == f'lexicon-{rules.fingerprint()}'
+COMMENTS = [('wobbly', 'soccer'), ('', 'fitness')]
 
 
-def test_an_unknown_backend_is_refused_with_the_known_names():
-  with pytest.raises(ValueError, match="unknown discovery backend 'oracle'; known: lexicon"):
-    backend.create('oracle')
+class OneByOne:
+  fingerprint = 'one'
+
+  def discover(self, commentary: str, sport: str) -> Attributes:
+    return Attributes([sport], [commentary])
 
 
-def test_a_new_backend_is_one_registry_line(monkeypatch):
-  monkeypatch.setitem(backend.BACKENDS, 'also', 'crosstrainer_jax.discovery.lexicon:LexiconDiscoverer')
-  assert backend.create('also').discover('', '') == backend.Attributes()
+class ManyAtOnce(OneByOne):
+  def discover_many(self, comments):
+    yield 1, Unreadable('no')
+    yield 0, Attributes(['many'])
+
+
+def test_a_backend_that_reads_one_comment_at_a_time():
+  assert list(discover_each(OneByOne(), COMMENTS)) == [
+    (0, Attributes(['soccer'], ['wobbly'])), (1, Attributes(['fitness'], [''])),
+  ]  # fmt: skip
+
+
+def test_a_backend_that_reads_many():
+  (one, lost), (zero, found) = discover_each(ManyAtOnce(), COMMENTS)
+  assert (one, zero, found) == (1, 0, Attributes(['many']))
+  assert isinstance(lost, Unreadable)

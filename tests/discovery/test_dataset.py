@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from crosstrainer_jax.discovery import backend, dataset
+from crosstrainer_jax.discovery import dataset
 from crosstrainer_jax.discovery.backend import Attributes
+from crosstrainer_jax.discovery.language_model import Unreadable
+from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer
 from crosstrainer_jax.input.record import Clip, features_dict
 
 COMMENTS = {
@@ -53,24 +55,27 @@ def directory(tmp_path_factory):
 
 
 class Counting:
-  """A backend that counts its calls, and dies after some of them."""
+  """A backend that counts its calls, dies after some of them, and cannot read one comment."""
 
-  calls = 0
-  dies_after = 10
   fingerprint = 'counting-1'
 
+  def __init__(self, dies_after: int = 10, unreadable: str = ''):
+    self.calls, self.dies_after, self.unreadable = 0, dies_after, unreadable
+
+  def discover_many(self, comments):
+    for number, (commentary, sport) in enumerate(comments):
+      if self.calls == self.dies_after:
+        raise KeyboardInterrupt
+      self.calls += 1
+      yield number, Unreadable('it rambles') if commentary == self.unreadable else Attributes([], [sport])
+
   def discover(self, commentary: str, sport: str) -> Attributes:
-    if Counting.calls == Counting.dies_after:
-      raise KeyboardInterrupt
-    Counting.calls += 1
-    return Attributes([], [sport])
+    raise AssertionError
 
 
 @pytest.fixture
-def counting(monkeypatch):
-  monkeypatch.setattr(backend, 'create', lambda name: Counting())
-  monkeypatch.setattr(Counting, 'calls', 0)
-  return monkeypatch
+def counting():
+  return Counting()
 
 
 def test_every_comment_gets_a_line_and_the_report_counts(directory, tmp_path):
@@ -81,8 +86,10 @@ def test_every_comment_gets_a_line_and_the_report_counts(directory, tmp_path):
   (line,) = [line for line in lines if line['clip_id'] == 'train-2']
   assert line == {
     'clip_id': 'train-2',
+    'take': 't',
+    'sport': 'fitness',
     'text_sha': dataset.text_sha(COMMENTS['train'][2]),
-    'backend': backend.create('lexicon').fingerprint,
+    'backend': LexiconDiscoverer().fingerprint,
     'correct': ['timing'],
     'incorrect': ['knee bend'],
   }
@@ -114,46 +121,72 @@ def test_read_attributes_is_the_inverse(directory, tmp_path):
 
 def test_a_second_run_keeps_the_lines(directory, tmp_path, counting):
   output = tmp_path / 'a.jsonl'
-  dataset.discover_dataset(directory, output, 'counting', progress=False)
+  dataset.discover_dataset(directory, output, counting, progress=False)
   before = output.read_bytes()
-  report = dataset.discover_dataset(directory, output, 'counting', progress=False)
-  assert (Counting.calls, report.kept) == (4, 4)
+  report = dataset.discover_dataset(directory, output, counting, progress=False)
+  assert (counting.calls, report.kept) == (4, 4)
   assert output.read_bytes() == before
 
 
 @pytest.mark.parametrize(('field', 'value'), [('text_sha', 'other text'), ('backend', 'other rules')])
 def test_a_line_of_another_text_or_backend_is_made_anew(directory, tmp_path, counting, field, value):
   output = tmp_path / 'a.jsonl'
-  dataset.discover_dataset(directory, output, 'counting', progress=False)
+  dataset.discover_dataset(directory, output, counting, progress=False)
   first, *rest = output.read_text().splitlines()
   output.write_text('\n'.join([json.dumps({**json.loads(first), field: value}), *rest]))
-  report = dataset.discover_dataset(directory, output, 'counting', progress=False)
-  assert (Counting.calls, report.kept) == (5, 3)
+  report = dataset.discover_dataset(directory, output, counting, progress=False)
+  assert (counting.calls, report.kept) == (5, 3)
   assert {line['backend'] for line in map(json.loads, output.read_text().splitlines())} == {'counting-1'}
 
 
-def test_a_killed_run_loses_no_answer(directory, tmp_path, counting):
+def test_a_killed_run_loses_no_answer(directory, tmp_path):
   output = tmp_path / 'a.jsonl'
-  counting.setattr(Counting, 'dies_after', 2)
   with pytest.raises(KeyboardInterrupt):
-    dataset.discover_dataset(directory, output, 'counting', progress=False)
+    dataset.discover_dataset(directory, output, Counting(dies_after=2), progress=False)
   assert not output.exists()
   with (tmp_path / 'a.jsonl.part').open('a') as stream:
     stream.write('{"clip_id": "tr')  # the line in whose middle it was killed
-  counting.setattr(Counting, 'dies_after', 10)
-  report = dataset.discover_dataset(directory, output, 'counting', progress=False)
-  assert (Counting.calls, report.kept, report.broken) == (4, 2, 1)
+  second = Counting()
+  report = dataset.discover_dataset(directory, output, second, progress=False)
+  assert (second.calls, report.kept, report.broken) == (2, 2, 1)
   assert '1 unreadable lines' in report.describe()
   assert len(dataset.read_attributes(output)) == 4
 
 
+def test_a_clip_without_a_readable_answer_is_listed_and_is_not_one_without_faults(directory, tmp_path):
+  output = tmp_path / 'a.jsonl'
+  report = dataset.discover_dataset(directory, output, Counting(unreadable='You wobble.'), progress=False)
+  assert 'train-0' not in dataset.read_attributes(output)
+  assert (len(report.unread), report.faulty) == (1, 3)
+  assert '1 clips have no readable answer' in report.describe()
+  assert 'train-0: it rambles' in report.describe()
+  assert json.loads((tmp_path / 'a.unread.jsonl').read_text())['reason'] == 'it rambles'
+  # the truth of what nobody read is no miss of the backend
+  assert 'balance' not in report.agreement
+
+  asked = Counting(unreadable='You wobble.')
+  report = dataset.discover_dataset(directory, output, asked, progress=False, again=False)
+  assert (asked.calls, report.kept, [one.clip_id for one in report.unread]) == (0, 3, ['train-0'])
+  assert len(dataset.pending(directory, output, asked)) == 1
+  report = dataset.discover_dataset(directory, output, Counting(), progress=False)
+  assert (report.kept, report.unread) == (3, [])
+  assert not (tmp_path / 'a.unread.jsonl').exists()
+
+
+def test_an_older_line_of_what_cannot_be_read_any_more_goes(directory, tmp_path, counting):
+  output = tmp_path / 'a.jsonl'
+  dataset.discover_dataset(directory, output, progress=False)
+  dataset.discover_dataset(directory, output, Counting(unreadable='You wobble.'), progress=False)
+  assert set(dataset.read_attributes(output)) == {'train-2', 'train-3', 'test-0'}
+
+
 def test_limit_reads_the_first_clips_and_leaves_other_lines(directory, tmp_path, counting):
   output = tmp_path / 'a.jsonl'
-  assert dataset.discover_dataset(directory, output, 'counting', limit=2, progress=False).clips == 2
+  assert dataset.discover_dataset(directory, output, counting, limit=2, progress=False).clips == 2
   few = len(dataset.read_attributes(output))
-  dataset.discover_dataset(directory, output, 'counting', progress=False)
-  dataset.discover_dataset(directory, output, 'counting', limit=2, progress=False)
-  assert (few, len(dataset.read_attributes(output)), Counting.calls) == (few, 4, 4)
+  dataset.discover_dataset(directory, output, counting, progress=False)
+  dataset.discover_dataset(directory, output, counting, limit=2, progress=False)
+  assert (few, len(dataset.read_attributes(output)), counting.calls) == (few, 4, 4)
   assert few < 4
 
 

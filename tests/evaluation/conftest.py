@@ -6,9 +6,20 @@ from collections.abc import Callable
 
 import pytest
 
+from crosstrainer_jax.evaluation import meteor
+from crosstrainer_jax.evaluation.meteor import NoSynonyms
 from crosstrainer_jax.evaluation.predictions import Prediction, Reference
+from tests.evaluation.tiny_wordnet import closed_readers
+
+__all__ = ['closed_readers']
 
 Build = Callable[..., Reference]
+
+
+@pytest.fixture(autouse=True)
+def without_wordnet(monkeypatch: pytest.MonkeyPatch) -> None:
+  """The same scores on every machine, whether or not it has WordNet."""
+  monkeypatch.setattr(meteor, 'synonyms', lambda: ('METEOR-es', NoSynonyms()))
 
 
 def _reference(number: int, **known: object) -> Reference:

@@ -45,8 +45,9 @@ def test_exact_iou_by_hand(generated, truth, expected):
 def test_matching_is_one_to_one_and_largest():
   # p matches x and y, q matches only x: greedy on the best pair (p, x) would find one match, two are possible.
   table = {('p', 'x'): 0.95, ('p', 'y'): 0.8, ('q', 'x'): 0.75, ('q', 'y'): 0.1}
-  similarity = Similarity('IoU-t', lambda a, b: np.array([[table[i, j] for j in b] for i in a]), 'a table')
+  similarity = Similarity('IoU-t', lambda pairs: np.array([table[pair] for pair in pairs]), 'a table')
   assert iou(['p', 'q'], ['x', 'y'], similarity, 0.7) == pytest.approx(1.0)
+  assert iou(['p', 'q'], ['x', 'y'], similarity, 0.7, 'greedy') == pytest.approx(1 / 3)
   assert iou(['p', 'q'], ['x', 'y'], similarity, 0.8) == pytest.approx(1 / 3)
   assert iou(['p', 'q'], ['x', 'y'], similarity, 0.99) == 0
 
@@ -56,7 +57,7 @@ def test_matching_agrees_with_trying_every_assignment():
   for _ in range(50):
     rows, columns = rng.integers(1, 5, size=2)
     alike = rng.random((rows, columns))
-    similarity = Similarity('IoU-r', lambda a, b, alike=alike: alike, 'random')
+    similarity = Similarity('IoU-r', lambda pairs, alike=alike: alike.ravel(), 'random')
     a, b = [f'a{i}' for i in range(rows)], [f'b{i}' for i in range(columns)]
     wide = alike if rows <= columns else alike.T
     best = max(
@@ -64,10 +65,46 @@ def test_matching_agrees_with_trying_every_assignment():
       for order in itertools.permutations(range(wide.shape[1]), wide.shape[0])
     )
     assert iou(a, b, similarity, 0.6) == pytest.approx(best / (rows + columns - best))
+    assert iou(a, b, similarity, 0.6, 'greedy') == pytest.approx(greedy(alike, 0.6))
+
+
+def greedy(alike, threshold):
+  """The best pair, then the best of what is left, until none is similar enough."""
+  left, matches = alike.copy(), 0
+  while left.max() >= threshold:
+    row, column = np.unravel_index(left.argmax(), left.shape)
+    left[row], left[:, column], matches = -1, -1, matches + 1
+  return matches / (sum(alike.shape) - matches)
+
+
+def test_both_empty_is_one_or_left_out(reference):
+  truth = [reference(0, attributes=['a']), reference(1, attributes=[]), reference(2, attributes=[])]
+  named = [[], [], ['b']]
+  assert value(iou_statistic(named, truth, EXACT, 1.0)) == pytest.approx(100 / 3)
+  skipped = iou_statistic(named, truth, EXACT, 1.0, empty='skip')
+  assert skipped.counted.tolist() == [True, False, True]
+  assert value(skipped) == 0
+
+
+def test_all_clips_are_compared_in_one_call(reference):
+  """A model behind the similarity sees every pair of the row at once, and each value goes back to its clip."""
+  calls = []
+
+  def pairs(asked):
+    calls.append(asked)
+    return np.array([a == b for a, b in asked], float)
+
+  rng = np.random.default_rng(0)
+  lists = [[f'p{k}' for k in rng.integers(6, size=rng.integers(0, 4))] for _ in range(40)]
+  truth = [reference(i, attributes=[f'p{k}' for k in rng.integers(6, size=rng.integers(0, 4))]) for i in range(40)]
+  found = iou_statistic([None, *lists[1:]], truth, Similarity('IoU-c', pairs, 'counted'), 0.7)
+  assert len(calls) == 1
+  expected = [iou(a, clip.attributes, EXACT, 1.0) for a, clip in zip(lists, truth, strict=True)]
+  assert found.sums[:, 0].tolist() == pytest.approx([0.0, *expected[1:]])
 
 
 def test_a_threshold_is_reached_at_equality():
-  similarity = Similarity('IoU-t', lambda a, b: np.full((len(a), len(b)), 0.1 * 7), 'seven tenths, rounded up')
+  similarity = Similarity('IoU-t', lambda pairs: np.full(len(pairs), 0.1 * 7), 'seven tenths, rounded up')
   assert 0.1 * 7 != 0.7
   assert iou(['a'], ['b'], similarity, 0.7) == 1
 

@@ -1,11 +1,21 @@
 """Intervals: coverage, clusters, pairs, and what is undefined."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from crosstrainer_jax.evaluation.bootstrap import Statistic, bootstrap, mean_statistic, paired_difference, ratio
+from crosstrainer_jax.evaluation.bootstrap import (
+  Run,
+  Statistic,
+  bootstrap,
+  hierarchical,
+  hierarchical_difference,
+  mean_statistic,
+  paired_difference,
+  ratio,
+)
 
 
 def quotient(sums):
@@ -127,3 +137,94 @@ def test_undefined_resamples_are_left_out_until_they_are_most():
 def test_as_many_takes_as_clips_or_an_error():
   with pytest.raises(ValueError, match='3 clips have statistics, but 2 have a take'):
     bootstrap(mean_statistic([1, 2, 3], everywhere([0] * 3)), ['a', 'b'])
+
+
+def runs_of(seeds, sports, takes=12, per_take=3, seed_effect=0.0, shift=0.0, salt=0):
+  """Runs of a mean, whose takes are hard or easy alike for every seed."""
+  rng = np.random.default_rng(salt)
+  found = []
+  hard = {sport: rng.normal(0, 1, takes) + place for place, sport in enumerate(sports)}
+  for seed in range(seeds):
+    effect = rng.normal(0, seed_effect) if seed_effect else 0.0
+    for sport in sports:
+      values = np.repeat(hard[sport], per_take) + effect + shift + 0.1 * rng.normal(size=takes * per_take)
+      names = [f'{sport}{i // per_take}' for i in range(takes * per_take)]
+      found.append(Run(seed, sport, mean_statistic(values, everywhere(values)), names))
+  return found
+
+
+def test_several_runs_are_averaged_over_seeds_and_then_over_sports():
+  runs = runs_of(2, ['a', 'b'])
+  means = {(run.seed, run.sport): 100 * run.statistic.sums[:, 0].mean() for run in runs}
+  del runs[0]  # one sport has one seed
+  interval = hierarchical(runs)
+  assert interval.value == pytest.approx(((means[0, 'b'] + means[1, 'b']) / 2 + means[1, 'a']) / 2)
+  assert interval.low < interval.value < interval.high
+  assert (interval.n_clips, interval.n_takes) == (72, 24)
+  assert interval.note == ''
+
+
+def test_one_run_has_the_interval_of_its_takes():
+  run = runs_of(1, ['a'], takes=60)[0]
+  alone, plain = hierarchical([run], 4000), bootstrap(run.statistic, run.takes, 4000)
+  assert (alone.value, alone.n_takes) == (pytest.approx(plain.value), 60)
+  width = plain.high - plain.low
+  assert (alone.low, alone.high) == (
+    pytest.approx(plain.low, abs=width / 10),
+    pytest.approx(plain.high, abs=width / 10),
+  )
+  assert 'one seed' in alone.note
+  assert 'one sport' in alone.note
+
+
+def test_agrees_with_drawing_seeds_sports_and_takes_one_by_one():
+  runs = runs_of(3, ['a', 'b', 'c'], takes=5, seed_effect=1.0)
+  values = {
+    (run.seed, run.sport, take): run.statistic.sums[np.asarray(run.takes) == take, 0]
+    for run in runs
+    for take in run.takes
+  }
+  rng, naive = np.random.default_rng(1), []
+  for _ in range(3000):
+    seeds, sports = rng.choice(3, 3), rng.choice(['a', 'b', 'c'], 3)
+    means = []
+    for sport in sports:
+      takes = [f'{sport}{i}' for i in rng.choice(5, 5)]  # the same for every seed
+      means.append(np.mean([np.concatenate([values[seed, sport, take] for take in takes]).mean() for seed in seeds]))
+    naive.append(100 * np.mean(means))
+  interval = hierarchical(runs, 3000)
+  spread = np.std(naive)
+  assert interval.low == pytest.approx(np.percentile(naive, 2.5), abs=0.25 * spread)
+  assert interval.high == pytest.approx(np.percentile(naive, 97.5), abs=0.25 * spread)
+
+
+def test_seeds_and_sports_widen_the_interval():
+  def width(runs):
+    interval = hierarchical(runs)
+    return interval.high - interval.low
+
+  assert width(runs_of(5, ['a'], seed_effect=3.0)) > 2 * width(runs_of(5, ['a'], seed_effect=0.0))
+  same = runs_of(1, ['a'], takes=24)[0]
+  assert width(runs_of(1, ['a', 'b', 'c', 'd'], takes=24)) > 1.5 * width([same])
+  # more seeds on the same takes are not more takes
+  assert width(runs_of(10, ['a'])) > 0.8 * width(runs_of(1, ['a']))
+
+
+def test_a_difference_over_runs_is_paired():
+  first, second = runs_of(3, ['a', 'b'], shift=0.3), runs_of(3, ['a', 'b'], shift=0.0)
+  one, two = hierarchical(first), hierarchical(second)
+  assert one.low < two.high
+  difference = hierarchical_difference(first, second)
+  assert difference.value == pytest.approx(one.value - two.value)
+  assert 0 < difference.low < difference.value < difference.high
+  assert hierarchical_difference(first, first).high == 0
+  with pytest.raises(ValueError, match=r"differ in their seeds and sports: \[\(2, 'b'\)\]"):
+    hierarchical_difference(first, second[:-1])
+  with pytest.raises(ValueError, match='7 runs of 6 pairs of seed and sport'):
+    hierarchical([*first, first[0]])
+
+
+def test_undefined_runs_are_left_out():
+  runs = runs_of(2, ['a', 'b'])
+  runs[0] = dataclasses.replace(runs[0], statistic=runs[0].statistic.keep(np.zeros(36, bool)))
+  assert hierarchical(runs).value == pytest.approx(hierarchical(runs[1:]).value)

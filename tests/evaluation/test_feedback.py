@@ -11,33 +11,19 @@ from sacrebleu.metrics import BLEU
 from crosstrainer_jax.evaluation import feedback
 from crosstrainer_jax.evaluation.bootstrap import bootstrap
 from crosstrainer_jax.evaluation.feedback import (
-  NoSynonyms,
   bleu,
   mask_nouns,
   masked_statistics,
   noun_pattern,
   text_statistics,
 )
-
-WORDS = (
-  *('the', 'player', 'keeps', 'her', 'knee', 'bent', ',', 'and', 'The', 'ball', 'is', 'kicked', 'too', 'early', '!'),
-  *('balancing', 'balance', 'kicks', 'late', 'foot'),
-)
-
-
-@pytest.fixture(autouse=True)
-def without_wordnet(monkeypatch):
-  """The same scores on every machine, whether or not it has WordNet."""
-  monkeypatch.setattr(feedback, 'synonyms', lambda: ('METEOR-es', NoSynonyms()))
+from crosstrainer_jax.evaluation.meteor import NoSynonyms
+from crosstrainer_jax.evaluation.prefix_kept import PREFIX
+from tests.evaluation.texts import EDGES, random_texts
 
 
 def value(statistic):
   return float(statistic.score(statistic.sums[statistic.counted].sum(axis=0)))
-
-
-def random_texts(seed, n, shortest=0, longest=14):
-  rng = np.random.default_rng(seed)
-  return [' '.join(rng.choice(WORDS, rng.integers(shortest, longest))) for _ in range(n)]
 
 
 def references_of(reference, texts):
@@ -45,7 +31,8 @@ def references_of(reference, texts):
 
 
 CORPORA = [
-  (random_texts(0, 40), random_texts(1, 40, shortest=1)),
+  (random_texts(0, 1200), random_texts(1, 1200, shortest=1)),
+  tuple(zip(*EDGES, strict=True)),
   (random_texts(2, 3), random_texts(3, 3, shortest=1)),
   ([''] * 3, random_texts(4, 3, shortest=1)),  # says nothing
   (['ball'], ['ball']),  # no 4-grams at all
@@ -63,6 +50,7 @@ CORPORA = [
 @pytest.mark.parametrize(('said', 'expected'), CORPORA)
 def test_parity_with_public_packages(reference, said, expected):
   scores = text_statistics(said, references_of(reference, expected))
+  said, expected = list(said), list(expected)
   public = BLEU(lowercase=True)
   assert value(scores['BLEU-4']) == pytest.approx(public.corpus_score(said, [expected]).score, abs=1e-9)
   rouge = RougeScorer(['rougeL'])
@@ -95,6 +83,16 @@ def test_unreadable_feedback_scores_as_empty(reference):
   assert {name: value(score) for name, score in one.items()} == {name: value(score) for name, score in two.items()}
 
 
+def test_fixed_words_before_the_answer_are_taken_off_both_sides(reference):
+  texts = ['Bend your knees more before you jump.', 'Good balance.']
+  plain = text_statistics(texts, references_of(reference, texts[::-1]))
+  for prefix in ('', 'Feedback:'):
+    words = prefix or PREFIX
+    clips = [reference(i, commentary=f'{words} {text}', prefix=prefix) for i, text in enumerate(texts[::-1])]
+    kept = text_statistics([f'{words} {text}' for text in texts], clips)
+    assert {name: value(score) for name, score in kept.items()} == {name: value(score) for name, score in plain.items()}
+
+
 def test_clips_without_commentary_are_not_counted(reference):
   scores = text_statistics(['anything', 'the ball is kicked'], references_of(reference, ['', 'the ball is kicked']))
   assert {name: value(score) for name, score in scores.items()} == pytest.approx(
@@ -107,29 +105,6 @@ def test_clips_without_commentary_are_not_counted(reference):
 def test_without_any_commentary_scores_are_undefined(reference):
   scores = text_statistics(['anything'], references_of(reference, ['']))
   assert all(math.isnan(value(score)) for score in scores.values())
-
-
-def test_synonyms_raise_meteor_only_with_wordnet(reference, monkeypatch):
-  class Lemma:
-    def __init__(self, name):
-      self.name = lambda: name
-
-  class Synset:
-    def __init__(self, names):
-      self.lemmas = lambda: [Lemma(name) for name in names]
-
-  class TwoWords:
-    def synsets(self, word):
-      return [Synset(['begin', 'start'])] if word in ('begin', 'start') else []
-
-  expected = references_of(reference, ['start the kick today'])
-  plain = value(text_statistics(['begin the kick today'], expected)['METEOR-es'])
-  feedback._meteor.cache_clear()
-  monkeypatch.setattr(feedback, 'synonyms', lambda: ('METEOR', TwoWords()))
-  full = text_statistics(['begin the kick today'], expected)
-  feedback._meteor.cache_clear()
-  assert 'METEOR-es' not in full
-  assert value(full['METEOR']) > plain
 
 
 def test_variants_say_that_wordnet_is_missing():

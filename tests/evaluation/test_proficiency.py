@@ -2,7 +2,16 @@
 
 import math
 
-from crosstrainer_jax.evaluation.proficiency import accuracy_statistic, majority_levels, majority_line
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from crosstrainer_jax.evaluation.proficiency import (
+  accuracy_statistic,
+  macro_f1_statistic,
+  majority_levels,
+  majority_line,
+)
 
 
 def value(statistic):
@@ -15,6 +24,19 @@ def test_accuracy_leaves_out_unknown_levels_and_counts_none_as_wrong(reference):
   accuracy = accuracy_statistic(answers, truth)
   assert accuracy.counted.tolist() == [True, True, False, True]
   assert math.isclose(value(accuracy), 100 / 3)
+
+
+@pytest.mark.parametrize('levels', [4, 2])
+def test_macro_f1_is_that_of_scikit_learn(reference, levels):
+  rng = np.random.default_rng(levels)
+  true, said = rng.integers(levels, size=(2, 60))
+  truth = [reference(i, level=int(level)) for i, level in enumerate(true)]
+  answers = [r.answer(level=int(level)) for r, level in zip(truth, said, strict=True)]
+  assert value(macro_f1_statistic(answers, truth)) == pytest.approx(100 * f1_score(true, said, average='macro'))
+  # an answer that cannot be read, and a level that nobody knows
+  unread = macro_f1_statistic([truth[0].answer(), *answers[1:]], [*truth[:-1], reference(59, level=-1)])
+  expected = f1_score(true[:-1], [9, *said[1:-1]], average='macro', labels=sorted({*true[:-1], *said[1:-1]}))
+  assert value(unread) == pytest.approx(100 * expected)
 
 
 def test_majority_of_each_sport(reference):

@@ -1,12 +1,21 @@
 """All scores of a row: scopes, missing metrics, comparison."""
 
+import dataclasses
 import math
 
 import pytest
 
-from crosstrainer_jax.evaluation import feedback
-from crosstrainer_jax.evaluation.feedback import NoSynonyms
-from crosstrainer_jax.evaluation.scores import Reading, columns, compare, headline_mask, notes, score, variants
+from crosstrainer_jax.evaluation.scores import (
+  Reading,
+  columns,
+  compare,
+  headline_mask,
+  notes,
+  score,
+  significance,
+  significance_lines,
+  variants,
+)
 
 FAULTS = ('balance', 'knee bend', 'timing')
 READING = Reading(
@@ -15,11 +24,6 @@ READING = Reading(
   nouns=['player'],
 )
 HOW = {'reading': READING, 'resamples': 50}
-
-
-@pytest.fixture(autouse=True)
-def without_wordnet(monkeypatch):
-  monkeypatch.setattr(feedback, 'synonyms', lambda: ('METEOR-es', NoSynonyms()))
 
 
 def test_headline_is_on_clips_with_a_fault(references, perfect):
@@ -108,6 +112,26 @@ def test_an_unreadable_answer_counts_as_wrong(references, perfect):
   assert scores['headline/BLEU-4'].value < 100
 
 
+def test_what_could_not_be_read_is_counted_in_a_note(references, perfect):
+  broken = [references[0].answer(None, None, 1), *perfect[1:]]
+  scores = score(broken, references, **HOW)
+  note = '1 of 6 answers could not be read and count as wrong'
+  assert scores['all/IoU@1.0'].note == scores['all/BLEU-4'].note == scores['headline/feedback F1'].note == note
+  assert scores['all/level accuracy'].note == ''
+
+
+def test_matching_and_empty_lists_are_choices_that_the_report_names(references):
+  nothing = [r.answer([]) for r in references]
+  skip = dataclasses.replace(READING, matching='greedy', empty='skip')
+  scores = score(nothing, references, skip, resamples=20)
+  assert (scores['all/IoU@1.0'].value, scores['all/IoU@1.0'].n_clips) == (0, 4)
+  text = '\n'.join(variants(skip))
+  assert 'greedy' in text
+  assert 'two empty lists are left out' in text
+  with pytest.raises(ValueError, match='matching is one of hungarian, greedy'):
+    dataclasses.replace(READING, matching='best')
+
+
 def test_accuracy_of_each_sport_when_there_are_several(reference):
   clips = [reference(i, sport=sport) for i, sport in enumerate(['soccer', 'climbing', 'climbing', 'soccer'])]
   answers = [r.answer([], level=0 if r.sport == 'soccer' else 1) for r in clips]
@@ -127,6 +151,21 @@ def test_compare_is_the_difference_of_two_rows(references, perfect):
     if not math.isnan(difference.value):
       assert difference.value == pytest.approx(one[name].value - two[name].value)
   assert differences['headline/attribute F1'].value == 100
+
+
+def test_rows_are_tested_against_each_rival(references, perfect):
+  rivals = {'nothing': [r.answer([], '', 0) for r in references], 'levels': [r.answer(level=0) for r in references]}
+  tested = significance(perfect, rivals, references, **HOW)
+  assert set(tested['headline/level accuracy']) == set(rivals)
+  result = tested['headline/attribute F1']['nothing']
+  # of the eight swaps of three takes, only none and all are as extreme
+  assert (result.n_takes, result.rows) == (3, 1)
+  assert result.permutation == result.adjusted == pytest.approx(2 / 8)
+  assert tested['all/level accuracy']['levels'].rows == 2
+  lines = significance_lines(tested, 'ours', ['attribute F1', 'level accuracy', 'no such score'])
+  assert lines[0].startswith('ours and nothing, clips with a fault: p = attribute F1 0.250, level accuracy ')
+  assert 'attribute F1' not in lines[1]
+  assert all('Holm over 2 rows' in line for line in lines)
 
 
 def test_order_of_predictions_does_not_matter(references, perfect):

@@ -28,6 +28,7 @@ def as_before(config, later=LATER):
   [
     ('configs/cross_sport.py', LATER),
     ('configs/cross_sport.py:paper', ('decoder.quantize', 'decoder.quantize_tile', 'lora.weights')),
+    ('configs/cross_sport.py', ('contrastive', 'init', 'split.shots')),
     ('configs/cross_sport.py', ()),
   ],
 )

@@ -9,7 +9,7 @@ import pytest
 
 from crosstrainer_jax.input import examples, pipeline, splits, tokenizer
 from crosstrainer_jax.input.source import ClipInfo
-from crosstrainer_jax.input.splits import Split, check_leaks, folds, make_split
+from crosstrainer_jax.input.splits import SPORT, Split, check_leaks, folds, make_split
 from crosstrainer_jax.run import training_texts
 
 SKILLS = {'soccer': ('pass', 'kick'), 'golf': ('drive', 'putt'), 'fitness': ('squat', 'kick')}
@@ -34,6 +34,25 @@ def world(seed: int, people: int = 24, tested: int = 6) -> list[ClipInfo]:
     pool = 'test' if person < tested else 'train'
     clips.append(info(number, sport, str(random.choice(SKILLS[sport])), f'p{person}', pool))
   return clips
+
+
+def test_one_sport_trains_and_the_skills_of_others_are_tested():
+  clips = world(0)
+  split = make_split(clips, SPORT, source='golf')
+  assert {clips[i].sport for i in (*split.train, *split.validation)} == {'golf'}
+  assert {clips[i].sport for i in split.test} == {'soccer', 'fitness'}
+  kick = make_split(clips, SPORT, 'soccer/kick', source='golf')
+  assert {(clips[i].sport, clips[i].skill) for i in kick.test} == {('soccer', 'kick')}
+  assert kick.train == split.train
+  with pytest.raises(ValueError, match="source='tennis' is no sport"):
+    make_split(clips, SPORT, source='tennis')
+  with pytest.raises(ValueError, match="'putt' is no skill of the dataset outside golf"):
+    make_split(clips, SPORT, 'putt', source='golf')
+  learner = clips[split.train[0]].participant
+  other = next(i for i, clip in enumerate(clips) if clip.participant == learner and clip.sport == 'soccer')
+  leak = dataclasses.replace(split, train=[*split.train, other])
+  with pytest.raises(ValueError, match='held-out .* is in training'):
+    check_leaks(clips, leak, SPORT, '', 'golf')
 
 
 def test_few_shot_trains_on_everything_but_the_test_people():
@@ -268,3 +287,30 @@ def test_fit_measures_on_the_clips_that_it_trains_on():
   clips = world(6)
   split = make_split(clips, splits.FIT)
   assert split.train == split.validation == split.test == list(range(len(clips)))
+
+
+def test_k_shots_are_nested_and_the_test_is_that_of_zs_3():
+  clips = world(2)
+  clips[30].commentary = ' '
+  zero = make_split(clips, 'ZS-3', 'golf')
+  drawn = [set(make_split(clips, 'K-shot', 'golf', shots=k, draw=1).train) for k in (5, 20, 60)]
+  assert [len(part) for part in drawn] == [5, 20, 60]
+  assert drawn[0] < drawn[1] < drawn[2]
+  split = make_split(clips, 'K-shot', 'golf', shots=20, draw=1)
+  assert (split.test, split.validation) == (zero.test, [])
+  assert {clips[i].sport for i in split.train} == {'golf'}
+  assert not {clips[i].participant for i in split.train} & {clips[i].participant for i in split.test}
+  assert make_split(clips, 'K-shot', 'golf', shots=20, draw=2).train != split.train
+
+
+def test_k_shots_are_clips_that_can_be_learnt_from():
+  clips = world(3)
+  there = [i for i, clip in enumerate(clips) if clip.sport == 'golf' and clip.pool == 'train']
+  clips[there[0]].commentary = ''
+  clips[there[1]].pool = 'validation'
+  most = len(there) - sum(clips[i].pool == 'validation' or not clips[i].commentary for i in there)
+  train = make_split(clips, 'K-shot', 'golf', shots=most).train
+  assert set(train) == set(there[2:])
+  for wrong in (most + 1, 0):
+    with pytest.raises(ValueError, match=f"shots={wrong}, but 'golf' has {most} clips with commentary"):
+      make_split(clips, 'K-shot', 'golf', shots=wrong)

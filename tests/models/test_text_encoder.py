@@ -3,7 +3,6 @@
 import functools
 import json
 import pathlib
-import runpy
 import shutil
 import subprocess
 import sys
@@ -14,68 +13,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from crosstrainer_jax.models import bert, text_encoder
 from crosstrainer_jax.models.text_encoder import TextEncoder
+from tests.models import tiny_text_encoders
+from tests.models.tiny_text_encoders import WORDS, write_json
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-made = runpy.run_path(str(ROOT / 'tests' / 'golden' / 'make_bert.py'))
 TOLERANCE = 1e-5
-WORDS = [
-  '[PAD]',
-  '[UNK]',
-  '[CLS]',
-  '[SEP]',
-  '[MASK]',
-  'bend',
-  'your',
-  'knees',
-  'elbow',
-  'in',
-  'keep',
-  'the',
-  '##s',
-  '.',
-]
 TEXTS = ['Bend your knees.', 'elbow in', '', 'keep your elbows in.', '☃ ☂', 'bend ' * 18 + 'knees', '\t\u200b ', 'in']
 
 Folder = Callable[[str], pathlib.Path]
 
 
-def write_json(path: pathlib.Path, content: Any) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(json.dumps(content))
-
-
-def bert_tokenizer(folder: pathlib.Path) -> None:
-  (folder / 'vocab.txt').write_text('\n'.join(WORDS))
-  write_json(folder / 'tokenizer_config.json', {'tokenizer_class': 'BertTokenizer', 'model_max_length': 24})
-
-
-def roberta_tokenizer(folder: pathlib.Path) -> None:
-  """Bytes without merges."""
-  words = ['<s>', '<pad>', '</s>', '<unk>', *sorted(pre_tokenizers.ByteLevel.alphabet()), '<mask>']
-  write_json(folder / 'vocab.json', {word: number for number, word in enumerate(words)})
-  (folder / 'merges.txt').write_text('#version: 0.2\n')
-  write_json(folder / 'tokenizer_config.json', {'tokenizer_class': 'RobertaTokenizer'})
-
-
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
   """A function of the family: a folder with its encoder and tokenizer. Tests must not change it."""
-
-  @functools.cache
-  def write(family: str) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp(family)
-    config = made['CONFIGS'][family] | {'vocab_size': 270}
-    write_json(folder / 'config.json', config)
-    save_file(made['weights'](config), folder / 'model.safetensors')
-    {'bert': bert_tokenizer, 'roberta': roberta_tokenizer}[family](folder)
-    return folder
-
-  return write
+  return functools.cache(lambda family: tiny_text_encoders.write(tmp_path_factory.mktemp(family), family))
 
 
 @pytest.fixture(scope='module')

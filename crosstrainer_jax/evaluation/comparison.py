@@ -1,0 +1,141 @@
+"""Ours beside the paper's: the value of every cell from finished runs, and a panel as a table.
+
+IoU is taken on clips of which an attribute is known, and on all clips beside it. Text scores on Ego-Exo4D are in both
+protocols, of which `prefix_kept` is the one that the published figures may be compared with.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from crosstrainer_jax.evaluation import meteor, prefix_kept
+from crosstrainer_jax.evaluation.bootstrap import Interval, Run, Statistic, hierarchical
+from crosstrainer_jax.evaluation.finished import Finished
+from crosstrainer_jax.evaluation.panels import Panel, Place, describe
+from crosstrainer_jax.evaluation.scores import in_headline
+from crosstrainer_jax.evaluation.table import MISSING, Footnotes, Table
+
+# Rows that answer to no published method and must stand beside the others all the same.
+FLOORS = ('always none', 'random', 'majority')
+EXTERNAL = 'not run here: its answers are scored from a file, eval --external'
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """One column of ours: which clips, and the metrics that may stand for it, the first that a run has."""
+
+  name: str
+  metrics: tuple[str, ...]
+  scope: str = 'headline'
+
+
+def columns_of(metric: str, dataset: str) -> list[Column]:
+  """What ours is shown by beside a published metric."""
+  if metric.startswith('IoU'):
+    names = (metric,) if metric.endswith('1.0') else (metric, metric.replace('IoU', 'IoU-lex'))
+    return [Column('ours', names), Column('ours, all clips', names, 'all')]
+  if metric in ('BLEU-4', 'METEOR', 'ROUGE-L'):
+    own = meteor.column() if metric == 'METEOR' else metric
+    stripped = Column('ours', (own,), 'all')
+    if dataset != 'egoexo4d':
+      return [stripped]
+    return [
+      Column('ours, prefix-kept', (f'{own} {prefix_kept.SUFFIX}',), 'all'),
+      Column('ours, stripped', (own,), 'all'),
+    ]
+  return [Column('ours', (metric,), 'all')]
+
+
+def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resamples: int = 1000) -> Interval:
+  """Ours in one cell, over all runs that serve it; NaN with the reason in `note` where there is none."""
+  parts: list[tuple[Finished, Statistic]] = []
+  notes: dict[str, None] = {}
+  serving = [run for run in runs if place.serves(run.setting, run.source, run.tested)]
+  for run in serving:
+    metrics = run.rows.get(row)
+    if metrics is None:
+      notes['this row was not run'] = None
+      continue
+    found = next((metrics[name] for name in column.metrics if name in metrics), 'no such score')
+    if isinstance(found, str):
+      notes[found] = None
+      continue
+    statistic = in_headline(found, column.metrics[0], run.references) if column.scope == 'headline' else found
+    parts.append((run, statistic.keep(run.where(place.sport, place.skill))))
+  if not parts:
+    reason = '; '.join(notes) if serving else f'no finished run of {describe(place)}'
+    return Interval(math.nan, math.nan, math.nan, 0, 0, reason)
+  return hierarchical(_by_sport(parts), resamples)
+
+
+def _by_sport(parts: Sequence[tuple[Finished, Statistic]]) -> list[Run]:
+  """One `Run` for each seed and sport, of the clips that all its parts count together, such as skills held out in turn.
+
+  Where there is one sport it has no name, since nothing is to be said of others.
+  """
+  sports = {
+    r.sport for run, statistic in parts for r, kept in zip(run.references, statistic.counted, strict=True) if kept
+  }
+  found: dict[tuple[int, str], tuple[list[np.ndarray], list[str], Statistic]] = {}
+  for run, statistic in parts:
+    for number in np.flatnonzero(statistic.counted):
+      reference = run.references[number]
+      key = run.seed, reference.sport if len(sports) > 1 else ''
+      sums, takes, _ = found.setdefault(key, ([], [], statistic))
+      sums.append(statistic.sums[number])
+      takes.append(reference.take)
+  if not found:  # nothing is counted: the score of no clips
+    run, statistic = parts[0]
+    return [Run(run.seed, '', statistic, run.takes)]
+  return [
+    Run(seed, sport, dataclasses.replace(one, sums=np.array(sums), counted=np.ones(len(sums), bool)), takes)
+    for (seed, sport), (sums, takes, one) in found.items()
+  ]
+
+
+def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others: Sequence[str] = FLOORS) -> Table:
+  """The panel as a table: for every column what is published, and ours with its interval.
+
+  Args:
+    others: rows of ours that follow after those of the paper.
+  """
+  columns: list[str] = []
+  cells_of: list[tuple[int, Column | None]] = []
+  for number, name in enumerate(panel.columns):
+    columns.append(f'{name} published')
+    cells_of.append((number, None))
+    for own in columns_of(panel.metrics[number], panel.dataset):
+      columns.append(f'{name} {own.name}')
+      cells_of.append((number, own))
+  rows = []
+  for row in [*panel.rows, *(other for other in others if other not in panel.ours.values())]:
+    ours = panel.ours.get(row, row)
+    # Of several methods that answer to one row of ours, the first shows it.
+    first = next((name for name in panel.rows if panel.ours[name] == ours), row) == row or panel.item == 'figure 5'
+    cells = []
+    for number, column in cells_of:
+      if column is None:
+        figure = panel.published.get(row, [math.nan] * len(panel.columns))[number]
+        cells.append(MISSING if math.isnan(figure) else f'{figure:.4g}')
+      elif not ours:
+        cells.append(MISSING + footnotes.mark(EXTERNAL))
+      elif not first:
+        cells.append('″')
+      else:
+        place = panel.places[row if row in panel.places else panel.rows[0]][number]
+        cells.append(shown(value(runs, place, ours, column), footnotes))
+    label = row if ours in (row, '') or panel.item == 'figure 5' else f'{row} (ours: {ours})'
+    rows.append((label, cells))
+  return Table(panel.title, columns, rows)
+
+
+def shown(interval: Interval, footnotes: Footnotes) -> str:
+  """`25.7 [24, 27]`, or – with the reason in a footnote."""
+  if math.isnan(interval.value):
+    return MISSING + footnotes.mark(interval.note)
+  bounds = '' if math.isnan(interval.low) else f' [{interval.low:.0f}, {interval.high:.0f}]'
+  return f'{interval.value:.1f}{bounds}{footnotes.mark(interval.note)}'

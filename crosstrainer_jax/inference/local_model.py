@@ -1,0 +1,151 @@
+"""A language model from a directory of the hub, run by our own decoder: `--backend local` of discovery.
+
+It answers as a server would, with the chat template of its tokenizer and greedy decoding or sampling.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from crosstrainer_jax.discovery.language_model import CUT, STOP, Answer, Message, Question, Sampling, Unreadable
+from crosstrainer_jax.inference.generate import generate
+from crosstrainer_jax.input import chat, examples, tokenizer
+from crosstrainer_jax.models import llama_family
+from crosstrainer_jax.models.decoder import Decoder
+from crosstrainer_jax.models.pretrained import Pretrained
+from crosstrainer_jax.training import sharding
+from crosstrainer_jax.weights import hub
+
+# Longer conversations are refused: their cache would take the memory of the weights.
+LONGEST = 8192
+
+
+class LocalModel:
+  """The model in `directory`, over all devices of this machine; its weights are read when it is first asked.
+
+  Args:
+    directory: of the hub's form, or a repository of the hub (owner/name).
+    batch: questions that are answered together.
+
+  Raises:
+    FileNotFoundError, ValueError: it is not there, or not supported.
+  """
+
+  concurrency = 1
+
+  def __init__(self, directory: str | Path, sampling: Sampling | None = None, batch: int = 4):
+    if not str(directory):
+      raise ValueError('--model is missing: a directory of the hub, or a repository (owner/name)')
+    if batch < 1:
+      raise ValueError(f'concurrency={batch}: at least one question is answered at a time')
+    self.sampling = sampling or Sampling()
+    path = hub.locate(directory)
+    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+    settings = {'dtype': dtype, 'param_dtype': dtype, 'attention': 'xla'}
+    longest = llama_family.read_config(path).max_position
+    config = llama_family.read_config(path, lora=None, max_position=min(longest, LONGEST), **settings)
+    self._base = Pretrained(path, config)
+    self._mesh = sharding.make_mesh((1, -1, 1), jax.local_devices())
+    shards = sharding.data_shards(self._mesh)
+    self.group = -(-batch // shards) * shards
+    self._words = tokenizer.load_tokenizer(path)
+    if not self._words.chat_template:
+      raise ValueError(f'{path}: the tokenizer has no chat template: this is no model that follows instructions')
+    if len(self._words) > config.vocab_size:
+      raise ValueError(f'{path}: {len(self._words)} tokens in the tokenizer, {config.vocab_size} in the model')
+    self._layout = chat.layout_of(self._words, path)
+    self.name = f'{path.name}@{self._base.fingerprint}'
+    self._lock = threading.Lock()
+
+  @functools.cached_property
+  def _decoder(self) -> Decoder:
+    create = lambda: Decoder(self._base.config, nnx.Rngs(0), self._mesh)  # noqa: E731
+    graph, abstract = nnx.split(nnx.eval_shape(create), nnx.Param)
+    places = sharding.state_shardings(abstract, self._mesh)
+    like = jax.tree.map(
+      lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, places
+    )
+    return nnx.merge(graph, self._base.load(like))
+
+  def complete(self, questions: Sequence[Question]) -> list[Answer | Unreadable]:
+    """See `LanguageModel`; questions with images, and those that are too long, get no answer."""
+    found: dict[int, Answer | Unreadable] = {}
+    rows: dict[int, list[int]] = {}
+    room = self._base.config.max_position - self.sampling.max_tokens
+    for number, question in enumerate(questions):
+      if question.images:
+        found[number] = Unreadable('this model sees no images')
+        continue
+      ids = self._ids(question.messages)
+      if len(ids) > room:
+        found[number] = Unreadable(f'the question has {len(ids)} tokens, {room} are left for one')
+      else:
+        rows[number] = ids
+    numbers = list(rows)
+    with self._lock:
+      for start in range(0, len(numbers), self.group):
+        part = numbers[start : start + self.group]
+        written = self._write([rows[number] for number in part])
+        found.update((number, self._answer(rows[number], ids)) for number, ids in zip(part, written, strict=True))
+    return [found[number] for number in range(len(questions))]
+
+  def stop(self) -> None:
+    """See `LanguageModel`; a batch that is under way comes to its end."""
+
+  def _ids(self, messages: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation that is to be answered."""
+    try:
+      text = self._rendered(messages)
+    except Exception as error:  # templates raise errors of their own kinds for roles that they do not know
+      if messages[0]['role'] != 'system':
+        raise ValueError(f'{self._base.directory}: the chat template refuses the conversation ({error})') from error
+      first, second, *rest = messages
+      joined = {'role': 'user', 'content': f'{first["content"]}\n\n{second["content"]}'}
+      text = self._rendered([joined, *rest])
+    return self._words.encode(text, add_special_tokens=False)
+
+  def _rendered(self, messages: Sequence[Message]) -> str:
+    return self._words.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **chat.FIXED)
+
+  def _write(self, rows: Sequence[list[int]]) -> np.ndarray:
+    """The continuation of each of at most `group` prompts, int32[rows, max_tokens]."""
+    config, sampling = self._base.config, self.sampling
+    length = min(examples.bucket(max(map(len, rows))), config.max_position - sampling.max_tokens)
+    # whatever is missing of a batch is filled with rows that are no prompt
+    tokens, mask = np.zeros((self.group, length), np.int32), np.zeros((self.group, length), bool)
+    for row, ids in enumerate(rows):
+      tokens[row, : len(ids)], mask[row, : len(ids)] = ids, True
+    placed: dict[str, Any] = sharding.put_batch({'tokens': tokens, 'mask': mask}, self._mesh)
+    ends, pad = self._layout.ends, self._words.pad_token_id
+    written, _ = generate(
+      self._decoder,
+      _embed(*nnx.split(self._decoder), placed['tokens']),
+      placed['mask'],
+      sampling.max_tokens,
+      eos_id=ends,
+      pad_id=ends[0] if pad is None else pad,
+      temperature=max(sampling.temperature, 0.0),
+      key=jax.random.key(sampling.seed),
+      banned_ids=tuple(range(len(self._words), config.vocab_size)),
+    )
+    return np.asarray(jax.device_get(written))[: len(rows)]
+
+  def _answer(self, asked: Sequence[int], written: np.ndarray) -> Answer:
+    places = np.flatnonzero(np.isin(written, self._layout.ends))
+    ids = written[: places[0] if len(places) else None].tolist()
+    text = self._words.decode(ids, skip_special_tokens=True)
+    return Answer(text, STOP if len(places) else CUT, len(asked), len(ids))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed(graph: nnx.GraphDef[Decoder], state: nnx.State, tokens: jax.Array) -> jax.Array:
+  return nnx.merge(graph, state).embed(jnp.asarray(tokens))

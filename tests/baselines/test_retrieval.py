@@ -1,0 +1,51 @@
+"""Two towers of a row: texts that are too long, a pretrained text tower that stays as it is."""
+
+import json
+import pathlib
+import runpy
+
+import jax
+import numpy as np
+from safetensors.numpy import save_file
+
+from crosstrainer_jax.baselines.retrieval import Retriever
+from crosstrainer_jax.models.text_encoder import TextEncoder
+from crosstrainer_jax.training.contrastive import own_text
+
+MAKE_BERT = pathlib.Path(__file__).resolve().parent.parent / 'golden' / 'make_bert.py'
+TEXTS = ['bend your knees', 'elbow in']
+
+
+def bert(folder):
+  """A folder with a tiny BERT and its tokenizer."""
+  made = runpy.run_path(str(MAKE_BERT))
+  words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', 'bend', 'your', 'knees', 'elbow', 'in']
+  config = made['CONFIGS']['bert'] | {'vocab_size': len(words)}
+  folder.mkdir()
+  (folder / 'config.json').write_text(json.dumps(config))
+  save_file(made['weights'](config), folder / 'model.safetensors')
+  (folder / 'vocab.txt').write_text('\n'.join(words))
+  (folder / 'tokenizer_config.json').write_text(json.dumps({'tokenizer_class': 'BertTokenizer'}))
+  return folder
+
+
+def test_texts_that_are_cut_are_counted(retrieval_setting, tmp_path, capsys):
+  setting = retrieval_setting(tmp_path, max_text_tokens=2, epochs=0.1)
+  Retriever(setting, 'row', [*TEXTS, 'a']).fit([0, 1], [[0], [2]], own_text, None)
+  assert '2 of 3 texts were cut to config.contrastive.max_text_tokens=2' in capsys.readouterr().out
+
+
+def test_a_pretrained_text_tower_can_be_frozen(retrieval_setting, tmp_path):
+  folder = bert(tmp_path / 'bert')
+  setting = retrieval_setting(tmp_path, text_encoder=str(folder), frozen=('^texts/bert/',))
+  retriever = Retriever(setting, 'row', TEXTS)
+  before = jax.tree.map(np.asarray, retriever._initial['texts'])
+  retriever.fit([0, 1], [[0], [1]], own_text, None)
+  after = retriever._params['texts']
+  jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(before['bert']), jax.tree.leaves(after['bert']))
+  pretrained = TextEncoder.load(folder).model.embeddings.word.embedding[...]
+  np.testing.assert_array_equal(after['bert']['embeddings']['word']['embedding'][...], pretrained)
+  assert np.abs(after['pooling']['head']['kernel'][...] - before['pooling']['head']['kernel'][...]).max() > 0
+  again = Retriever(setting, 'row', TEXTS)
+  again.load()
+  np.testing.assert_array_equal(again.similarities([3, 4]), retriever.similarities([3, 4]))
