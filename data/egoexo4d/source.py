@@ -201,9 +201,10 @@ class EgoExo4D:
 def _whole(entry: dict[str, Any]) -> Iterator[Comment]:
   """All of a task, of which a clip shows the middle; nobody speaks."""
   spans = (entry.get('task_start_sec'), entry.get('task_end_sec')), (0, entry.get('duration_sec'))
-  for start, end in spans:
-    if all(isinstance(t, int | float) and not isinstance(t, bool) for t in (start, end)) and start < end:
-      yield Comment('whole', start=float(start), end=float(end))
+  for span in spans:
+    start, end = (commentary.seconds(value) for value in span)
+    if start is not None and end is not None and start < end:
+      yield Comment('whole', start=start, end=end)
       return
 
 

@@ -1,13 +1,11 @@
 """Decoding: the same frames for any number of workers, after a kill, and for any role of a video."""
 
-import concurrent.futures
 import pathlib
-import time
 
 import numpy as np
 import pytest
 
-from crosstrainer_jax.datasets.manifest import builder, decoding, windows
+from crosstrainer_jax.datasets.manifest import builder, decoding
 from crosstrainer_jax.input import video
 
 SECOND = {'mu1': 0.5, 'mu2': 0.5, 'fps': 4.0, 'size': 16}
@@ -77,25 +75,3 @@ def test_progress_off_a_terminal(capsys, monkeypatch):
   lines = capsys.readouterr().err.splitlines()
   assert lines[0] == 'decoding: 20/100 frames, 2/s, 48 s left'
   assert lines[-1].startswith('decoding: 40/100')
-
-
-def test_threads_read_the_heads_of_files_one_after_the_other(tmp_path, monkeypatch, write_video):
-  """Python 3.11 raises SystemError where two threads are in ast.parse, by which NumPy reads the head of a file."""
-  sampling = windows.Sampling(**SECOND)
-  job = decoding.Job(write_video(tmp_path / 'a.mp4', 1.0), ((0.0, 0.25),))
-  decoding.decode(job, sampling, tmp_path, lambda: None)
-  inside: list[int] = []
-  most, original = [], np.load
-
-  def slowly(*args, **kwargs):
-    inside.append(1)
-    most.append(len(inside))
-    time.sleep(0.005)
-    inside.pop()
-    return original(*args, **kwargs)
-
-  monkeypatch.setattr(np, 'load', slowly)
-  with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    loaded = list(pool.map(lambda _: decoding.load(job, sampling, tmp_path).frames.shape, range(8)))
-  assert set(loaded) == {(1, 4, 16, 16, 3)}
-  assert max(most) == 1
