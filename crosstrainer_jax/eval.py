@@ -1,6 +1,7 @@
 """python -m crosstrainer_jax.eval: evaluates a trained run again; without arguments the newest under runs/.
 
     python -m crosstrainer_jax.eval --workdir=runs/cross_sport
+    python -m crosstrainer_jax.eval --backend openai --base_url http://127.0.0.1:8000/v1 --model NAME
     python -m crosstrainer_jax.eval --table=1                         # a table of the paper, from runs of a sweep
     python -m crosstrainer_jax.eval --figure=4 --dataset=egoexo4d     # on other data; --dry-run says what it needs
     python -m crosstrainer_jax.eval --published                       # every published figure, and how to make ours
@@ -15,14 +16,33 @@ retrieved clips whether they show how to correct what the expert criticised.
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 from absl import flags
 
-from crosstrainer_jax import datasets, judging, paper_plan, provenance, recipe, settings
+from crosstrainer_jax import backends, datasets, judging, paper_plan, provenance, recipe, settings
+from crosstrainer_jax.baselines import zero_shot
+from crosstrainer_jax.baselines.prediction import Reference
 from crosstrainer_jax.evaluation import external
+from crosstrainer_jax.inference.zero_shot import Eyes, ZeroShot
 from crosstrainer_jax.input.buckets import as_path, check
 from crosstrainer_jax.training.telemetry import say
+
+# Of the server, and of what it is shown; the names and defaults are those of `assess`.
+VLM_FLAGS: dict[str, tuple[str | int | float, str]] = {
+  'model': ('', 'as the server calls it.'),
+  'base_url': ('', "address of the server, up to /v1; default: OpenAI's own."),
+  'api_key_env': (backends.KEY, 'environment variable with the key.'),
+  'concurrency': (4, 'calls at the same time.'),
+  'requests_per_minute': (0.0, 'at most; 0 for no limit.'),
+  'timeout': (120.0, 'seconds of one call.'),
+  'answers': ('', 'file in which answers are kept.'),
+  'frames': (8, 'shown of each view, at most.'),
+  'fps': (1.0, 'frames shown of a second.'),
+  'pixels': (448, 'height and width of a frame, at most.'),
+  'views': (1, 'shown, at most.'),
+}
 
 
 def define_flags() -> None:
@@ -39,6 +59,11 @@ def define_flags() -> None:
   )
   flags.DEFINE_bool('dry-run', False, 'For tables and figures: say which runs are needed, and read nothing.')
   flags.DEFINE_string('data_dir', None, 'Where prepared datasets are kept. Default: where the run had its own.')
+  flags.DEFINE_enum('backend', '', ('', 'openai'), 'The row zero-shot VLM: any vision-language model behind a server.')
+  for name, (default, meaning) in VLM_FLAGS.items():
+    define: Any = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}[type(default)]
+    define(name, default, f'With --backend: {meaning}')
+  flags.DEFINE_bool('estimate', False, 'With --backend: print calls and tokens, and ask nothing.')
   flags.DEFINE_multi_string('external', [], 'NAME=FILE.jsonl: answers of another system, a further row; repeatable.')
   flags.DEFINE_integer('human-sheet', 0, 'Writes a blinded sheet of so many clips for human judges.', lower_bound=0)
   flags.DEFINE_list('human-rows', None, f'Rows on that sheet. Default, as far as there are: {", ".join(judging.ROWS)}.')
@@ -104,11 +129,31 @@ def main(argv: list[str]) -> None:
   evaluated = (workdir / 'predictions' / 'references.jsonl').is_file() and (workdir / 'report.json').is_file()
   if others or not count or not evaluated:
     run = open_run(config, workdir, dataset)
+    vlm = _vlm(config)
+    if vlm is not None and given.estimate:
+      references = [Reference.from_clip(run.clips[i]) for i in run.split.test]
+      say(zero_shot.estimate(vlm, run.source, run.split.test, references))
+      return
     command = shlex.join(['python', '-m', 'crosstrainer_jax.eval', *sys.argv[1:]])
-    measure.evaluate(run, command, others).print()
+    measure.evaluate(run, command, others, vlm).print()
     say(f'written: {workdir}/report.md, {workdir}/report.json, {workdir}/predictions/')
   if count:
     judging.write_sheet(workdir, dataset, count, getattr(given, 'sheet-seed'), getattr(given, 'human-rows'), candidates)
+
+
+def _vlm(config: ml_collections.ConfigDict) -> ZeroShot | None:
+  """The vision-language model that the flags name."""
+  given = flags.FLAGS
+  values = {name: getattr(given, name) for name in VLM_FLAGS}
+  if not given.backend:
+    changed = [name for name, (default, _) in VLM_FLAGS.items() if values[name] != default]
+    if changed or given.estimate:
+      raise settings.SettingsError(f'--{(changed or ["estimate"])[0]} is for --backend openai, which was not given')
+    return None
+  asker = backends.open_asker(given.backend, backends.ModelSettings.of(values))
+  eyes = Eyes(given.frames, given.fps, given.pixels, given.views)
+  say(f'{backends.describe(asker)}; it is shown {eyes}')
+  return ZeroShot(asker, eyes, config.prompt.k)
 
 
 def _paper() -> None:
