@@ -75,6 +75,8 @@ TRANSFER_SECONDS, DIALS_SECONDS, KSHOT_SECONDS, STUDIES_SECONDS, SMOKE_SECONDS =
 # Numbers of labelled clips. With fewer than `FULL_PASSES` the passes over them are so many more that an update is made
 # as often as with that many, whether training goes on from a run or begins from nothing.
 SHOTS, SMOKE_SHOTS, FULL_PASSES = (10, 50, 200, 1000), (4, 12), 400
+# Of the learning rate, where training goes on from a run (docs/decisions/0002).
+SHOTS_RATE = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,8 +184,9 @@ def kshot(held_out: Sequence[str] = ('soccer',), seeds: Sequence[str] = ('0', '1
           epochs = {'stage1.epochs': defaults.stage1.epochs, 'stage2.epochs': defaults.stage2.epochs}
           epochs |= {'stage2.fold_epochs': defaults.stage2.fold_epochs}
           overrides += tuple(f'{name}={passes * value:g}' for name, value in epochs.items())
-        for start, parent in (('transfer', first.name), ('scratch', '')):
-          run = _run(sport, seed, smoke, f'shots={shots}-{start}', overrides)
+        gentle = (f'training.optimizer.learning_rate={SHOTS_RATE * defaults.training.optimizer.learning_rate:g}',)
+        for start, parent, more in (('transfer', first.name, gentle), ('scratch', '', ())):
+          run = _run(sport, seed, smoke, f'shots={shots}-{start}', (*overrides, *more))
           runs.append(dataclasses.replace(run, parent=parent))
   return Sweep(tuple(runs), SMOKE_SECONDS if smoke else KSHOT_SECONDS)
 

@@ -20,6 +20,7 @@ from crosstrainer_jax.evaluation.report import Report, read_report
 from crosstrainer_jax.input.buckets import BucketError
 from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END, ZEROED
 
+RATE = 'training.optimizer.learning_rate'
 PAGE = '# Page\n\n<!-- sweep:transfer -->\nold\n<!-- end -->\n\nbetween\n\n<!-- sweep:dials -->\n<!-- end -->\n'
 
 
@@ -198,7 +199,8 @@ def test_fewer_clips_are_passed_more_often(tmp_path):
       assert config.stage1.epochs == passes * defaults.stage1.epochs
       assert config.stage2.fold_epochs == passes * defaults.stage2.fold_epochs
     first, second = map(settings.flatten, ways)
-    assert [name for name in first if first[name] != second[name]] == ['init.from_run']
+    assert [name for name in first if first[name] != second[name]] == ['init.from_run', RATE]
+    assert (first[RATE], second[RATE]) == (settings.flatten(defaults)[RATE] / 4, settings.flatten(defaults)[RATE])
 
 
 def test_what_is_done_is_skipped_and_gives_the_time(runs, capsys):
