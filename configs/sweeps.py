@@ -48,6 +48,8 @@ SKILLS: dict[str, dict[str, tuple[str, ...]]] = {
   },
 }  # fmt: skip
 
+# A second backend without a server: the expert's own words in the place of canonical names.
+OTHER_ATTRIBUTES = 'discovery.backend=lexicon-phrases'
 END_TO_END = '"end to end without attributes"'
 RETRIEVAL = '"fine-tuned retrieval", "attribute retrieval"'
 
@@ -120,12 +122,14 @@ def settings(
   smoke: bool = False,
   dataset: str = 'skillsim',
   paper: bool = False,
+  other: str = OTHER_ATTRIBUTES,
 ) -> Sweep:
   """Every setting of section 4.1 with every skill and sport held out in turn, and one sport to the skills of others.
 
   Args:
     held_out: sports to stay with; none for all.
     paper: the sizes of configs/paper.py.
+    other: settings of the runs that learn attributes of another backend, `a.b=value` with commas between (Table 4).
   """
   sports = {sport: skills for sport, skills in SKILLS[dataset].items() if not held_out or sport in held_out}
   size = ''.join(f',{name}' for name, wanted in (('smoke', smoke), ('paper', paper)) if wanted)
@@ -141,6 +145,7 @@ def settings(
   runs = []
   for seed in seeds:
     runs.append(run(seed, 'in_domain', 'FS', overrides=rows))
+    runs.append(run(seed, 'in_domain', 'FS-other', overrides=(*other.split(','), 'eval.rows=()')))
     runs += [run(seed, 'cross_sport', 'ZS-3', sport) for sport in sports]
     runs += [run(seed, 'cross_skill', 'SPORT', sport) for sport in sports]
     for setting in ('ZS-2', 'ZS-1'):

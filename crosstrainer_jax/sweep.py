@@ -56,6 +56,11 @@ _HELD_OUT = flags.DEFINE_list('held_out', None, 'Sports held out. Default: every
 _SMOKE = flags.DEFINE_bool('smoke', False, 'Small runs that show that all works; their scores mean nothing.')
 _DATASET = flags.DEFINE_string('dataset', 'skillsim', 'For settings: the dataset, of those that the sweep knows.')
 _PAPER = flags.DEFINE_bool('paper', False, "For settings: the paper's sizes (weights by --config.encoder.weights=…).")
+_OTHER = flags.DEFINE_string(
+  'other',
+  sweeps.OTHER_ATTRIBUTES,
+  'For settings: what makes the attributes of the runs FS-other, a.b=value with commas between.',
+)
 _WRITE = flags.DEFINE_multi_string(
   'write', [], 'A Markdown page to put the result in, between <!-- sweep:NAME --> and <!-- end -->; may be repeated.'
 )
@@ -72,7 +77,11 @@ def main(argv: list[str]) -> None:
   name = _name_of_sweep(argv[1:])
   options: dict[str, Any] = {'held_out': _HELD_OUT.value, 'seeds': _SEEDS.value, 'smoke': _SMOKE.value}
   if name == 'settings':
-    options |= {'dataset': arguments.one_of('--dataset', _DATASET.value, sweeps.SKILLS), 'paper': _PAPER.value}
+    options |= {
+      'dataset': arguments.one_of('--dataset', _DATASET.value, sweeps.SKILLS),
+      'paper': _PAPER.value,
+      'other': _OTHER.value,
+    }
   elif _PAPER.value or flags.FLAGS['dataset'].present:
     raise settings.SettingsError(f'--dataset and --paper are for the sweep settings, not for {name}')
   sweep = sweeps.SWEEPS[name](**{key: value for key, value in options.items() if value})
@@ -118,6 +127,7 @@ def _command(name: str) -> str:
     *(['--smoke'] if _SMOKE.value else []),
     *([f'--dataset={_DATASET.value}'] if _DATASET.value != 'skillsim' else []),
     *(['--paper'] if _PAPER.value else []),
+    *([f'--other={_OTHER.value}'] if flags.FLAGS['other'].present else []),
     *(f'--config.{override}' for override in flags.FLAGS.override),
   ]
   return shlex.join(['python', '-m', 'crosstrainer_jax.sweep', name, *given])

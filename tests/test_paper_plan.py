@@ -30,9 +30,9 @@ def test_the_plan_names_what_is_missing_and_how_to_train_it(tmp_path):
     (tmp_path / 'FS-seed0' / name).write_text('{}')
   text = paper_plan.plan('table 4', 'egoexo4d', tmp_path)
   assert 'needs licensed data: Ego-Exo4D' in text
-  assert 'Table 4 left, Ego-Exo4D: 3 runs, 1 finished' in text
+  assert 'Table 4 left, Ego-Exo4D: 6 runs, 1 finished' in text
   assert (
-    'train what is missing (2 runs): python -m crosstrainer_jax.sweep settings --dataset=egoexo4d --paper '
+    'train what is missing (5 runs): python -m crosstrainer_jax.sweep settings --dataset=egoexo4d --paper '
     "--only='^(FS)-'"
   ) in text
   assert text.endswith('python -m crosstrainer_jax.eval --table=4 --dataset=egoexo4d')

@@ -49,7 +49,9 @@ def retrieval_statistics(
   found = ranks(scores, relevant)
   counted = np.isfinite(found)
   candidates = np.shape(scores)[1]
-  statistics = {f'R@{k}': mean_statistic((found <= k).astype(float).tolist(), counted, note) for k in RECALLS if k < candidates}
+  statistics = {
+    f'R@{k}': mean_statistic((found <= k).astype(float).tolist(), counted, note) for k in RECALLS if k < candidates
+  }
   # a histogram of ranks, since a median is no sum
   sums = np.zeros((len(found), candidates))
   sums[np.flatnonzero(counted), found[counted].astype(int) - 1] = 1
