@@ -35,16 +35,16 @@ SKILLS: dict[str, dict[str, tuple[str, ...]]] = {
     'rock climbing': (),
   },
   'qevd': {
-    'stretches and mobility': (
+    'stretches': (
       'quad stretch', 'deltoid stretch', 'good morning beginner', 'floor touches', 'toe touchers',
     ),
-    'cardio and agility': (
+    'cardio': (
       'high knees', 'quick feet', 'jumping jacks', 'air jump rope', 'butt kickers', 'puddle jumps',
     ),
-    'leg strength and lower body': (
+    'leg strength': (
       'squats', 'squat jumps', 'squat kicks', 'walking lunges', 'lunge jumps', 'standing kicks',
     ),
-    'core and upper body': ('plank taps', 'moving plank', 'pushups', 'shoulder gators'),
+    'core': ('plank taps', 'moving plank', 'pushups', 'shoulder gators'),
     'full body': ('boxing squat punches', 'mountain climbers'),
   },
 }  # fmt: skip
