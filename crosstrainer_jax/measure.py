@@ -299,7 +299,7 @@ def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: s
     held_out=run.config.split.held_out,
     seed=run.config.seed,
     command=command,
-    hardware=_hardware(),
+    hardware=hardware(),
     n_clips=len(references),
     n_takes=len({reference.take for reference in references}),
     n_headline=int(scores.headline_mask(references).sum()),
@@ -319,7 +319,7 @@ def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: s
   )
 
 
-def _hardware() -> str:
+def hardware() -> str:
   """The devices as a reader would name them."""
   devices = jax.devices()
   if devices[0].platform == 'cpu':
