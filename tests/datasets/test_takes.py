@@ -5,6 +5,7 @@ import os
 import pathlib
 import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -378,3 +379,14 @@ def test_beam_that_is_not_there_is_said(root, tmp_path, monkeypatch):
   monkeypatch.delitem(sys.modules, 'crosstrainer_jax.datasets.takes.beam_pipeline', raising=False)
   with pytest.raises(ValueError, match=r"Apache Beam is not installed; .*pip install 'crosstrainer_jax\[beam\]'"):
     prepare(Listed(str(root), (take('t'),)), tmp_path, beam_options=[])
+
+
+def test_a_full_disk_is_said(root, tmp_path, monkeypatch):
+  def full(*_):
+    raise sqlite3.OperationalError('database or disk is full')
+
+  monkeypatch.setattr(journal.Journal, 'finish', full)
+  with pytest.raises(OSError, match=r'cannot be written \(database or disk is full\); is the disk full'):
+    prepare(Listed(str(root), (take('t'),)), tmp_path)
+  # what was made is kept
+  assert builder.cache_of(tmp_path / 'data/listed').is_dir()
