@@ -210,12 +210,12 @@ def _import(
         making.make_all(journal, settings.settings(source), cache, settings.workers or decoding.default_workers())
         if not journal.splits():
           raise ValueError(f'{source.root}: no clip can be made of it\n{describe_losses(journal)}')
-      # before the records, which are whole with the last step
+      # of a killed import, or old
+      for left in [*folder.glob('*incomplete*'), *folder.glob(records.name)]:
+        shutil.rmtree(left)
+      # The report comes after what it is not true of, and before the records, which are whole with the last step.
       _report(folder, mark, source, settings, journal)
       with quiet_tfds():
-        # of a killed import, or old
-        for left in [*folder.glob('*incomplete*'), *folder.glob(records.name)]:
-          shutil.rmtree(left)
         _write(writer, beam_options)
       if beam_options is not None:  # which knows only now
         _report(folder, mark, source, settings, journal)

@@ -177,6 +177,23 @@ def test_the_same_again_is_said_and_another_needs_overwrite(root, tmp_path, caps
     prepare(source, tmp_path, name='../x')
 
 
+def test_a_report_is_never_beside_records_that_it_is_not_of(root, tmp_path, monkeypatch):
+  prepare(Listed(str(root), (take('t'),)), tmp_path)
+  write = builder._write
+
+  def killed(*_):
+    raise KeyboardInterrupt
+
+  for step in ('_report', '_write'):
+    monkeypatch.setattr(builder, step, killed)
+    with pytest.raises(KeyboardInterrupt):
+      prepare(Listed(str(root), (take('t'), take('u'))), tmp_path, overwrite=True)
+    monkeypatch.undo()
+    assert not (tmp_path / 'data/listed/1.0.0').exists()
+  assert builder._write is write
+  assert len(prepare(Listed(str(root), (take('t'), take('u'))), tmp_path)) == 2
+
+
 def test_nothing_to_import_leaves_nothing(root, tmp_path):
   with pytest.raises(ValueError, match=r'no take to import\nlost:\n  1 × take: x'):
     prepare(Listed(str(root), (), (Loss('take', 'a', 'x'),)), tmp_path)
