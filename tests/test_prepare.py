@@ -109,6 +109,7 @@ def test_help_names_every_option(capsys):
   out = capsys.readouterr().out
   for option in (
     'skillsim',
+    'egoexo4d',
     '--name',
     '--mu1',
     '--fit',

@@ -31,7 +31,7 @@ from crosstrainer_jax.datasets.manifest.windows import Sampling
 from crosstrainer_jax.datasets.quiet import Quiet, quiet_tfds
 from crosstrainer_jax.datasets.takes import making
 from crosstrainer_jax.datasets.takes.clips import Settings
-from crosstrainer_jax.datasets.takes.journal import Finished, Journal
+from crosstrainer_jax.datasets.takes.journal import Finished, Journal, written
 from crosstrainer_jax.datasets.takes.take import Source
 from crosstrainer_jax.input import record, recordings, video
 from crosstrainer_jax.input.files import replacing, write_atomically
@@ -119,7 +119,10 @@ class Takes(Quiet, tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
     for number, takes in enumerate(shards):
       path = template.sharded_filepath(shard_index=number, num_shards=len(shards))
       numbered = enumerate(part for take in takes for part in making.read(self.cache / take.key))
-      writer.write(path, numbered)
+      try:
+        writer.write(path, numbered)
+      except RuntimeError as error:
+        raise OSError(f'{path}: it cannot be written; is the disk full? ({error})') from error
     return tfds.core.SplitInfo(
       name=split,
       shard_lengths=[sum(take.clips for take in takes) for takes in shards],
@@ -174,7 +177,7 @@ def prepare(
     raise ValueError(f'{name!r} is a dataset of TFDS, which would be read in place of yours; choose another --name')
   folder = pathlib.Path(data_dir) / name
   folder.parent.mkdir(parents=True, exist_ok=True)
-  with take_turns(folder, f'the dataset {name}'):
+  with take_turns(folder, f'the dataset {name}'), written():
     records = _import(source, settings, folder, overwrite, beam_options)
   reader = tfds.builder_from_directory(records)
   splits = reader.info.splits.values()
@@ -207,12 +210,12 @@ def _import(
         making.make_all(journal, settings.settings(source), cache, settings.workers or decoding.default_workers())
         if not journal.splits():
           raise ValueError(f'{source.root}: no clip can be made of it\n{describe_losses(journal)}')
-      # before the records, which are whole with the last step
+      # of a killed import, or old
+      for left in [*folder.glob('*incomplete*'), *folder.glob(records.name)]:
+        shutil.rmtree(left)
+      # The report comes after what it is not true of, and before the records, which are whole with the last step.
       _report(folder, mark, source, settings, journal)
       with quiet_tfds():
-        # of a killed import, or old
-        for left in [*folder.glob('*incomplete*'), *folder.glob(records.name)]:
-          shutil.rmtree(left)
         _write(writer, beam_options)
       if beam_options is not None:  # which knows only now
         _report(folder, mark, source, settings, journal)
@@ -260,11 +263,21 @@ def _is_new(records: pathlib.Path, mark: str, source: Source, settings: TakesCon
     print(f'{records}: prepared already')
     return False
   if not overwrite:
-    now = _content(source, settings)
-    changed = [f'{k} {before["settings"].get(k)} → {now[k]}' for k in now if before['settings'].get(k) != now[k]]
-    why = ', '.join(changed) or 'the annotations or the videos'
+    why = ', '.join(_changes(before['settings'], _content(source, settings))) or 'the annotations or the videos'
     raise ValueError(f'{records} was made otherwise ({why}); choose another --name, or --overwrite')
   return True
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+  for name, value in now.items():
+    former = before.get(name)
+    if former == value:
+      continue
+    if isinstance(value, dict):  # of files
+      known = former if isinstance(former, dict) else {}
+      yield f'{name}: {", ".join(sorted(n for n in {**known, **value} if known.get(n) != value.get(n)))}'
+    else:
+      yield f'{name} {former} → {value}'
 
 
 def _content(source: Source, settings: TakesConfig) -> dict[str, Any]:

@@ -4,6 +4,7 @@ SQLite keeps memory flat however many takes there are, and whole however an impo
 losses in one transaction, and an import that is started again goes on with the others.
 """
 
+import contextlib
 import json
 import pathlib
 import sqlite3
@@ -30,6 +31,17 @@ _LIVE = (
 )
 
 
+@contextlib.contextmanager
+def written() -> Iterator[None]:
+  """Databases that cannot be written, here or those of a source, are an OSError as other files are."""
+  try:
+    yield
+  except sqlite3.Error as error:
+    raise OSError(
+      f'a database of the import cannot be written ({error}); is the disk full, or that of temporary files?'
+    ) from error
+
+
 class Finished(NamedTuple):
   """A take whose records lie in the file `key`: their number and bytes."""
 
@@ -43,6 +55,8 @@ class Journal:
 
   def __init__(self, path: str | pathlib.Path):
     self._base = sqlite3.connect(path)
+    # without shared memory, which network disks have not
+    self._base.execute('PRAGMA locking_mode = EXCLUSIVE')
     self._base.execute('PRAGMA journal_mode = WAL')
     self._base.execute('PRAGMA synchronous = NORMAL')
     self._base.executescript(_TABLES)

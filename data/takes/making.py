@@ -5,6 +5,7 @@ PyAV and zlib release the GIL, so threads do; a thread has a take of its own.
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -24,7 +25,6 @@ from crosstrainer_jax.datasets.takes.clips import Settings, clips_of, key_files
 from crosstrainer_jax.datasets.takes.journal import Journal
 from crosstrainer_jax.datasets.takes.take import Loss, Source, Take
 from crosstrainer_jax.input import record, recordings
-from crosstrainer_jax.input.files import replacing
 
 # Part of every key: raise it when records come out differently.
 _FORMAT = 1
@@ -115,21 +115,24 @@ def _finish(journal: Journal, made: Made) -> None:
 def make(
   key: str, take: Take, settings: Settings, folder: pathlib.Path, advance: Callable[[], None] = lambda: None
 ) -> Made:
-  """Writes the records of a take to the file `key` in `folder`, unless there are none."""
+  """Writes the records of a take to the file `key` in `folder`."""
   losses: list[Loss] = []
   clips = size = 0
   views: list[str] = []
   serialise = serialiser()
+  # Nobody else writes here, so a name beside it is enough.
+  partial = folder / f'{key}.partial'
+  decodes = settings.frames and not take.features
   with (
-    tempfile.TemporaryDirectory(dir=folder, prefix='frames-') as scratch,
-    replacing(folder / key) as fresh,
-    fresh.open('wb') as file,
+    tempfile.TemporaryDirectory(dir=folder, prefix='frames-') if decodes else contextlib.nullcontext('') as scratch,
+    partial.open('wb') as file,
   ):
     for clip in clips_of(take, settings, scratch, losses.append, advance):
       content = serialise(clip)
       file.write(_LENGTH.pack(len(content)))
       file.write(content)
       clips, size, views = clips + 1, size + len(content), clip.views
+  os.replace(partial, folder / key)
   recording = None
   if clips and not settings.frames and not take.features:
     recording = locate(take, settings.root, views)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from crosstrainer_jax.datasets.manifest import decoding
 from crosstrainer_jax.datasets.manifest.plan import amount
 from crosstrainer_jax.datasets.takes import builder, clips, making
-from crosstrainer_jax.datasets.takes.journal import Journal
+from crosstrainer_jax.datasets.takes.journal import Journal, written
 from crosstrainer_jax.datasets.takes.take import Loss, Source, Take
 
 # Takes that are made in full for an estimate, spread evenly over all.
@@ -28,7 +28,7 @@ def describe(source: Source, config: builder.TakesConfig, sample: bool = False) 
   """
   settings, workers = config.settings(source), config.workers or decoding.default_workers()
   counts: Counter[str] = Counter()
-  with tempfile.TemporaryDirectory() as folder:
+  with tempfile.TemporaryDirectory() as folder, written():
     journal = Journal(pathlib.Path(folder) / 'journal.sqlite')
     try:
       making.plan(source, settings, journal)

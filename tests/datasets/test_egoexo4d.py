@@ -86,6 +86,17 @@ def test_a_comment_becomes_a_clip_of_five_views(release, tmp_path, capsys):
   assert 'nothing was lost' in capsys.readouterr().out
 
 
+def test_another_annotation_file_is_named(release, tmp_path):
+  release.take('a')
+  release.said('a', 'aaaaaa', (3.0, 'Said.'))
+  prepared(release, tmp_path, '--size', '16', '--fps', '1')
+  release.level('a', 'Novice')
+  with pytest.raises(SystemExit, match=r'made otherwise \(files: .*proficiency_demonstrator_train.json.*--overwrite'):
+    prepared(release, tmp_path, '--size', '16', '--fps', '1')
+  clips = prepared(release, tmp_path, '--size', '16', '--fps', '1', '--overwrite')
+  assert clips['a/aaaaaa/0'].proficiency == 0
+
+
 def test_traps_of_the_commentary_file(release):
   release.take('a')
   base = {'recording': '9.webm', 'video_time': 3.0, 'text': ' Said.', 'error': False}

@@ -5,6 +5,7 @@ import os
 import pathlib
 import pickle
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -174,6 +175,23 @@ def test_the_same_again_is_said_and_another_needs_overwrite(root, tmp_path, caps
     prepare(source, tmp_path, name='mnist')
   with pytest.raises(ValueError, match="name '../x' must be letters"):
     prepare(source, tmp_path, name='../x')
+
+
+def test_a_report_is_never_beside_records_that_it_is_not_of(root, tmp_path, monkeypatch):
+  prepare(Listed(str(root), (take('t'),)), tmp_path)
+  write = builder._write
+
+  def killed(*_):
+    raise KeyboardInterrupt
+
+  for step in ('_report', '_write'):
+    monkeypatch.setattr(builder, step, killed)
+    with pytest.raises(KeyboardInterrupt):
+      prepare(Listed(str(root), (take('t'), take('u'))), tmp_path, overwrite=True)
+    monkeypatch.undo()
+    assert not (tmp_path / 'data/listed/1.0.0').exists()
+  assert builder._write is write
+  assert len(prepare(Listed(str(root), (take('t'), take('u'))), tmp_path)) == 2
 
 
 def test_nothing_to_import_leaves_nothing(root, tmp_path):
@@ -378,3 +396,14 @@ def test_beam_that_is_not_there_is_said(root, tmp_path, monkeypatch):
   monkeypatch.delitem(sys.modules, 'crosstrainer_jax.datasets.takes.beam_pipeline', raising=False)
   with pytest.raises(ValueError, match=r"Apache Beam is not installed; .*pip install 'crosstrainer_jax\[beam\]'"):
     prepare(Listed(str(root), (take('t'),)), tmp_path, beam_options=[])
+
+
+def test_a_full_disk_is_said(root, tmp_path, monkeypatch):
+  def full(*_):
+    raise sqlite3.OperationalError('database or disk is full')
+
+  monkeypatch.setattr(journal.Journal, 'finish', full)
+  with pytest.raises(OSError, match=r'cannot be written \(database or disk is full\); is the disk full'):
+    prepare(Listed(str(root), (take('t'),)), tmp_path)
+  # what was made is kept
+  assert builder.cache_of(tmp_path / 'data/listed').is_dir()
