@@ -17,9 +17,10 @@ def preset() -> ml_collections.ConfigDict:
   config.mesh_across = (-1, 1, 1)
 
   # --- Data: `skillsim` is made on the spot; any other name is a set of own videos that `prepare` imported.
-  # `window` (μ1, μ2 in seconds, (0, 0) for all) and `views` (0 for all) look at less than was prepared.
+  # `window` (μ1, μ2 in seconds, (0, 0) for all) and `views` (0 for all) look at less than was prepared. `text` is raw,
+  # condensed (by the file `condensed` of discover --condense), or expertaf (of the dataset of that name).
   config.data = ml_collections.ConfigDict({
-    'dataset': 'skillsim', 'window': (0.0, 0.0), 'views': 0,
+    'dataset': 'skillsim', 'window': (0.0, 0.0), 'views': 0, 'text': 'raw', 'condensed': '',
     'skillsim': {
       'seed': 0, 'entanglement': 0.3, 'commentary_noise': 0.1, 'camera_shift': 0.0,
       'train_clips': 1200, 'test_clips': 400,
@@ -147,6 +148,8 @@ def preset() -> ml_collections.ConfigDict:
       # How phrases are matched in IoU@k (hungarian, greedy), and what two empty lists are (1, skip).
       'matching': 'hungarian',
       'empty': '1',
+      # Test clips on which CrossTrainer's confidence is measured, evenly drawn; 0 for none.
+      'confidence_clips': 100,
       # Clips shown in TensorBoard with truth and prediction.
       'shown': 6,
     }
@@ -183,3 +186,4 @@ def smoke(config: ml_collections.ConfigDict) -> None:
   config.eval.resamples = 100
   config.eval.batch_size = 24
   config.assess.samples = 4
+  config.eval.confidence_clips = 8

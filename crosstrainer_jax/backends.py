@@ -87,6 +87,13 @@ def lexicon(settings: ModelSettings) -> Discoverer:
   return LexiconDiscoverer()
 
 
+def lexicon_phrases(settings: ModelSettings) -> Discoverer:
+  """The same with the expert's own words in the place of canonical names."""
+  from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer
+
+  return LexiconDiscoverer(phrases=True)
+
+
 def language_model(name: str) -> Callable[[ModelSettings], Discoverer]:
   """The language model `name` of `MODELS` with the instruction of the settings."""
 
@@ -168,5 +175,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 MODELS: dict[str, Callable[[ModelSettings], LanguageModel]] = {'openai': open_server, 'local': open_directory}
 BACKENDS: dict[str, Callable[[ModelSettings], Discoverer]] = {
   'lexicon': lexicon,
+  'lexicon-phrases': lexicon_phrases,
   **{name: language_model(name) for name in MODELS},
 }

@@ -1,6 +1,7 @@
 """python -m crosstrainer_jax.eval: evaluates a trained run again; without arguments the newest under runs/.
 
     python -m crosstrainer_jax.eval --workdir=runs/cross_sport
+    python -m crosstrainer_jax.eval --backend openai --base_url http://127.0.0.1:8000/v1 --model NAME
     python -m crosstrainer_jax.eval --table=1                         # a table of the paper, from runs of a sweep
     python -m crosstrainer_jax.eval --figure=4 --dataset=egoexo4d     # on other data; --dry-run says what it needs
     python -m crosstrainer_jax.eval --published                       # every published figure, and how to make ours
@@ -14,21 +15,34 @@ retrieved clips whether they show how to correct what the expert criticised.
 
 import shlex
 import sys
-import types
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ml_collections
 from absl import flags
 
-from crosstrainer_jax import datasets, human_sheet, paper_plan, provenance, recipe, settings
-from crosstrainer_jax.baselines.fine_tuned_retrieval import NAME as FINE_TUNED
-from crosstrainer_jax.evaluation import external, human
-from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
+from crosstrainer_jax import backends, datasets, judging, paper_plan, provenance, recipe, settings
+from crosstrainer_jax.baselines import zero_shot
+from crosstrainer_jax.baselines.prediction import Reference
+from crosstrainer_jax.evaluation import external
+from crosstrainer_jax.inference.zero_shot import Eyes, ZeroShot
 from crosstrainer_jax.input.buckets import as_path, check
-from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.training.telemetry import say
+
+# Of the server, and of what it is shown; the names and defaults are those of `assess`.
+VLM_FLAGS: dict[str, tuple[str | int | float, str]] = {
+  'model': ('', 'as the server calls it.'),
+  'base_url': ('', "address of the server, up to /v1; default: OpenAI's own."),
+  'api_key_env': (backends.KEY, 'environment variable with the key.'),
+  'concurrency': (4, 'calls at the same time.'),
+  'requests_per_minute': (0.0, 'at most; 0 for no limit.'),
+  'timeout': (120.0, 'seconds of one call.'),
+  'answers': ('', 'file in which answers are kept.'),
+  'frames': (8, 'shown of each view, at most.'),
+  'fps': (1.0, 'frames shown of a second.'),
+  'pixels': (448, 'height and width of a frame, at most.'),
+  'views': (1, 'shown, at most.'),
+}
 
 
 def define_flags() -> None:
@@ -45,19 +59,20 @@ def define_flags() -> None:
   )
   flags.DEFINE_bool('dry-run', False, 'For tables and figures: say which runs are needed, and read nothing.')
   flags.DEFINE_string('data_dir', None, 'Where prepared datasets are kept. Default: where the run had its own.')
+  flags.DEFINE_enum('backend', '', ('', 'openai'), 'The row zero-shot VLM: any vision-language model behind a server.')
+  for name, (default, meaning) in VLM_FLAGS.items():
+    define: Any = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}[type(default)]
+    define(name, default, f'With --backend: {meaning}')
+  flags.DEFINE_bool('estimate', False, 'With --backend: print calls and tokens, and ask nothing.')
   flags.DEFINE_multi_string('external', [], 'NAME=FILE.jsonl: answers of another system, a further row; repeatable.')
   flags.DEFINE_integer('human-sheet', 0, 'Writes a blinded sheet of so many clips for human judges.', lower_bound=0)
-  flags.DEFINE_list('human-rows', None, f'Rows on that sheet. Default, as far as there are: {", ".join(JUDGED_ROWS)}.')
+  flags.DEFINE_list('human-rows', None, f'Rows on that sheet. Default, as far as there are: {", ".join(judging.ROWS)}.')
   flags.DEFINE_multi_string(
     'candidates', [], 'NAME=FILE.jsonl: clips that a system retrieved, for a sheet of retrieval; repeatable.'
   )
   flags.DEFINE_integer('sheet-seed', 0, 'Draws the clips of the sheet and the order of the systems.')
   flags.DEFINE_list('judged', None, 'Forms that judges filled in, CSV; makes a majority vote and needs --key.')
   flags.DEFINE_string('key', None, 'key.json of the sheet that was judged.')
-
-
-# Rows that a sheet compares, beside the expert's own comment.
-JUDGED_ROWS = (recipe.CROSSTRAINER, recipe.END_TO_END, FINE_TUNED, 'nearest neighbour')
 
 
 def newest_run(runs: str | Path) -> Path:
@@ -83,66 +98,6 @@ def dataset_of(workdir: Path, config: ml_collections.ConfigDict, data_dir: str |
   return datasets.prepare(config.data, data_dir or 'runs/datasets')
 
 
-def write_sheet(
-  workdir: Path,
-  dataset: Path,
-  count: int,
-  seed: int,
-  rows: Sequence[str] | None = None,
-  candidates: Mapping[str, str] = types.MappingProxyType({}),
-) -> Path:
-  """Writes a sheet for human judges into `human/` of the workdir, from the predictions there; returns its folder.
-
-  Args:
-    dataset: directory of the run's dataset.
-    count: of clips.
-    rows: that are compared; None for `JUDGED_ROWS`.
-    candidates: name of a system → file of the clips that it retrieved, where these are to be judged.
-
-  Raises:
-    FileNotFoundError, ValueError: no such predictions, or nothing to judge.
-  """
-  source = ClipSource(dataset)
-  references = read_references(workdir / 'predictions' / 'references.jsonl')
-  if candidates:
-    kind = human_sheet.RETRIEVAL
-    found = {name: human_sheet.read_candidates(Path(path), source) for name, path in candidates.items()}
-    cases = human_sheet.retrieval_cases(source, references, found, count, seed)
-  else:
-    kind = human_sheet.FEEDBACK
-    files = {name: workdir / 'predictions' / f'{name.replace(" ", "_")}.jsonl' for name in rows or JUDGED_ROWS}
-    unknown = [name for name, path in files.items() if not path.is_file()]
-    if rows and unknown:
-      there = sorted(path.stem for path in (workdir / 'predictions').glob('*.jsonl') if path.stem != 'references')
-      raise ValueError(f'--human-rows: {workdir} has no row {unknown[0]!r}; it has {", ".join(there)}')
-    chosen = {name: read_predictions(path) for name, path in files.items() if name not in unknown}
-    silent = [name for name, row in chosen.items() if all(p.feedback is None for p in row)]
-    if silent:
-      raise ValueError(f'--human-rows: {silent[0]!r} writes no feedback: there is nothing to judge')
-    cases = human_sheet.feedback_cases(source, references, chosen, count, seed)
-  folder = workdir / 'human' / kind
-  key = human_sheet.write_sheet(folder, cases, kind, seed)
-  if len(cases) < count:
-    say(f'{len(cases)} clips instead of {count}: there are no more to judge')
-  say(f'written: {folder}/sheet.html and form.csv for the judges ({len(key.items)} items); key.json stays with you')
-  say(f'then: python -m crosstrainer_jax.eval --judged FORM.csv,… --key {folder}/key.json')
-  return folder
-
-
-def judge(forms: Sequence[str], key_path: str | None) -> human.Judged:
-  """Reads what judges filled in, prints it, and writes judged.md and judged.json beside the key."""
-  if not key_path:
-    raise ValueError('--judged needs the key of the sheet: --key runs/…/human/feedback/key.json')
-  key = human.read_key(key_path)
-  judged = human.judge(key, *human.read_answers(forms, key))
-  folder = Path(key_path).parent
-  write_atomically(folder / 'judged.md', judged.to_markdown())
-  write_atomically(folder / 'judged.json', judged.to_json())
-  judged.print()
-  say(f'written: {folder}/judged.md, {folder}/judged.json')
-  return judged
-
-
 def main(argv: list[str]) -> None:
   given = flags.FLAGS
   if given.published:
@@ -152,7 +107,7 @@ def main(argv: list[str]) -> None:
     _paper()
     return
   if given.judged:
-    judge([*given.judged, *argv[1:]], given.key)
+    judging.judge([*given.judged, *argv[1:]], given.key)
     return
   others = dict(map(external.parse, given.external))
   candidates = dict(map(external.parse, given.candidates))
@@ -174,11 +129,31 @@ def main(argv: list[str]) -> None:
   evaluated = (workdir / 'predictions' / 'references.jsonl').is_file() and (workdir / 'report.json').is_file()
   if others or not count or not evaluated:
     run = open_run(config, workdir, dataset)
+    vlm = _vlm(config)
+    if vlm is not None and given.estimate:
+      references = [Reference.from_clip(run.clips[i]) for i in run.split.test]
+      say(zero_shot.estimate(vlm, run.source, run.split.test, references))
+      return
     command = shlex.join(['python', '-m', 'crosstrainer_jax.eval', *sys.argv[1:]])
-    measure.evaluate(run, command, others).print()
+    measure.evaluate(run, command, others, vlm).print()
     say(f'written: {workdir}/report.md, {workdir}/report.json, {workdir}/predictions/')
   if count:
-    write_sheet(workdir, dataset, count, getattr(given, 'sheet-seed'), getattr(given, 'human-rows'), candidates)
+    judging.write_sheet(workdir, dataset, count, getattr(given, 'sheet-seed'), getattr(given, 'human-rows'), candidates)
+
+
+def _vlm(config: ml_collections.ConfigDict) -> ZeroShot | None:
+  """The vision-language model that the flags name."""
+  given = flags.FLAGS
+  values = {name: getattr(given, name) for name in VLM_FLAGS}
+  if not given.backend:
+    changed = [name for name, (default, _) in VLM_FLAGS.items() if values[name] != default]
+    if changed or given.estimate:
+      raise settings.SettingsError(f'--{(changed or ["estimate"])[0]} is for --backend openai, which was not given')
+    return None
+  asker = backends.open_asker(given.backend, backends.ModelSettings.of(values))
+  eyes = Eyes(given.frames, given.fps, given.pixels, given.views)
+  say(f'{backends.describe(asker)}; it is shown {eyes}')
+  return ZeroShot(asker, eyes, config.prompt.k)
 
 
 def _paper() -> None:

@@ -10,16 +10,18 @@ import ml_collections
 import numpy as np
 from flax import nnx
 
-from crosstrainer_jax import datasets
-from crosstrainer_jax.baselines import BASELINES, RETRIEVAL, build
+from crosstrainer_jax import datasets, row_facts
+from crosstrainer_jax.baselines import BASELINES, RETRIEVAL, build, zero_shot
 from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.baselines.retrieval import TOWERS
 from crosstrainer_jax.discovery import lexicon
-from crosstrainer_jax.evaluation import noise, scores
+from crosstrainer_jax.evaluation import bert_score, calibration, noise, scores
 from crosstrainer_jax.evaluation.external import External, read_external
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
+from crosstrainer_jax.inference.zero_shot import ZeroShot
+from crosstrainer_jax.input import prompts
 from crosstrainer_jax.models.proficiency import with_attributes
 from crosstrainer_jax.recipe import (
   CROSSTRAINER,
@@ -42,6 +44,10 @@ _NO_FEATURES = 'needs cached features (config.encoder.source=features)'
 _CONCATENATED = ('linear classifier on v',)
 
 
+# Of these no test says anything: they know the truth, or are CrossTrainer itself.
+_NO_RIVALS = (CROSSTRAINER, TRUE_ATTRIBUTES, CEILING)
+
+
 @dataclasses.dataclass
 class Rows:
   """Predictions by row, and why a row is absent."""
@@ -50,16 +56,22 @@ class Rows:
   absent: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-def evaluate(run: Run, command: str, external: Mapping[str, str] = types.MappingProxyType({})) -> Report:
+def evaluate(
+  run: Run, command: str, external: Mapping[str, str] = types.MappingProxyType({}), vlm: ZeroShot | None = None
+) -> Report:
   """Predicts, scores, and writes `predictions/`, `report.md`, `report.json` and TensorBoard entries.
 
   Args:
     external: name of a row -> JSONL file with the answers of another system.
+    vlm: a vision-language model behind a server, whose row is absent without one.
   """
   references = [Reference.from_clip(run.clips[i]) for i in run.split.test]
   others = [read_external(name, path, references) for name, path in external.items()]
   with timed(f'predictions on {len(references)} test clips'):
     rows = predict_rows(run, references)
+  with timed('confidence on test clips'):
+    _claim(run, rows)
+  _ask(run, rows, references, vlm)
   add_external(rows, others)
   folder = run.workdir / 'predictions'
   write_references(folder / 'references.jsonl', references)
@@ -67,6 +79,7 @@ def evaluate(run: Run, command: str, external: Mapping[str, str] = types.Mapping
     write_predictions(folder / f'{name.replace(" ", "_")}.jsonl', row)
   with timed('scores'):
     report = score_rows(run, rows, references, command)
+  report.made_of = row_facts.of_rows(run, rows.predictions, vlm)
   report.notes += [other.note for other in others]
   report.write(run.workdir)
   _show(run, rows.predictions[CROSSTRAINER], report)
@@ -204,6 +217,43 @@ def _noised(run: Run, predictions: Sequence[Prediction], share: float) -> list[l
   return noise.noised(named, share, known_attributes(run), run.config.seed)
 
 
+def _claim(run: Run, rows: Rows) -> None:
+  """Gives CrossTrainer's answers on some test clips the probability of each attribute, as `assess` shows it."""
+  wanted, test = run.config.eval.confidence_clips, run.split.test
+  chosen = list(range(0, len(test), max(1, -(-len(test) // wanted)))) if wanted else []
+  if not chosen:
+    return
+  indices = [test[number] for number in chosen]
+  video, valid = run.videos(indices)
+  chances = run.assessor(run.params(STAGE2)).probabilities(
+    [run.clips[i].sport for i in indices],
+    video,
+    valid,
+    run.config.eval.max_attribute_tokens,
+    run.config.assess.samples,
+    run.config.assess.temperature,
+    run.config.seed,
+  )
+  answers = rows.predictions[CROSSTRAINER]
+  for number, found in zip(chosen, chances, strict=True):
+    claimed = {name: chance for name, chance in found.items() if name != prompts.EMPTY}
+    answers[number] = dataclasses.replace(answers[number], scores=claimed)
+
+
+def _ask(run: Run, rows: Rows, references: Sequence[Reference], vlm: ZeroShot | None) -> None:
+  """The row of a vision-language model that was never trained here."""
+  if vlm is None:
+    rows.absent[zero_shot.ROW] = zero_shot.NEEDS
+    return
+  progress = Progress('asking', len(references), unit='clip')
+  try:
+    rows.predictions[zero_shot.ROW] = zero_shot.predict(
+      vlm, run.source, run.split.test, references, progress.update, say
+    )
+  finally:
+    progress.close()
+
+
 def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> list[Prediction]:
   """Feedback without attributes; the extractor reads them off the text, as the paper does for such rows."""
   video, valid = run.videos(run.split.test)
@@ -218,19 +268,30 @@ def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> l
 
 def reading_of(config: ml_collections.ConfigDict, clips: Sequence[datasets.Named]) -> scores.Reading:
   """How the texts of a run are read where they are scored; the clips tell sports and skills."""
-  return scores.Reading(lexicon.faults_in, lexicon.name_concept, sorted(datasets.nouns(config.data, clips)))
+  settings = config.eval
+  bert = bert_score.opened(settings.bert, settings.bert_baseline) if settings.bert else None
+  nouns = sorted(datasets.nouns(config.data, clips))
+  return scores.Reading(lexicon.faults_in, lexicon.name_concept, nouns, bert, settings.matching, settings.empty)
 
 
 def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: str) -> Report:
   """Scores and intervals of all rows, and CrossTrainer minus each trained rival, paired by take."""
   settings = run.config.eval
   ours = rows.predictions[CROSSTRAINER]
-  how = reading_of(run.config, run.clips), settings.resamples, run.config.seed
+  reading = reading_of(run.config, run.clips)
+  how = reading, settings.resamples, run.config.seed
   scored = {name: scores.score(row, references, *how) for name, row in rows.predictions.items()}
   differences = {
     f'{CROSSTRAINER} − {rival}': scores.compare(ours, rows.predictions[rival], references, *how)
     for rival in (END_TO_END, ZEROED, 'nearest neighbour')
     if rival in rows.predictions
+  }
+  rivals = {name: row for name, row in rows.predictions.items() if name not in _NO_RIVALS}
+  tested = scores.significance(ours, rivals, references, *how)
+  confidence = {
+    name: calibration.calibration(calibration.claims(row, references, reading.name_fault))
+    for name, row in rows.predictions.items()
+    if any(prediction.scores for prediction in row)
   }
   return Report(
     title=f'{run.config.data.dataset}, {run.config.split.setting}',
@@ -242,13 +303,15 @@ def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: s
     n_clips=len(references),
     n_takes=len({reference.take for reference in references}),
     n_headline=int(scores.headline_mask(references).sum()),
-    columns=list(scores.columns()),
+    columns=list(scores.columns(reading)),
     rows=scored,
     differences=differences,
     not_run=rows.absent,
-    variants=scores.variants(),
+    variants=scores.variants(reading),
     notes=[
       *scores.notes(references),
+      *(found.line(name) for name, found in confidence.items()),
+      *scores.significance_lines(tested, CROSSTRAINER, ('attribute F1', 'feedback F1', 'level accuracy')),
       f'{TRUE_ATTRIBUTES}: those discovered in the expert’s commentary, so its attribute F1 is discovery’s',
     ],
     resamples=settings.resamples,

@@ -14,6 +14,7 @@ from typing import Any
 
 from crosstrainer_jax.configs import arguments, sweeps
 from crosstrainer_jax.evaluation import panels, published
+from crosstrainer_jax.evaluation.panels import is_other
 
 LICENSED = {
   'egoexo4d': 'Ego-Exo4D, under its licence: data/egoexo4d/README.md',
@@ -57,6 +58,7 @@ class Planned:
   source: str
   tested: frozenset[tuple[str, str]]
   done: bool
+  other: bool
 
 
 def planned_runs(dataset: str, folder: Path) -> list[Planned]:
@@ -74,7 +76,7 @@ def planned_runs(dataset: str, folder: Path) -> list[Planned]:
       'SPORT': {pair for pair in every if pair[0] != source},
     }.get(setting) or {pair for pair in every if held_out in pair}
     done = all((folder / run.name / name).is_file() for name in ('done.json', 'report.json'))
-    found.append(Planned(run.name, setting, source, frozenset(tested), done))
+    found.append(Planned(run.name, setting, source, frozenset(tested), done, is_other(run.name)))
   return found
 
 
@@ -87,7 +89,7 @@ def plan(item: str, dataset: str, folder: Path) -> str:
   missing: dict[str, None] = {}
   for panel in panels.panels(item, dataset, sweeps.SKILLS[dataset]):
     places = dict.fromkeys(place for row in panel.places.values() for place in row)
-    needed = {run.name: run for place in places for run in runs if place.serves(run.setting, run.source, run.tested)}
+    needed = {run.name: run for place in places for run in runs if place.serves(run)}
     left = [name for name, run in needed.items() if not run.done]
     missing |= dict.fromkeys(left)
     lines.append(f'  {panel.title}: {len(needed)} runs, {len(needed) - len(left)} finished')
@@ -114,7 +116,7 @@ def listed() -> Iterator[dict[str, Any]]:
       entry['commands'] = ['python -m crosstrainer_jax.eval --setting=wild DIR --human_sheet=10']
     else:
       place = panels.place_of(cell, sweeps.SKILLS[cell.dataset])
-      entry['runs'] = [run.name for run in plans[cell.dataset] if place.serves(run.setting, run.source, run.tested)]
+      entry['runs'] = [run.name for run in plans[cell.dataset] if place.serves(run)]
       entry['commands'] = [train_command(cell.dataset), show_command(item, cell.dataset)]
     yield entry
 

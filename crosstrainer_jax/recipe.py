@@ -30,6 +30,7 @@ STAGE1, STAGE2 = 'stage1', 'stage2'
 PROBE, PROBE_WITH_ATTRIBUTES = 'probe.npz', 'with_attributes.npz'
 # The rows of the table that are trained.
 CROSSTRAINER, END_TO_END, ZEROED = 'CrossTrainer', 'end to end without attributes', 'video zeroed'
+TRAINED = (CROSSTRAINER, END_TO_END, ZEROED)
 
 
 def train(run: Run) -> None:

@@ -17,10 +17,12 @@ from crosstrainer_jax.models.crosstrainer import decoder_config
 from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.models.quantized import KINDS
 from crosstrainer_jax.training.sharding import MESH_AXES
+from crosstrainer_jax.wording import TEXTS
 
 Values = Mapping[str, Any]
 
 CHOICES = {
+  'data.text': TEXTS,
   'split.setting': (*SETTINGS, SPORT, KSHOT, FIT),
   'discovery.backend': tuple(BACKENDS),
   'encoder.source': ('features', 'frames'),
@@ -81,6 +83,7 @@ AT_LEAST_1 = (
 AT_LEAST_0 = (
   'seed',
   'data.views',
+  'eval.confidence_clips',
   'discovery.retries',
   'discovery.requests_per_minute',
   'split.seed',
@@ -168,6 +171,16 @@ def window(values: Values) -> Iterator[str]:
   given = values.get('data.window')
   if given is not None and not (len(given) == 2 and all(s >= 0 for s in given)):
     yield f'data.window is {given}: give μ1 and μ2 in seconds, or (0, 0) for all that was prepared'
+
+
+def text(values: Values) -> Iterator[str]:
+  """Which words are learnt fits the dataset and the file of sentences."""
+  if (wanted := values.get('data.text')) is None:
+    return
+  if (wanted == 'condensed') != bool(values.get('data.condensed')):
+    yield f'data.text is {wanted}: data.condensed names the file of sentences for condensed, and for nothing else'
+  if (wanted == 'expertaf') != (values.get('data.dataset') == 'expertaf'):
+    yield f'data.text is {wanted}, and data.dataset {values.get("data.dataset")}: expertaf is the text of that dataset'
 
 
 def noise(values: Values) -> Iterator[str]:
@@ -290,6 +303,7 @@ RULES = (
   ranges,
   held_out,
   window,
+  text,
   noise,
   baseline,
   tasks,

@@ -16,7 +16,7 @@ from flax import nnx
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from crosstrainer_jax import backends, distributed, parent
+from crosstrainer_jax import backends, distributed, parent, wording
 from crosstrainer_jax.discovery.dataset import discover_dataset, read_attributes
 from crosstrainer_jax.discovery.journal import describe_unread
 from crosstrainer_jax.inference import second_encoding
@@ -206,6 +206,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     for clip in clips:
       if clip.clip_id in attributes:
         clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
+  if wordless := wording.put_words(clips, config.data):
+    say(f'  {wordless} comments have no sentence in {config.data.condensed}: as if nobody had spoken')
   split = _spoken(clips, _readable(clips, splits.split_of(clips, config), unread))
   say(
     f'  {config.split.setting}: {len(split.train)} clips train, {len(split.validation)} validate, '

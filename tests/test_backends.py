@@ -14,7 +14,7 @@ def test_the_default_backend_is_found_by_name_and_answers():
 
 
 def test_an_unknown_backend_is_refused_with_the_known_names():
-  with pytest.raises(ValueError, match="unknown discovery backend 'oracle'; known: lexicon, local, openai"):
+  with pytest.raises(ValueError, match="unknown discovery backend 'oracle'; known: lexicon, lexicon-phrases, local"):
     backends.create('oracle')
 
 

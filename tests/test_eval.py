@@ -8,6 +8,7 @@ import types
 import pytest
 
 from crosstrainer_jax import eval as eval_verb
+from crosstrainer_jax import judging
 
 
 def finished(folder, seconds):
@@ -23,6 +24,8 @@ def given_to(monkeypatch, **flags):
   default = {
     'workdir': None, 'runs': 'runs', 'data_dir': 'runs/datasets', 'external': [], 'human-sheet': 0, 'human-rows': None,
     'candidates': [], 'sheet-seed': 0, 'judged': None, 'key': None,
+    'published': False, 'table': '', 'figure': '', 'backend': '', 'estimate': False,
+    **{name: value for name, (value, _) in eval_verb.VLM_FLAGS.items()},
   }  # fmt: skip
   given = types.SimpleNamespace(**default | flags)
   monkeypatch.setattr(eval_verb, 'flags', types.SimpleNamespace(FLAGS=given))
@@ -73,7 +76,7 @@ def test_a_sheet_is_written_from_the_predictions_and_judged(small_run, small_dat
   eval_verb.main(['eval'])
   folder = workdir / 'human' / 'feedback'
   systems = {item['system'] for item in json.loads((folder / 'key.json').read_text())['items']}
-  assert systems == {*eval_verb.JUDGED_ROWS, 'expert’s comment'}
+  assert systems == {*judging.ROWS, 'expert’s comment'}
   rows = (folder / 'form.csv').read_text().splitlines()
   forms = []
   for rater in ('ann', 'bob'):
@@ -86,12 +89,3 @@ def test_a_sheet_is_written_from_the_predictions_and_judged(small_run, small_dat
   eval_verb.main(['eval', *forms[1:]])
   assert json.loads((folder / 'judged.json').read_text())['raters'] == ['ann', 'bob']
   assert 'expert’s comment' in capsys.readouterr().out
-
-
-def test_wrong_requests_of_a_sheet_are_clear_errors(small_run, small_data):
-  with pytest.raises(ValueError, match="has no row 'nobody'; it has "):
-    eval_verb.write_sheet(small_run, small_data, 1, 0, ['nobody'])
-  with pytest.raises(ValueError, match="'always none' writes no feedback"):
-    eval_verb.write_sheet(small_run, small_data, 1, 0, ['always none'])
-  with pytest.raises(ValueError, match='needs the key'):
-    eval_verb.judge(['a.csv'], None)

@@ -91,10 +91,11 @@ class Retriever:
     if self._texts.cut:
       say(f'  {self._name}: {self._texts.cut} of {len(self._texts.ids)} texts were cut to '
           f'config.contrastive.max_text_tokens={config.max_text_tokens}')  # fmt: skip
+    dropout = setting.config.training.view_dropout
     takes = {take: number for number, take in enumerate(sorted({setting.clips[i].take for i in clips}))}
     sources = np.array([takes[setting.clips[i].take] for i in clips], np.int32)
     material = pairs.Material(
-      clips, self._texts, right, sources, setting.video, lambda index: setting.valid([index])[0]
+      clips, self._texts, right, sources, pairs.CachedClips(clips, setting.valid(clips), setting.video, dropout)
     )
     training = _training(setting.config)
     updates = pairs.PairUpdates(
@@ -104,7 +105,6 @@ class Retriever:
       stages.updates_of(config.epochs, len(clips), config.batch_size),
       sharding.data_shards(setting.mesh),
       functools.partial(sharding.own_rows, setting.mesh),
-      setting.config.training.view_dropout,
     )
     loss = contrastive.make_loss(self._blueprint, relation, setting.mesh, config.block)
     frozen = self._blueprint.split(self._initial)[1]

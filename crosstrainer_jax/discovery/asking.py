@@ -68,6 +68,18 @@ class Asker:
         break
     return [results[number] for number in range(len(questions))]
 
+  def complete(self, prompt: str, purpose: str = 'prompt') -> str:
+    """The whole answer to one prompt; kept as others are.
+
+    Raises:
+      Unreadable: there is none, or it is cut or refused.
+    """
+    question = Question(({'role': 'user', 'content': prompt},), purpose, 'Answer again, in fewer words.')
+    (answer,) = self.ask([question], Answer.whole)
+    if isinstance(answer, Unreadable):
+      raise answer
+    return answer
+
   def _answers(self, questions: Sequence[Question]) -> list[Answer | Unreadable]:
     keys = [key(self.model, question) for question in questions]
     found: dict[str, Answer | Unreadable] = {

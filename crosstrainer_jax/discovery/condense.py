@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from crosstrainer_jax.discovery.asking import Asker
 from crosstrainer_jax.discovery.instructions import CONDENSE, load
 from crosstrainer_jax.discovery.journal import (
@@ -28,6 +26,7 @@ from crosstrainer_jax.discovery.journal import (
 )
 from crosstrainer_jax.discovery.language_model import Answer, Unreadable
 from crosstrainer_jax.input.buckets import as_path
+from crosstrainer_jax.input.progress import Progress
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
 
 # The prompt asks for 30.
@@ -93,14 +92,14 @@ def condense_dataset(
       todo.setdefault((info.commentary, info.sport), []).append(info)
       journal.lines.pop(info.clip_id, None)
   count = sum(map(len, todo.values()))
-  with journal, tqdm(total=count, desc='condense', unit=' clips', disable=None if progress else True) as bar:
+  with journal, Progress('condense', count, 'clips', progress) as bar:
     for comment, said in condense_each(asker, todo):
       for info in todo[comment]:
         if isinstance(said, Unreadable):
           report.unread.append(Unread(info.clip_id, **_key(info, fingerprint), reason=str(said)))
         else:
           journal.write({'clip_id': info.clip_id, **_key(info, fingerprint), 'condensed': said})
-        bar.update()
+        bar.advance()
   journal.finish([info.clip_id for info in infos])
   write_unread(journal.output, report.unread)
   for info in infos:

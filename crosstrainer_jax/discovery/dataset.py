@@ -11,8 +11,6 @@ import collections
 import dataclasses
 from pathlib import Path
 
-from tqdm import tqdm
-
 from crosstrainer_jax.discovery.agreement import Agreement, agreement, table
 from crosstrainer_jax.discovery.backend import Attributes, Discoverer, discover_each
 from crosstrainer_jax.discovery.journal import (
@@ -29,6 +27,7 @@ from crosstrainer_jax.discovery.journal import (
 from crosstrainer_jax.discovery.language_model import Unreadable
 from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer
 from crosstrainer_jax.input.buckets import as_path
+from crosstrainer_jax.input.progress import Progress
 from crosstrainer_jax.input.source import ClipInfo, ClipSource
 
 _TOP = 8
@@ -83,7 +82,7 @@ def discover_dataset(
     output: the file to write; lines of it that are still valid are kept.
     discoverer: the backend; None for the lexicon.
     limit: read the first so many clips only; lines of other clips stay as they are.
-    progress: show a progress bar, on a terminal.
+    progress: show how far it is.
     again: ask again about clips that are listed as unread. A run that has begun does not: its clips must stay the same.
 
   Raises:
@@ -113,7 +112,7 @@ def discover_dataset(
     else:
       todo.append(info)
       journal.lines.pop(info.clip_id, None)
-  with journal, tqdm(total=len(todo), desc='discover', unit=' clips', disable=None if progress else True) as bar:
+  with journal, Progress('discover', len(todo), 'clips', progress) as bar:
     for number, found in discover_each(discoverer, [(info.commentary, info.sport) for info in todo]):
       info = todo[number]
       if isinstance(found, Unreadable):
@@ -121,7 +120,7 @@ def discover_dataset(
       else:
         place = {'clip_id': info.clip_id, 'take': info.take, 'sport': info.sport}
         journal.write(place | _key(info, discoverer) | {'correct': found.correct, 'incorrect': found.incorrect})
-      bar.update()
+      bar.advance()
   journal.finish([info.clip_id for info in infos])
   write_unread(journal.output, report.unread)
   pairs = []

@@ -57,17 +57,23 @@ def _concepts() -> PhraseTable[tuple[str, Kind]]:
 
 
 class LexiconDiscoverer:
-  """The `lexicon` backend; stateless, and the same for every sport."""
+  """The `lexicon` backend; stateless, and the same for every sport.
 
-  def __init__(self) -> None:
-    self.fingerprint = f'lexicon-{rules.fingerprint()}'
+  Args:
+    phrases: the backend `lexicon-phrases`: the expert's own words for each concept in the place of its canonical name,
+      as a language model would leave them.
+  """
+
+  def __init__(self, phrases: bool = False) -> None:
+    self._phrases = phrases
+    self.fingerprint = f'lexicon-{"phrases-" if phrases else ""}{rules.fingerprint()}'
 
   def discover(self, commentary: str, sport: str = '') -> Attributes:
-    """Attributes by their canonical names; a concept that is both praised and criticised is incorrect."""
+    """Attributes of a comment; a concept that is both praised and criticised is incorrect."""
     judge = Judge()
     for sentence in clauses.sentences(commentary or ''):
       for i, stretch in enumerate(clauses.stretches(sentence)):
-        mentions = [Mention(*match.value, match) for match in _find(stretch.tokens)]
+        mentions = [self._mention(match, stretch.tokens) for match in _find(stretch.tokens)]
         if judge.read(stretch, mentions, first=i == 0) <= 0 and not mentions:
           for phrase in _unknown_phrases(stretch.tokens):
             judge.add(Verdict(phrase, -1))
@@ -75,6 +81,10 @@ class LexiconDiscoverer:
     incorrect = dict.fromkeys(verdict.concept for verdict in verdicts if verdict.sign < 0)
     correct = dict.fromkeys(verdict.concept for verdict in verdicts if verdict.sign > 0)
     return Attributes([concept for concept in correct if concept not in incorrect], list(incorrect))
+
+  def _mention(self, match: Match[tuple[str, Kind]], tokens: list[str]) -> Mention:
+    concept, kind = match.value
+    return Mention(' '.join(tokens[i] for i in match.positions) if self._phrases else concept, kind, match)
 
 
 def faults_in(text: str) -> list[str]:

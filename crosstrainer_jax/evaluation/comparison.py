@@ -21,6 +21,8 @@ from crosstrainer_jax.evaluation.table import MISSING, Footnotes, Table
 
 # Rows that answer to no published method and must stand beside the others all the same.
 FLOORS = ('always none', 'random', 'majority')
+# Table 4 does not say how attributes of a test set enter the scores of feedback. Here they do not.
+UNCHANGED = 'feedback of the first row: attributes of the test set do not enter its scores here'
 EXTERNAL = 'not run here: its answers are scored from a file, eval --external'
 
 
@@ -54,7 +56,7 @@ def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resa
   """Ours in one cell, over all runs that serve it; NaN with the reason in `note` where there is none."""
   parts: list[tuple[Finished, Statistic]] = []
   notes: dict[str, None] = {}
-  serving = [run for run in runs if place.serves(run.setting, run.source, run.tested)]
+  serving = [run for run in runs if place.serves(run)]
   for run in serving:
     metrics = run.rows.get(row)
     if metrics is None:
@@ -103,31 +105,33 @@ def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others:
   Args:
     others: rows of ours that follow after those of the paper.
   """
-  columns, cells_of = [], []
+  columns: list[str] = []
+  cells_of: list[tuple[int, Column | None]] = []
   for number, name in enumerate(panel.columns):
     columns.append(f'{name} published')
     cells_of.append((number, None))
-    for column in columns_of(panel.metrics[number], panel.dataset):
-      columns.append(f'{name} {column.name}')
-      cells_of.append((number, column))
+    for own in columns_of(panel.metrics[number], panel.dataset):
+      columns.append(f'{name} {own.name}')
+      cells_of.append((number, own))
   rows = []
   for row in [*panel.rows, *(other for other in others if other not in panel.ours.values())]:
     ours = panel.ours.get(row, row)
-    # Of several methods that answer to one row of ours, the first shows it.
-    first = next((name for name in panel.rows if panel.ours[name] == ours), row) == row or panel.item == 'figure 5'
+    # Of several methods that answer to one row of ours, the first shows it, unless each has runs of its own.
+    own_runs = panel.item in ('figure 5', 'table 4 left')
+    first = own_runs or next((name for name in panel.rows if panel.ours[name] == ours), row) == row
     cells = []
     for number, column in cells_of:
       if column is None:
         figure = panel.published.get(row, [math.nan] * len(panel.columns))[number]
         cells.append(MISSING if math.isnan(figure) else f'{figure:.4g}')
       elif not ours:
-        cells.append(MISSING + footnotes.mark(EXTERNAL))
+        cells.append(MISSING + footnotes.mark(UNCHANGED if panel.item == 'table 4 left' else EXTERNAL))
       elif not first:
         cells.append('″')
       else:
         place = panel.places[row if row in panel.places else panel.rows[0]][number]
         cells.append(shown(value(runs, place, ours, column), footnotes))
-    label = row if ours in (row, '') or panel.item == 'figure 5' else f'{row} (ours: {ours})'
+    label = row if ours in (row, '') or own_runs else f'{row} (ours: {ours})'
     rows.append((label, cells))
   return Table(panel.title, columns, rows)
 

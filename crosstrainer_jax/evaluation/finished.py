@@ -14,6 +14,7 @@ import numpy as np
 
 from crosstrainer_jax.baselines.prediction import Reference
 from crosstrainer_jax.evaluation import predictions, scores
+from crosstrainer_jax.evaluation.panels import is_other
 from crosstrainer_jax.input.recorded_config import recorded_config
 
 REFERENCES = 'references.jsonl'
@@ -25,6 +26,7 @@ class Finished:
 
   Attributes:
     dataset, setting, held_out, source, seed: of its config.
+    other: whether it learnt attributes of another backend than the other runs of its sweep (its name says so).
     references: the test clips.
     rows: row name → metric name → statistic over these clips, or why the row lacks it.
   """
@@ -35,6 +37,7 @@ class Finished:
   held_out: str
   source: str
   seed: int
+  other: bool
   references: list[Reference]
   rows: dict[str, dict[str, scores.Scored]]
 
@@ -78,6 +81,5 @@ def read_finished(
     if path.name != REFERENCES and (not rows or name in rows):
       found[name] = scores.statistics(predictions.read_predictions(path), references, how)
   split = config.split
-  return Finished(
-    workdir, config.data.dataset, split.setting, split.held_out, split.source, config.seed, references, found
-  )
+  what = config.data.dataset, split.setting, split.held_out, split.source, config.seed
+  return Finished(workdir, *what, is_other(workdir.name), references, found)

@@ -9,11 +9,27 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 from crosstrainer_jax.evaluation import published
 from crosstrainer_jax.evaluation.published import Cell
 
+# The row of table 4 whose runs learnt attributes of another backend.
+OTHER = 'trained on attributes of another LLM'
 NAMES = {'egoexo4d': 'Ego-Exo4D', 'qevd': 'QEVD', 'youtube': 'YouTube'}
+
+
+class Tests(Protocol):
+  """What a place must know of a run, planned or finished; `tested` holds pairs of sport and skill."""
+
+  @property
+  def setting(self) -> str: ...
+  @property
+  def source(self) -> str: ...
+  @property
+  def other(self) -> bool: ...
+  @property
+  def tested(self) -> Collection[tuple[str, str]]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +40,15 @@ class Place:
   sport: str = ''
   skill: str = ''
   source: str = ''
+  other: bool = False  # runs that learnt attributes of another backend
 
-  def serves(self, setting: str, source: str, tested: Collection[tuple[str, str]]) -> bool:
-    """Whether a run is one of this setting that tests such clips; `tested` holds its pairs of sport and skill."""
+  def serves(self, run: Tests) -> bool:
+    """Whether a run is one of this setting that tests such clips."""
     return (
-      setting == self.setting
-      and self.source in ('', source)
-      and any(self.sport in ('', sport) and self.skill in ('', skill) for sport, skill in tested)
+      run.setting == self.setting
+      and run.other == self.other
+      and self.source in ('', run.source)
+      and any(self.sport in ('', sport) and self.skill in ('', skill) for sport, skill in run.tested)
     )
 
 
@@ -60,6 +78,11 @@ class Panel:
   dataset: str
 
 
+def is_other(name: str) -> bool:
+  """Whether a run of this name learnt attributes of another backend."""
+  return '-other-' in f'{name}-'
+
+
 def panels(item: str, dataset: str, skills: Mapping[str, Collection[str]]) -> list[Panel]:
   """The panels of one of `published.ITEMS`, as they are filled from runs on `dataset`.
 
@@ -83,7 +106,7 @@ def panels(item: str, dataset: str, skills: Mapping[str, Collection[str]]) -> li
 def place_of(cell: Cell, skills: Mapping[str, Collection[str]]) -> Place:
   """Where ours for a published figure comes from."""
   if cell.setting != 'SPORT':
-    return Place(cell.setting, cell.sport, cell.skill)
+    return Place(cell.setting, cell.sport, cell.skill, other=cell.row == OTHER)
   if cell.skill in skills.get(cell.row, ()):
     return Place('ZS-2', cell.row, cell.skill)
   return Place('SPORT', '', cell.skill, cell.row)
@@ -92,7 +115,13 @@ def place_of(cell: Cell, skills: Mapping[str, Collection[str]]) -> Place:
 def describe(place: Place) -> str:
   """A place in words."""
   of = place.skill or place.sport
-  return ' '.join(filter(None, (place.setting, f'from {place.source}' if place.source else '', of and f'to {of}')))
+  parts = (
+    place.setting,
+    'with attributes of another backend' if place.other else '',
+    f'from {place.source}' if place.source else '',
+    f'to {of}' if of else '',
+  )
+  return ' '.join(filter(None, parts))
 
 
 def _panel_of(cell: Cell) -> tuple[str, ...]:

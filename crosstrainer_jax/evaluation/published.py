@@ -71,7 +71,7 @@ def _cells(block: dict[str, Any], ours: dict[str, str]) -> list[Cell]:
       # The rows of figure 5 are all of them CrossTrainer, trained on the sport that the row names.
       answers = 'CrossTrainer' if where['setting'] == 'SPORT' else ours.get(row, '')
       if block['item'] == 'table 4 left':  # conditions of CrossTrainer, which are rows of ours by the same names
-        answers = row
+        answers = ours.get(row, row)
       found.append(
         Cell(block['item'], row, answers, block['dataset'], value=value, doubt=block.get('doubt', ''), **where)
       )

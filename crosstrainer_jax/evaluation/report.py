@@ -24,10 +24,12 @@ ROWS = (
   'linear classifier on v',
   'fine-tuned retrieval',
   'attribute retrieval',
+  'zero-shot VLM',
   'video zeroed',
   'end to end without attributes',
   'CrossTrainer',
   'CrossTrainer with true attributes',
+  'level from v and attributes',
   'sport-blind ceiling',
 )
 SCOPES = {'headline': 'Clips with a fault', 'all': 'All clips'}
@@ -49,6 +51,7 @@ class Report:
     not_run: row name → why it was not run.
     variants: which variant of each metric was computed, one line each.
     notes: further lines, for example majority rates.
+    made_of: row name → what stands behind it by heading: frames, decoder, prompts, checkpoint, text.
   """
 
   title: str
@@ -68,9 +71,14 @@ class Report:
   notes: list[str] = dataclasses.field(default_factory=list)
   resamples: int = 1000
   bootstrap_seed: int = 0
+  made_of: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
   def to_markdown(self) -> str:
     tables, footnotes = tables_of(self, details=True)
+    if self.made_of:
+      headings = list(dict.fromkeys(heading for facts in self.made_of.values() for heading in facts))
+      rows = [(row, [self.made_of[row].get(h, MISSING) for h in headings]) for row in ordered(self.made_of)]
+      tables.append(Table('What stands behind each row', headings, rows))
     parts = [f'# {self.title}\n', *(line + '\n' for line in self.facts()), *(markdown(table) for table in tables)]
     lines = footnotes.lines() + [f'- {line}' for line in self.variants + self.notes]
     return '\n'.join(parts) + '\n' + '\n'.join(_spaced(lines)) + '\n'
@@ -87,7 +95,10 @@ class Report:
       console.print(line, markup=False, soft_wrap=True)  # a command is there to be copied
     for table in tables:
       show(table, console)
-    more = ['Macro F1, precision, recall and further scores are in the Markdown and JSON reports.']
+    more = [
+      'Macro F1, precision, recall, further scores, and what stands behind each row are in the Markdown and JSON '
+      'reports.'
+    ]
     for line in footnotes.lines() + self.variants + self.notes + more:
       console.print(line, markup=False, style='dim')
 

@@ -43,16 +43,36 @@ class Material:
     texts: all T texts.
     right: for each of the N clips, the numbers of the texts that are right for it.
     sources: int32[N], equal for clips that are nearly the same, for example of one take.
-    video: index of a clip -> arrays, among them `features` float16[V, S, D].
-    valid: index of a clip -> bool[V, S], which of its video tokens are real.
+    show: place of a clip in `clips`, and random numbers -> the arrays that the video tower takes.
   """
 
   clips: Sequence[int]
   texts: Texts
   right: Sequence[Sequence[int]]
   sources: np.ndarray
+  show: Callable[[int, np.random.Generator], dict[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class CachedClips:
+  """Shows clips by their cached features. A value of its own, since reader processes get a copy of it.
+
+  Attributes:
+    clips: indices of N clips.
+    valid: bool[N, V, S], which of their video tokens are real.
+    video: index of a clip -> {'features': float16[V, S, D]}.
+    view_dropout: probability that a view is hidden.
+  """
+
+  clips: Sequence[int]
+  valid: np.ndarray
   video: Callable[[int], dict[str, np.ndarray]]
-  valid: Callable[[int], np.ndarray]
+  view_dropout: float = 0.0
+
+  def __call__(self, place: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """{'features': float16[V, S, D], 'valid': bool[V, S]}"""
+    valid = examples.drop_views(self.valid[place], self.view_dropout, random)
+    return {'features': self.video(self.clips[place])['features'], 'valid': valid}
 
 
 class PairUpdates:
@@ -63,7 +83,6 @@ class PairUpdates:
     count: of updates.
     multiple: of the rows of an update; those that fill up weigh nothing.
     own_rows: of the number of rows of an update, those that this host makes.
-    view_dropout: probability that a view is hidden.
 
   Raises:
     ValueError: no clip has a text.
@@ -77,13 +96,12 @@ class PairUpdates:
     count: int,
     multiple: int = 1,
     own_rows: Callable[[int], Sequence[int]] = range,
-    view_dropout: float = 0.0,
   ):
     if not material.clips:
       raise ValueError('no training clip has a text to be paired with: nothing can be learnt from pairs')
     self.batch_size, self.count = batch_size, count
     self._material, self._seed = material, seed
-    self._multiple, self._own_rows, self._view_dropout = multiple, own_rows, view_dropout
+    self._multiple, self._own_rows = multiple, own_rows
     most = max(map(len, material.right))
     self._right = np.full((len(material.clips), most), -1, np.int32)
     for row, numbers in enumerate(material.right):
@@ -96,14 +114,12 @@ class PairUpdates:
     rows = -(-self.batch_size // self._multiple) * self._multiple
     own = self._own_rows(rows)
     places = [self._place(number * self.batch_size + row) if row < self.batch_size else 0 for row in own]
-    text, features, valid = [], [], []
+    text, shown = [], []
     for row, place in zip(own, places, strict=True):
       # Of its own for each place in the stream, whoever asks for it.
       random = np.random.default_rng([self._seed, number, row])
       text.append(random.choice(material.right[place]))
-      index = material.clips[place]
-      features.append(material.video(index)['features'])
-      valid.append(examples.drop_views(material.valid(index), self._view_dropout, random))
+      shown.append(material.show(place, random))
     labels = {
       'number': np.asarray(own, np.int32),
       'text': np.asarray(text, np.int32),
@@ -112,7 +128,7 @@ class PairUpdates:
       'weight': np.asarray([row < self.batch_size for row in own], np.float32),
     }
     return {
-      'clips': {'features': np.stack(features), 'valid': np.stack(valid)},
+      'clips': {name: np.stack([arrays[name] for arrays in shown]) for name in shown[0]},
       'texts': {'ids': material.texts.ids[text], 'mask': material.texts.mask[text]},
       'labels': labels,
     }

@@ -13,9 +13,16 @@ CONFIG_FILE = 'config.json'
 # Settings that runs of earlier versions have not recorded, with the values at which a run is what it was without them.
 # Whitening was no setting then: features of a frozen encoder were always whitened.
 LATER: dict[str, dict[str, Any]] = {
-  'data': {'window': (0.0, 0.0), 'views': 0},
+  'data': {'window': (0.0, 0.0), 'views': 0, 'text': 'raw', 'condensed': ''},
   'split': {'source': '', 'shots': 0},
-  'eval': {'noise': (), 'bert': '', 'bert_baseline': '', 'matching': 'hungarian', 'empty': '1'},
+  'eval': {
+    'noise': (),
+    'confidence_clips': 100,
+    'bert': '',
+    'bert_baseline': '',
+    'matching': 'hungarian',
+    'empty': '1',
+  },
   'discovery': {
     'model': '',
     'base_url': '',

@@ -13,8 +13,8 @@ Traps of the files, each with a test:
   number.
 - Frame times are integers of nanoseconds that lack 28,800 s, the eight hours between the two clocks; those of the
   competition are seconds from the video's start.
-- They are when a frame was taken, which need not be when the video shows it: where both have as many frames, a time
-  becomes that of the same frame in the video.
+- They are when a frame was taken, which need not be when the video shows it: a time becomes that of the same frame in
+  the video, counted from the first.
 - The sessions 0000 to 0145 of either archive lie on their side (the dataset's own code turns them by 90° clockwise): a
   picture of theirs that is wider than high is turned.
 """
@@ -124,18 +124,17 @@ def read_frame_times(file: pathlib.Path) -> tuple[np.ndarray, float]:
   return seconds - seconds[0], origin
 
 
-def in_video(said: Sequence[Remark], times: np.ndarray, shown: np.ndarray) -> list[Remark]:
-  """Remarks with the times at which the video shows the frames that were taken at theirs.
+def in_video(moments: np.ndarray, times: np.ndarray, shown: np.ndarray) -> np.ndarray:
+  """Moments at which frames were taken → those at which the video shows them, float64[...] seconds.
 
   Args:
     times: when each frame was taken, float64[N] seconds from the first.
-    shown: when the video shows it, float64[N] seconds.
+    shown: when the video shows it, float64[M] seconds; what lies after the last frame that both have, stays as far
+      after it.
   """
-  moments = np.interp([[remark.time, remark.end] for remark in said], times, shown) if said else []
-  return [
-    remark._replace(time=round(float(time), 3), end=round(float(end), 3))
-    for remark, (time, end) in zip(said, moments, strict=True)
-  ]
+  count = min(len(times), len(shown))
+  after = np.maximum(moments - times[count - 1], 0.0)
+  return np.asarray(np.interp(moments, times[:count], shown[:count]) + after)
 
 
 def turn_of(name: str, file: pathlib.Path, competition: bool = False) -> int:
@@ -223,7 +222,7 @@ def _given_exercises(
   """The exercises of a record that names them with their times."""
   names = [name for name in record['exercises'] if isinstance(name, str)]
   starts, ends = (
-    np.interp(_numbers(record.get(f'exercise_{name}_timestamps')) - origin, times, shown) for name in ('start', 'end')
+    in_video(_numbers(record.get(f'exercise_{name}_timestamps')) - origin, times, shown) for name in ('start', 'end')
   )
   found = [
     Exercise(name, start, end, [])
@@ -278,12 +277,14 @@ def takes_of_session(
     file = resolve(root, beside(folder, video))
     turn = turn_of(file.stem, file, named)
     shown = videos.frame_times(file)
+    shown = shown if len(shown) else times
   except ValueError:  # of the path or the video: whoever cuts the clips will say so
     pass
   if len(shown) != len(times):
-    lose(Loss('frame times', session, OTHER_FRAMES, f'{len(shown)} and {len(times)}; seconds from the first are used'))
-    shown = times
-  said = in_video(said, times, shown)
+    lose(Loss('frame times', session, OTHER_FRAMES, f'{len(shown)} and {len(times)}; counted from the first'))
+  if said:
+    moments = in_video(np.array([[remark.time, remark.end] for remark in said]), times, shown).round(3).tolist()
+    said = [remark._replace(time=time, end=end) for remark, (time, end) in zip(said, moments, strict=True)]
   parts = (
     _given_exercises(record, said, times, shown, origin, session, lose) if named else exercises(said, session, lose)
   )

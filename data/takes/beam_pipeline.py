@@ -35,7 +35,7 @@ def options(arguments: Sequence[str]) -> PipelineOptions:
   return found
 
 
-class ClipsOfTake(beam.DoFn):  # type: ignore[misc]
+class ClipsOfTake(beam.DoFn):
   """(clip id, example) of each clip of a take, and for the output `made` what became of it."""
 
   def __init__(self, settings: Settings):
@@ -58,7 +58,7 @@ class ClipsOfTake(beam.DoFn):  # type: ignore[misc]
     yield beam.pvalue.TaggedOutput(_MADE, json.dumps(made))
 
 
-class ClipsOfSplit(beam.PTransform):  # type: ignore[misc]
+class ClipsOfSplit(beam.PTransform):
   """All clips of the takes in a file of lines."""
 
   def __init__(self, lines: str, made: str, settings: Settings):

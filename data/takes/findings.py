@@ -87,7 +87,7 @@ def _zip(path: pathlib.Path, size: int) -> str:
 
 
 def _mp4(path: pathlib.Path, size: int) -> str:
-  kinds = set()
+  kinds: set[bytes] = set()
   try:
     for kind, end in _boxes(path, size):
       if not kinds and kind not in _FIRST_BOXES:

@@ -152,7 +152,7 @@ class Journal:
       f'SELECT what, reason, count(*) AS n FROM ({_LIVE}) GROUP BY what, reason ORDER BY n DESC, what, reason',
       [_OF_THE_SOURCE],
     ).fetchall()
-    found = []
+    found: list[tuple[str, str, int, Sequence[str]]] = []
     for what, reason, count in counts:
       rows = self._base.execute(
         f'SELECT id FROM ({_LIVE}) WHERE what = ? AND reason = ? LIMIT ?', [_OF_THE_SOURCE, what, reason, first]

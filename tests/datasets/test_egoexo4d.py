@@ -3,11 +3,13 @@
 import json
 import os
 import pathlib
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from crosstrainer_jax import doctor as doctor_verb
+from crosstrainer_jax import features as features_verb
 from crosstrainer_jax import prepare as prepare_verb
 from crosstrainer_jax.datasets.egoexo4d import commentary, doctor, index, streams, taxonomy
 from crosstrainer_jax.datasets.egoexo4d import source as sources
@@ -18,6 +20,7 @@ from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.models import encoders
 from tests.datasets.egoexo4d_release import CAMERAS, Release, write_features, write_video
 from tests.datasets.training_step import one_update
+from tests.models import hub_directories
 
 
 @pytest.fixture(scope='session')
@@ -221,6 +224,27 @@ def test_levels_go_by_name_from_lists_and_dicts(release, bare_lists):
     ('proficiency', 't4', sources.UNKNOWN_LEVEL),
     ('proficiency', 'uid-nowhere', index.NO_TAKE),
   ]
+
+
+def test_takes_without_commentary_are_for_levels_alone(release, tmp_path):
+  for name, span in (('task', (6.0, 10.0)), ('take', (None, None)), ('test', (None, None)), ('endless', (None, None))):
+    release.take(name, split='test' if name == 'test' else 'train', task_start_sec=span[0], task_end_sec=span[1])
+    release.level(name, None if name == 'test' else 'Novice', split='test' if name == 'test' else 'train')
+  release.takes[-1]['duration_sec'] = None
+  release.take('unjudged')
+  assert not taken(release)[0]
+  takes, losses = taken(release, unspoken=True)
+  assert {name: (take.split, take.proficiency, take.comments[0].text) for name, take in takes.items()} == {
+    'task': ('train', 0, ''), 'take': ('train', 0, ''), 'test': ('test', -1, '')
+  }  # fmt: skip
+  assert lost(losses) == [('proficiency', 'endless', sources.NO_LENGTH)]
+  clips = prepared(release, tmp_path, '--unspoken', '--size', '16', '--fps', '1', '--mu1', '3', '--mu2', '3')
+  assert [(name, clip.window.tolist()) for name, clip in clips.items()] == [
+    ('test/whole', [7, 13]),
+    ('task/whole', [6, 10]),
+    ('take/whole', [7, 13]),
+  ]
+  assert all(np.isnan(clip.commentary_time) for clip in clips.values())
 
 
 def test_good_executions_and_tips_go_to_the_nearest_comment(release):
@@ -498,6 +522,36 @@ def test_features_of_the_release_end_in_a_training_step(release, tmp_path, capsy
   assert (run.views, run.seconds, run.video_encoder.fingerprint) == (5, 10, 'omnivore_video')
   with pytest.raises(ValueError, match='other videos cannot be encoded'):
     encoders.load('records')
+
+
+def test_features_are_made_straight_from_the_videos(release, tmp_path, capsys):
+  release.take('a')
+  release.said('a', 'aaaaaa', (4.5, 'Lock the ankle.'), (6.5, 'Well balanced.'))
+  clips = prepared(release, tmp_path, '--without_frames', '--fps', '2', '--mu1', '2', '--mu2', '2')
+  assert [(clip.frames.size, clip.frame_times.shape) for clip in clips.values()] == [(0, (5, 8))] * 2
+  encoder = hub_directories.write_clip(tmp_path / 'clip')
+  dataset = str(tmp_path / 'datasets/egoexo4d/1.0.0')
+  features_verb.main([dataset, '--encoder', str(encoder), '--fps', '2', '--batch_size', '8'])
+  # windows from 2 and 4 s share two of four seconds; all views are links to one video, which is looked at once
+  assert '6 seconds of video, 6 of them not encoded yet' in capsys.readouterr().out
+
+
+def test_memory_does_not_grow_with_takes(release):
+  peaks = []
+  for count in (10, 120):
+    for number in range(len(release.takes), count):
+      release.take(f't{number}', videos=False, objects=['x' * 200] * 100)
+      release.said(f't{number}', 'aaaaaa', *((1.0 + i, 'Keep the ankle locked. ' * 100) for i in range(10)))
+      release.level(f't{number}', 'Novice')
+    release.write()
+    source = EgoExo4D(str(release.root))
+    tracemalloc.start()
+    assert sum(1 for _ in source.takes(lambda _: None)) == count
+    peaks.append(tracemalloc.get_traced_memory()[1])
+    tracemalloc.stop()
+  sizes = [(release.root / name).stat().st_size for name in ('takes.json', 'annotations/expert_commentary_train.json')]
+  assert min(sizes) > 2_400_000
+  assert peaks[1] - peaks[0] < 1_200_000
 
 
 def test_it_ends_in_a_training_step(release, tmp_path):

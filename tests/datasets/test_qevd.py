@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -168,10 +170,11 @@ def test_times_of_the_frames_decide_and_not_a_frame_rate(coach, tmp_path):
 def test_times_are_those_at_which_the_video_shows_the_frame():
   """A camera that dropped frames took them at other times than a video of a constant rate shows them."""
   taken = np.array([0.0, 0.1, 0.2, 1.2, 1.3])
-  said = [sessions.Remark('a', 0.2, 1.3, False), sessions.Remark('b', 0.7, 1.2, True)]
-  found = sessions.in_video(said, taken, np.arange(5) / 10)
-  assert [(r.time, r.end, r.transition) for r in found] == [(0.2, 0.4, False), (0.25, 0.3, True)]
-  assert sessions.in_video([], taken, taken) == []
+  found = sessions.in_video(np.array([[0.2, 1.3], [0.7, 1.2]]), taken, np.arange(5) / 10)
+  np.testing.assert_allclose(found, [[0.2, 0.4], [0.25, 0.3]])
+  # of a video that breaks off, what comes later is still later
+  np.testing.assert_allclose(sessions.in_video(np.array([0.1, 1.3]), taken, np.arange(3) / 10), [0.1, 1.3])
+  np.testing.assert_allclose(sessions.in_video(taken[[1, 4]], taken, np.arange(9) / 10), [0.1, 0.4])
 
 
 def test_an_unsorted_exercise_is_lost_by_name(coach):
@@ -210,6 +213,25 @@ def test_frame_times_that_cannot_be_read_lose_the_session(tmp_path, values, mess
   assert {take.participant for take in takes} == {'coach/0001'}
   assert [loss.id for loss in lost if loss.reason == sessions.BAD_CLOCK] == ['coach/0000']
   assert message in next(loss.detail for loss in lost if loss.reason == sessions.BAD_CLOCK)
+
+
+class _Ran:
+  """Unpickled, it makes a folder."""
+
+  def __init__(self, path: pathlib.Path):
+    self.path = path
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    return os.mkdir, (str(self.path),)
+
+
+def test_a_pickle_under_the_name_of_frame_times_does_not_run(tmp_path):
+  folder = tmp_path / 'QEVD-FIT-COACH'
+  write_sessions(folder, write_session(folder, '0000', WORKOUT))
+  (folder / 'long_range_videos' / '0000_timestamps.npy').write_bytes(pickle.dumps(_Ran(tmp_path / 'ran')))
+  _, lost = read(QEVD(str(tmp_path)))
+  assert reasons(lost) == {sessions.BAD_CLOCK: 1}
+  assert not (tmp_path / 'ran').exists()
 
 
 def test_a_path_that_leaves_the_root_is_not_opened(tmp_path):

@@ -135,10 +135,18 @@ def test_the_sessions_that_lie_on_their_side_are_turned(tmp_path, wide, ways):
   assert {name: is_turned(frame) for name, frame in seen.items()} == {'0145': True, '0146': False}
 
 
-def test_frames_that_no_list_of_times_counts_are_counted(root, tmp_path):
-  clock = root / 'QEVD-FIT-COACH' / 'long_range_videos' / '0000_timestamps.npy'
-  np.save(clock, np.load(clock)[:-1])
-  prepared(root, 'qevd')
+def test_a_session_that_was_taken_at_another_rate_than_it_is_shown(root, tmp_path):
+  """Its frames were taken 0.2 s apart, and the video shows them 0.1 s apart; it also has one more than are listed."""
+  folder = root / 'QEVD-FIT-COACH'
+  record = write_session(folder, '0000', WORKOUT[:-1])
+  clock = folder / 'long_range_videos' / '0000_timestamps.npy'
+  taken = np.load(clock)
+  np.save(clock, taken[0] + 2 * (taken - taken[0]))
+  begin = record['feedback_timestamps'][0] - 1.0
+  record['feedback_timestamps'] = [begin + 2 * (stamp - begin) for stamp in record['feedback_timestamps']]
+  write_sessions(folder, record)
+  clips = prepared(root, 'qevd')
+  assert clips['coach/0000/0/001'].commentary_time == pytest.approx(4.0, abs=2e-3)
   assert sessions.OTHER_FRAMES in (tmp_path / 'datasets' / 'qevd' / 'losses.jsonl').read_text()
 
 

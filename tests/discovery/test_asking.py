@@ -103,6 +103,18 @@ def test_an_error_of_the_server_ends_all(store):
   assert 3 <= len(store) < 10
 
 
+def test_one_prompt(store):
+  asker = Asker(
+    FakeModel(lambda question: Answer(text_of(question), 'length' if 'x' in text_of(question) else 'stop')), store
+  )
+  assert asker.complete('Judge this.') == 'Judge this.'
+  assert asker.complete('Judge this.') == 'Judge this.'
+  assert len(asker.model.questions) == 1
+  asker.retries = 0
+  with pytest.raises(Unreadable, match='cut'):
+    asker.complete('x')
+
+
 def test_an_estimate_asks_nobody(store):
   asker = Asker(FakeModel(text_of), store)
   asker.ask([question('x' * 8)], read)

@@ -149,3 +149,11 @@ def test_no_pattern_stands_in_the_lexicon_twice():
     pattern for kinds in lexicon['concepts'].values() for listed in kinds.values() for pattern in listed
   )
   assert [pattern for pattern, n in patterns.items() if n > 1] == []
+
+
+def test_phrases_are_the_words_of_the_expert_and_name_the_same_concepts():
+  text = 'Great balance, but your knees stay too straight. Work on your foot placement.'
+  names, phrases = (LexiconDiscoverer(phrases).discover(text) for phrases in (False, True))
+  assert phrases.incorrect == ['knees straight', 'foot placement']
+  assert [name_concept(phrase) for phrase in phrases.incorrect] == names.incorrect == ['knee bend', 'foot positioning']
+  assert LexiconDiscoverer(True).fingerprint != LexiconDiscoverer().fingerprint

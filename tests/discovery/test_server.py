@@ -148,6 +148,13 @@ def test_ten_questions_in_a_row_without_an_answer_end_the_run(server):
   assert len(server.requests) == servers.GIVE_UP
 
 
+def test_an_answer_in_between_begins_the_count_anew(server):
+  broken = [Reply(500, b'')] * (servers.GIVE_UP - 1)
+  server.replies = [*broken, WHOLE, *broken]
+  found = ask(client(server, tries=1), 2 * servers.GIVE_UP)
+  assert [isinstance(one, Answer) for one in found].count(True) == 2
+
+
 def test_a_server_that_is_not_there_is_said_so(server):
   gone = client(server, tries=2)
   gone._client.base_url = 'http://127.0.0.1:9/v1'

@@ -1,5 +1,6 @@
 """Panels: every published figure is in one, and each cell knows the runs that answer to it."""
 
+import dataclasses
 import math
 
 import pytest
@@ -56,13 +57,24 @@ def test_on_other_data_figure_6_shows_its_sports():
   assert {panel.dataset for panel in panels.panels('table 3', 'skillsim', SKILLS['skillsim'])} == {'egoexo4d', 'qevd'}
 
 
+@dataclasses.dataclass
+class Run:
+  setting: str
+  source: str = ''
+  other: bool = False
+  tested: tuple = (('soccer', 'dribbling'), ('soccer', 'penalty kick'))
+
+
 def test_which_runs_serve_a_place():
-  tested = {('soccer', 'dribbling'), ('soccer', 'penalty kick')}
-  assert Place('FS').serves('FS', '', tested)
-  assert Place('ZS-1', 'soccer').serves('ZS-1', '', tested)
-  assert not Place('ZS-1', '', 'mikan layup').serves('ZS-1', '', tested)
-  assert not Place('ZS-1', 'basketball').serves('ZS-1', '', tested)
-  assert not Place('ZS-2').serves('ZS-1', '', tested)
-  assert Place('SPORT', '', 'dribbling', 'basketball').serves('SPORT', 'basketball', tested)
-  assert not Place('SPORT', '', 'dribbling', 'basketball').serves('SPORT', 'fitness', tested)
+  assert Place('FS').serves(Run('FS'))
+  assert Place('ZS-1', 'soccer').serves(Run('ZS-1'))
+  assert not Place('ZS-1', '', 'mikan layup').serves(Run('ZS-1'))
+  assert not Place('ZS-1', 'basketball').serves(Run('ZS-1'))
+  assert not Place('ZS-2').serves(Run('ZS-1'))
+  assert Place('SPORT', '', 'dribbling', 'basketball').serves(Run('SPORT', 'basketball'))
+  assert not Place('SPORT', '', 'dribbling', 'basketball').serves(Run('SPORT', 'fitness'))
+  assert not Place('FS').serves(Run('FS', other=True))
+  assert Place('FS', other=True).serves(Run('FS', other=True))
   assert panels.describe(Place('SPORT', '', 'dribbling', 'basketball')) == 'SPORT from basketball to dribbling'
+  assert panels.is_other('FS-other-seed0')
+  assert not panels.is_other('FS-seed0')

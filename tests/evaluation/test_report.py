@@ -73,10 +73,12 @@ def test_markdown_golden(report):
     | linear classifier on v | –² | –² |
     | fine-tuned retrieval | –² | –² |
     | attribute retrieval | –² | –² |
+    | zero-shot VLM | –² | –² |
     | video zeroed | –³ | –³ |
     | end to end without attributes | –² | –² |
     | CrossTrainer | 50.1 [40.0, 60.0] | 30.0 [20.0, 40.0] |
     | CrossTrainer with true attributes | –² | –² |
+    | level from v and attributes | –² | –² |
     | sport-blind ceiling | –² | –² |
     | a new row | 12.3 [1.0, 23.4] | –⁴ |
 
@@ -124,11 +126,14 @@ def test_terminal_golden_without_a_terminal(report):
     linear classifier on v             –²             –²
     fine-tuned retrieval               –²             –²
     attribute retrieval                –²             –²
+    zero-shot VLM                      –²             –²
     video zeroed                       –³             –³
     end to end without                 –²             –²
      attributes
     CrossTrainer            50.1 [40, 60]  30.0 [20, 40]
     CrossTrainer with true             –²             –²
+     attributes
+    level from v and                   –²             –²
      attributes
     sport-blind ceiling                –²             –²
     a new row                12.3 [1, 23]             –⁴

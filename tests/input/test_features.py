@@ -1,4 +1,5 @@
 import json
+import re
 import types
 
 import numpy as np
@@ -116,3 +117,38 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
   with pytest.raises(OSError, match=r'part\.array_record: it cannot be written; is the disk full'):
     features.write_records(tmp_path / 'part.array_record', values(range(3)))
   assert list(tmp_path.iterdir()) == []
+
+
+class Recorded:
+  """Stands for a source whose clips have features of these shapes, each by an encoder."""
+
+  directory = 'somewhere'
+
+  def __init__(self, *clips):
+    self.clips = [
+      types.SimpleNamespace(clip_id=str(i), encoder=name, features=np.full(shape, i + 1, np.float16))
+      for i, (name, shape) in enumerate(clips)
+    ]
+
+  def __len__(self):
+    return len(self.clips)
+
+  def __getitem__(self, index):
+    return self.clips[index]
+
+
+def test_features_of_records_are_padded_to_one_shape():
+  recorded = features.RecordFeatures(Recorded(('e', (2, 3, 4)), ('e', (1, 5, 4))), (2, 5))
+  assert (len(recorded), recorded.encoder, recorded.width) == (2, 'e', 4)
+  found = recorded.gather([1, 0])
+  assert found.shape == (2, 2, 5, 4)
+  assert found.any((3,)).tolist() == [[[True] * 5, [False] * 5], [[True] * 3 + [False] * 2] * 2]
+
+
+@pytest.mark.parametrize('other', [('f', (2, 3, 4)), ('e', (2, 3, 5))])
+def test_features_of_records_are_of_one_encoder(other):
+  recorded = features.RecordFeatures(Recorded(('e', (2, 3, 4)), other), (2, 3))
+  with pytest.raises(ValueError, match=re.escape(f"1: {other[1][-1]} numbers a second of '{other[0]}', but 4 of 'e'")):
+    recorded.gather([0, 1])
+  with pytest.raises(ValueError, match='records of somewhere hold no features: prepare them with --features'):
+    features.RecordFeatures(Recorded(('', (0, 0, 0))))

@@ -1,9 +1,11 @@
 """Pairs: every clip once an epoch, the same for any number of hosts, with a text of its own."""
 
+import pickle
+
 import numpy as np
 import pytest
 
-from crosstrainer_jax.input.pairs import Material, PairUpdates, Texts
+from crosstrainer_jax.input.pairs import CachedClips, Material, PairUpdates, Texts
 
 CLIPS = [4, 7, 8, 10, 11, 15, 20]
 
@@ -12,15 +14,12 @@ def video(index):
   return {'features': np.full((2, 3, 4), index, np.float16)}
 
 
-def valid(index):
-  return np.ones((2, 3), bool)
-
-
-def material(**changes):
+def material(view_dropout=0.0, **changes):
   texts = Texts.of([[number + 1] * (number + 1) for number in range(4)], 32)
   right = [[0], [1, 2], [2], [3], [0, 3], [1], [2]]
   given = {'clips': CLIPS, 'texts': texts, 'right': right, 'sources': np.array([0, 0, 1, 2, 3, 4, 5])} | changes
-  return Material(**given, video=video, valid=valid)
+  shown = CachedClips(given['clips'], np.ones((len(given['clips']), 2, 3), bool), video, view_dropout)
+  return Material(**given, show=shown)
 
 
 def test_texts_are_padded_and_cut():
@@ -56,9 +55,9 @@ def test_a_clip_with_several_texts_shows_each():
 
 
 def test_hosts_make_their_own_rows_of_the_same_update():
-  whole = PairUpdates(material(), 6, 3, 4, 4, view_dropout=0.5)
-  parts = [PairUpdates(material(), 6, 3, 4, 4, own_rows=lambda rows, k=k: range(k, rows, 2), view_dropout=0.5)
-           for k in (0, 1)]  # fmt: skip
+  shown = material(view_dropout=0.5)
+  whole = PairUpdates(shown, 6, 3, 4, 4)
+  parts = [PairUpdates(shown, 6, 3, 4, 4, lambda rows, k=k: range(k, rows, 2)) for k in (0, 1)]
   for number in (2, 0):  # in any order
     all_rows, (even, odd) = whole(number), (part(number) for part in parts)
     for group in all_rows:
@@ -69,6 +68,14 @@ def test_hosts_make_their_own_rows_of_the_same_update():
     assert all_rows['labels']['number'].tolist() == list(range(8))
   assert not whole(0)['clips']['valid'].all()
   assert whole(0)['clips']['valid'].any((1, 2)).all()
+
+
+def test_reader_processes_can_be_given_the_pairs():
+  whole = PairUpdates(material(view_dropout=0.5), 6, 3, 4)
+  copy = pickle.loads(pickle.dumps(whole))
+  for group, arrays in whole(1).items():
+    for name, value in arrays.items():
+      np.testing.assert_array_equal(copy(1)[group][name], value)
 
 
 def test_nothing_to_pair_is_a_clear_error():

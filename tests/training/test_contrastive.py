@@ -161,10 +161,6 @@ class Features:
     return {'features': (np.eye(6)[index % 6] + 0.1 * random.normal(size=(1, 2, 6))).astype(np.float16)}
 
 
-def whole(index):
-  return np.ones((1, 2), bool)
-
-
 def towers_on(mesh):
   config = TowerConfig(width=16, layers=1, heads=2, dim=8)
   graph, params, *(rest,) = nnx.split(
@@ -176,7 +172,8 @@ def towers_on(mesh):
 
 def material():
   texts = pairs.Texts.of([[number] for number in range(6)], 16)
-  return pairs.Material(list(range(30)), texts, [[i % 6] for i in range(30)], np.arange(30), Features(), whole)
+  shown = pairs.CachedClips(range(30), np.ones((30, 1, 2), bool), Features())
+  return pairs.Material(range(30), texts, [[i % 6] for i in range(30)], np.arange(30), shown)
 
 
 def trained(mesh, updates):

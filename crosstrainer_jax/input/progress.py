@@ -1,0 +1,44 @@
+"""How far long work is: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import Self
+
+from tqdm import tqdm
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress:
+  """Safe to advance from several threads; use it as a context.
+
+  Args:
+    shown: False shows nothing.
+  """
+
+  def __init__(self, what: str, total: int, unit: str, shown: bool = True):
+    self._bar = tqdm(desc=what, total=total, unit=f' {unit}', disable=None if shown else True)
+    self._what, self._total, self._unit, self._shown = what, total, unit, shown
+    self._done = 0
+    self._begun = self._said = time.monotonic()
+    self._lock = threading.Lock()
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *_: object) -> None:
+    self._bar.close()
+
+  def advance(self, count: int = 1) -> None:
+    """So many more are done."""
+    with self._lock:
+      self._done += count
+      self._bar.update(count)
+      now = time.monotonic()
+      if self._shown and self._bar.disable and now - self._said > _SECONDS_BETWEEN_LINES:
+        self._said = now
+        left = (now - self._begun) / self._done * (self._total - self._done)
+        print(f'{self._what}: {self._done}/{self._total} {self._unit}, {left:.0f} s left', file=sys.stderr, flush=True)
