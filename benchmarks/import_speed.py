@@ -2,15 +2,17 @@
 
     python benchmarks/import_speed.py [VIDEO ...] [--repeats 5]
 
-Both are counted in frames of the source per second. The import does all that `python -m crosstrainer_jax.prepare` does
-(opening, decoding, shrinking, caching, writing records); plain decoding only takes the frames, on one thread per file,
-as the import does. Without VIDEO four copies of a made one of 20 s are used. Repeats alternate; medians are printed,
-with the range.
+All are counted in frames of the source per second. Videos are imported as own videos are, by a manifest, and as those
+of a published dataset are, as takes with a remark for each clip: the clips are the same. An import does all that
+`python -m crosstrainer_jax.prepare` does (opening, decoding, shrinking, keeping, writing records); plain decoding only
+takes the frames, on one thread per file, as the import does. Without VIDEO four copies of a made one of 20 s are used.
+Repeats alternate; medians are printed, with the range.
 """
 
 import argparse
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import io
 import json
@@ -20,12 +22,16 @@ import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import av
 import numpy as np
 
 from crosstrainer_jax.datasets.manifest import builder, decoding
+from crosstrainer_jax.datasets.takes import builder as takes
+from crosstrainer_jax.datasets.takes.take import Comment, Lose, Take
+from crosstrainer_jax.input import video
 
 
 def main() -> None:
@@ -47,12 +53,17 @@ def main() -> None:
     frames = sum(_decode(file) for file in files)
     print(f'{_cpu()}, {decoding.default_workers()} cores, av {av.__version__}; {len(files)} files, {frames} frames')
     for workers in sorted({1, decoding.default_workers()}):
-      actions = functools.partial(_decode_all, files, workers), functools.partial(_import, root, workers, options.size)
-      plain, imported = _alternate(options.repeats, *actions)
-      speeds = f'plain decode {_rate(frames, plain)}, import {_rate(frames, imported)} frames/s'
-      print(f'{workers} at a time: {speeds};', end=' ')
-      ratio = statistics.median(p / i for p, i in zip(plain, imported, strict=True))
-      print(f'import / plain = {ratio:.2f} (n = {options.repeats})')
+      plain, own, by_take = _alternate(
+        options.repeats,
+        functools.partial(_decode_all, files, workers),
+        functools.partial(_import, root, workers, options.size),
+        functools.partial(_import_takes, root, names, workers, options.size),
+      )
+      print(f'{workers} at a time: plain decode {_rate(frames, plain)} frames/s', end='')
+      for what, seconds in (('manifest', own), ('takes', by_take)):
+        ratio = statistics.median(p / i for p, i in zip(plain, seconds, strict=True))
+        print(f'; {what} {_rate(frames, seconds)}, {ratio:.2f} of plain', end='')
+      print(f' (n = {options.repeats})')
 
 
 def _alternate(repeats: int, *actions: Callable[[], object]) -> list[list[float]]:
@@ -85,6 +96,31 @@ def _decode_all(files: Sequence[pathlib.Path], workers: int) -> None:
 def _import(root: pathlib.Path, workers: int, size: int) -> None:
   with contextlib.redirect_stdout(io.StringIO()):
     builder.prepare(root / 'manifest.jsonl', root / 'data', 'speed', workers=workers, size=size)
+  shutil.rmtree(root / 'data')
+
+
+@dataclasses.dataclass(frozen=True)
+class _Videos:
+  """A take for each file, with a remark for every ten seconds."""
+
+  root: str
+  files: tuple[str, ...]
+  name: str = 'speed'
+
+  def content(self) -> dict[str, Any]:
+    return {}
+
+  def takes(self, lose: Lose) -> Iterator[Take]:
+    del lose
+    for file in self.files:
+      cuts = video.sliding_windows(video.probe(f'{self.root}/{file}').duration, 10.0, 10.0)
+      comments = tuple(Comment(str(i), 's', start=start, end=end) for i, (start, end) in enumerate(cuts))
+      yield Take(file, 's', 's', 'p', 'train', ('main',), (file,), comments)
+
+
+def _import_takes(root: pathlib.Path, files: Sequence[str], workers: int, size: int) -> None:
+  with contextlib.redirect_stdout(io.StringIO()):
+    takes.prepare(_Videos(str(root), tuple(files)), root / 'data', workers=workers, size=size)
   shutil.rmtree(root / 'data')
 
 

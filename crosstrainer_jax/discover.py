@@ -16,7 +16,9 @@ from pathlib import Path
 from crosstrainer_jax import backends
 from crosstrainer_jax.discovery import asking, condense, dataset, language
 from crosstrainer_jax.discovery.agreement import Agreement, agreement, table
-from crosstrainer_jax.discovery.backend import Discoverer
+from crosstrainer_jax.discovery.backend import Discoverer, discover_each
+from crosstrainer_jax.discovery.language_model import Unreadable
+from crosstrainer_jax.input.progress import Progress
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -132,14 +134,22 @@ def check_grammar(path: str, discoverer: Discoverer, clips_per_sport: int = 600)
   from crosstrainer_jax.datasets.skillsim.world import World
 
   world = World()
-  pairs = []
-  for sport in SPORTS:
-    for index in range(clips_per_sport):
-      spec = world.spec(sport, 'train', index)
-      found = discoverer.discover(grammar.render(spec, path, noise=0.0), sport)
-      pairs.append(({fault.name for fault in spec.faults}, found.incorrect))
+  specs = [world.spec(sport, 'train', index) for sport in SPORTS for index in range(clips_per_sport)]
+  comments = [(grammar.render(spec, path, noise=0.0), spec.sport) for spec in specs]
+  pairs, unread = [], 0
+  with Progress('discover', len(comments), 'comments') as bar:
+    for number, found in discover_each(discoverer, comments):
+      bar.advance()
+      if isinstance(found, Unreadable):
+        unread += 1
+      # what could not be read names no fault
+      incorrect = [] if isinstance(found, Unreadable) else found.incorrect
+      pairs.append(({fault.name for fault in specs[number].faults}, incorrect))
   counts = agreement(pairs)
-  print(f'{len(pairs)} comments by {path}, read by {discoverer.fingerprint}\n{table(counts)}')
+  print(f'{len(pairs)} comments by {path}, read by {discoverer.fingerprint}')
+  if unread:
+    print(f'{unread} of them have no readable answer, which counts as naming nothing')
+  print(table(counts))
   return counts
 
 

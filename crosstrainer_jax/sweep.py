@@ -1,4 +1,4 @@
-"""python -m crosstrainer_jax.sweep transfer|dials|settings|kshot: the runs behind docs/results.md, resumable.
+"""python -m crosstrainer_jax.sweep NAME: the runs behind docs/results.md, resumable.
 
     python -m crosstrainer_jax.sweep transfer --dry-run                     # which runs, which are done, how long
     python -m crosstrainer_jax.sweep transfer --write=docs/results.md --write=README.md
@@ -6,10 +6,12 @@
     python -m crosstrainer_jax.sweep settings --seeds=0                     # shown by eval --table=1 and the like
     python -m crosstrainer_jax.sweep settings --dataset=egoexo4d --paper --config.encoder.weights=/weights/EgoVLPv2.pth
     python -m crosstrainer_jax.sweep kshot --write=docs/results.md          # and docs/kshot.png
+    python -m crosstrainer_jax.sweep studies --write=docs/results.md
     python -m crosstrainer_jax.sweep transfer --seeds=0 --config.stage1.epochs=1 --sweep_dir=runs/sweeps/short
 
 transfer: every sport held out in turn, three seeds. dials: two-stage minus end-to-end at three values of each dial.
 settings: FS, ZS-1, ZS-2, ZS-3, and one sport to the skills of others, with every skill and sport held out in turn.
+studies: what the paper leaves open, one condition changed at a time.
 kshot: k labelled clips of the held-out sport, going on from the ZS-3 run and beginning from nothing.
 Every run is one of python -m crosstrainer_jax.train, in its own folder. Those that are done are skipped, one that fails
 is recorded there in failed.txt, and the others go on. The compact preset makes poor use of many cores, so parts of a
@@ -38,7 +40,7 @@ from absl import flags
 
 from crosstrainer_jax import paper_plan, provenance, settings, train
 from crosstrainer_jax.configs import arguments, compact, sweeps
-from crosstrainer_jax.evaluation import dials, published, shots
+from crosstrainer_jax.evaluation import dials, published, shots, studies
 from crosstrainer_jax.evaluation.aggregate import aggregate
 from crosstrainer_jax.evaluation.report import Report, read_report
 from crosstrainer_jax.input.buckets import on_this_machine
@@ -286,13 +288,18 @@ def publish(name: str, runs: Sequence[Run], folder: Path, pages: Sequence[Path],
       say(shlex.join([*paper_plan.show_command(item, _DATASET.value).split(), *where]))
     return
   missing = f'{len(runs) - len(done)} of {len(runs)} runs are missing'
-  if not done or (name in PLOTTED and len(done) < len(runs)):
+  if not done or (name in (*PLOTTED, 'studies') and len(done) < len(runs)):
     say(f'No summary: {missing}.')
     return
   if len(done) < len(runs) and pages:
     say(f'{", ".join(map(str, pages))} left as before: {missing}.')
     pages = []
-  results = {'transfer': _transfer_results, 'dials': _dials_results, 'kshot': _kshot_results}
+  results = {
+    'transfer': _transfer_results,
+    'dials': _dials_results,
+    'kshot': _kshot_results,
+    'studies': _studies_results,
+  }
   render, as_json = results[name](done, command, pages[0].parent if pages else folder)
   summary = folder / 'summary.md'
   write_atomically(summary, render([], folder) or '')
@@ -370,6 +377,29 @@ def _kshot_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[R
     return shots.to_markdown(grid, facts, [link]) + '\n'.join(f'- {fact}' for fact in origin(runs)) + '\n'
 
   return render, shots.to_json(found)
+
+
+def _studies_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[Render, str]:
+  """The page's part and the JSON; there are no pictures."""
+  del pictures
+  base = sweeps.UNCHANGED
+  grid: dict[str, list[Report]] = {condition: [] for condition in sweeps.STUDIES}
+  for run in runs:
+    condition = next((c for c in sweeps.STUDIES if run.name.endswith(f'-{c.replace(" ", "_")}')), base)
+    grid[condition].append(run.report())
+  studies.print_table(grid, base)
+  facts = [
+    f'{runs[0].report().setting}, {len(runs)} runs.',
+    f'Command: {command}',
+    f'Hardware: {"; ".join(dict.fromkeys(run.report().hardware for run in runs))}',
+  ]
+
+  def render(columns: Sequence[str], folder: Path) -> str:
+    if columns:
+      raise settings.SettingsError('the block of the sweep studies has no choice of columns: <!-- sweep:studies -->')
+    return studies.to_markdown(grid, base, facts) + '\n'.join(f'- {fact}' for fact in origin(runs)) + '\n'
+
+  return render, studies.to_json(studies.findings(grid, base))
 
 
 def shots_of(runs: Sequence[Run]) -> dict[str, dict[int, list[Report]]]:

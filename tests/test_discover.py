@@ -4,6 +4,7 @@ import pytest
 
 from crosstrainer_jax import discover
 from crosstrainer_jax.discovery import condense, dataset
+from crosstrainer_jax.discovery.language_model import Unreadable
 from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer
 from crosstrainer_jax.input.record import Clip
 from tests.discovery.chat_server import serving, text_of
@@ -151,6 +152,26 @@ def test_errors_are_messages(tmp_path):
 def test_one_task_must_be_given():
   with pytest.raises(SystemExit):
     discover.main([])
+
+
+def test_a_grammar_is_read_by_a_language_model(capsys, tmp_path):
+  grammar = pytest.importorskip('crosstrainer_jax.datasets.skillsim.grammar')
+
+  class Deaf:
+    fingerprint = 'deaf'
+
+    def discover(self, commentary, sport):
+      raise AssertionError
+
+    def discover_many(self, comments):
+      for number in reversed(range(len(comments))):
+        yield number, Unreadable('no') if number % 2 else LexiconDiscoverer().discover(*comments[number])
+
+  counts = discover.check_grammar(str(grammar.DEFAULT), Deaf(), clips_per_sport=20)
+  assert '40 of them have no readable answer' in capsys.readouterr().out
+  total = [sum(getattr(count, field) for count in counts.values()) for field in ('hits', 'misses')]
+  # every second comment is missed, and the others are understood
+  assert 0.35 < total[0] / sum(total) < 0.65
 
 
 def test_the_embedded_grammar_is_understood(capsys):

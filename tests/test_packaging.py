@@ -38,7 +38,6 @@ DISTRIBUTIONS = {
 NOT_IMPORTED = {
   'array-record': 'tensorflow-datasets writes and reads ArrayRecord with it',
   'importlib-resources': 'tensorflow-datasets imports it and does not declare it',
-  'jinja2': 'chat templates of transformers',
   'pillow': 'tensorboardX encodes images with it',
   'tensorboard': 'the command that shows the curves',
 }

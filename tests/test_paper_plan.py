@@ -8,6 +8,9 @@ from absl.testing import flagsaver
 
 from crosstrainer_jax import paper_plan, settings, sweep
 from crosstrainer_jax.configs import sweeps
+from crosstrainer_jax.datasets.egoexo4d import taxonomy
+from crosstrainer_jax.datasets.qevd import exercises
+from crosstrainer_jax.datasets.skillsim.sports import SPORTS
 from crosstrainer_jax.evaluation import published
 
 
@@ -78,3 +81,16 @@ def test_every_command_can_be_given(tmp_path, monkeypatch, capsys):
   assert run.returncode == 0, run.stderr
   assert run.stdout.count('then: python -m crosstrainer_jax.eval') == len(shown)
   assert not list(tmp_path.iterdir())
+
+
+def test_names_are_those_that_the_importers_write():
+  """A sweep that holds out a skill by another name than the records' would find no clip."""
+  assert {sport: set(skills) for sport, skills in sweeps.SKILLS['qevd'].items()} == {
+    sport: set(skills) for sport, skills in exercises.GROUPS.items()
+  }
+  drills = {taxonomy.skill_of(task, '') for task in (6001, 6002, 6003, 8001, 8002, 8003, 8004, 8005)}
+  assert {skill for skills in sweeps.SKILLS['egoexo4d'].values() for skill in skills} <= drills
+  assert set(sweeps.SKILLS['egoexo4d']) == {taxonomy.sport_of(task) for task in (6001, 7001, 8001)}
+  assert {s: {skill.name for skill in skills} for s, skills in SPORTS.items()} == {
+    sport: set(skills) for sport, skills in sweeps.SKILLS['skillsim'].items()
+  }

@@ -92,6 +92,24 @@ def test_dials_have_three_values_and_share_the_default(tmp_path):
   assert all(run.config.eval.rows == (END_TO_END,) for run in planned)
 
 
+def test_studies_change_one_condition_at_a_time(tmp_path):
+  planned = sweep.plan(sweeps.studies(seeds=['0']), tmp_path)
+  assert len(planned) == len(sweeps.STUDIES)
+  flat = [settings.flatten(run.config) for run in planned]
+  changed = [{key for key in base if base[key] != other[key]} for base, other in [(flat[0], one) for one in flat]]
+  assert [len(keys) for keys in changed] == [0] + [1] * (len(planned) - 1)
+
+
+def test_studies_are_summed_up(runs, tmp_path, capsys):
+  (tmp_path / 'page.md').write_text('<!-- sweep:studies -->\n<!-- end -->\n')
+  verb('studies', '--seeds=0,1', '--write=page.md')
+  assert len(runs) == 2 * len(sweeps.STUDIES)
+  text = (tmp_path / 'page.md').read_text()
+  assert f'ZS-3, {len(runs)} runs.' in text
+  assert '| one view | ' in text
+  assert '(+0.0 [+0.0, +0.0])' in text
+
+
 def test_dry_run_prints_the_plan_and_does_nothing(runs, tmp_path, capsys):
   verb('transfer', '--seeds=0,1', '--dry-run')
   out = capsys.readouterr().out
@@ -281,7 +299,7 @@ def test_smoke_runs_lie_apart(runs, tmp_path):
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ([], 'name one sweep, transfer or dials or settings or kshot, not none'),
+    ([], 'name one sweep, transfer or dials or settings or kshot or studies, not none'),
     (['transfers'], 'name one sweep'),
     (['transfer', '--config=configs/in_domain.py'], '--config is for train'),
     (['transfer', '--workdir=runs/x'], '--workdir is for train'),
@@ -333,7 +351,13 @@ def test_shipped_page_has_every_block():
   page = provenance.PACKAGE.parent / 'docs' / 'results.md'
   if not page.is_file():
     pytest.skip('not a checkout')
-  for marker in ('sweep:transfer', 'sweep:dials', *(f'eval:{item.replace(" ", "-")}' for item in published.ITEMS)):
+  for marker in (
+    'sweep:transfer',
+    'sweep:dials',
+    'sweep:kshot',
+    'sweep:studies',
+    *(f'eval:{item.replace(" ", "-")}' for item in published.ITEMS),
+  ):
     sweep.replace_block(page, marker, lambda columns, folder: None)
 
 

@@ -22,8 +22,9 @@ class LanguageDiscoverer:
     self.asker, self.instruction = asker, instruction
     sampling = asker.model.sampling
     written = f't{sampling.temperature:g}n{sampling.max_tokens}s{sampling.seed}'
-    read = f'{asker.retries}{two_lines.fingerprint()}'
-    self.fingerprint = f'{kind}:{asker.model.name}:{instruction.name}-{instruction.sha}:{written}:{read}'
+    # More retries make more answers readable, and change none that is.
+    prompt = f'{instruction.name}-{instruction.sha}'
+    self.fingerprint = f'{kind}:{asker.model.name}:{prompt}:{written}:{two_lines.fingerprint()}'
 
   def discover(self, commentary: str, sport: str) -> Attributes:
     """Attributes of one comment. Raises Unreadable where the model gives no answer that can be read."""

@@ -13,7 +13,8 @@ import collections
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -63,6 +64,7 @@ class Agreement:
   Attributes:
     pairs: mean similarity of matched pairs, on the clips where both name something.
     all: where a phrase without a partner counts as 0, on the clips where at least one names something.
+    pairs_floor, all_floor: the same between clips that have nothing to do with each other (the second file's shuffled).
     both_empty, one_empty: clips on which both, or one of the files, name nothing.
   """
 
@@ -70,6 +72,8 @@ class Agreement:
   second: str
   pairs: Interval
   all: Interval
+  pairs_floor: Interval
+  all_floor: Interval
   clips: int
   both_empty: int
   one_empty: int
@@ -99,6 +103,7 @@ class Comparison:
         f'Similarity of phrases: {self.similarity.meaning}.',
         'Matched pairs: mean similarity of the pairs, on clips where both files name something incorrect.',
         'Unmatched as 0: the same with 0 for a phrase without a partner, on clips where at least one names something.',
+        'Floors: the same between clips drawn at random, seed 0; what any two lists of phrases have in common.',
         f'[95 % percentile bootstrap by take, {_RESAMPLES} resamples, seed 0], in points of 100.',
       ]
     return [
@@ -129,7 +134,7 @@ class Comparison:
 
 
 def find_similarity(name: str) -> Similarity:
-  """`exact`, `lexical`, or the cosine of sentence embeddings by a BERT in a local folder.
+  """`exact`, `lexical`, or the BERT-score by a BERT in a local folder.
 
   Raises:
     FileNotFoundError, ValueError: no such folder, or no encoder in it that is supported.
@@ -138,19 +143,9 @@ def find_similarity(name: str) -> Similarity:
     return EXACT if name == 'exact' else LEXICAL
   if not Path(name).is_dir():
     raise FileNotFoundError(f'--similarity {name}: exact, lexical, or the folder of a BERT')
-  from crosstrainer_jax.models.text_encoder import TextEncoder
+  from crosstrainer_jax.evaluation.bert_score import BertScore
 
-  encoder = TextEncoder.load(name)
-  meaning = f'cosine of sentence embeddings by {Path(name).resolve().name}@{encoder.fingerprint}, below 0 as 0'
-  known: dict[str, np.ndarray] = {}
-
-  def cosines(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-    new = sorted({phrase for pair in pairs for phrase in pair} - known.keys())
-    known.update(zip(new, encoder.embed(new), strict=True))
-    one, other = (np.stack([known[pair[side]] for pair in pairs]) for side in (0, 1))
-    return np.clip((one * other).sum(axis=1), 0, 1).astype(float)
-
-  return Similarity('IoU-cos', cosines, meaning)
+  return BertScore.load(name).similarity()
 
 
 def compare(paths: Sequence[Path], similarity: Similarity) -> Comparison:
@@ -175,35 +170,57 @@ def agree(first: AttributeFile, second: AttributeFile, similarity: Similarity) -
   differing = sum(first.lines[clip]['text_sha'] != second.lines[clip]['text_sha'] for clip in clips)
   if differing:
     raise ValueError(f'{first.name} and {second.name} were made from other commentary on {differing} clips')
-  sides = [
-    [sorted({normalise(phrase) for phrase in file.lines[clip]['incorrect']}) for file in (first, second)]
-    for clip in clips
-  ]
-  matched = [matched_similarities(one, other, similarity) for one, other in sides]
-  # sum and number of pairs' similarities; then the same with 0 for who is left over
-  pairs = np.array([[float(np.mean(row)), 1.0] if len(row) else [0.0, 0.0] for row in matched]).reshape(-1, 2)
-  most = np.array([max(map(len, side)) for side in sides])
-  whole = np.array([[sum(row) / m if m else 0.0, float(m > 0)] for row, m in zip(matched, most, strict=True)])
+  said = [[sorted({normalise(phrase) for phrase in file.lines[clip]['incorrect']}) for clip in clips]
+          for file in (first, second)]  # fmt: skip
+  # What clips that have nothing to do with each other agree in: raw similarities of any two phrases can be high.
+  others = [said[1][number] for number in np.random.default_rng(0).permutation(len(clips))]
   takes = [first.lines[clip]['take'] for clip in clips]
-  pairs_interval, all_interval = (
-    bootstrap(Statistic(sums, sums[:, 1] > 0, _mean), takes, _RESAMPLES) for sums in (pairs, whole.reshape(-1, 2))
-  )
+  found = [_agreement(_matched(said[0], lists, similarity), said[0], lists, takes) for lists in (said[1], others)]
   return Agreement(
     first.name,
     second.name,
-    pairs_interval,
-    all_interval,
-    len(clips),
-    int((most == 0).sum()),
-    sum(bool(a) != bool(b) for a, b in sides),
+    pairs=found[0][0],
+    all=found[0][1],
+    pairs_floor=found[1][0],
+    all_floor=found[1][1],
+    clips=len(clips),
+    both_empty=sum(not a and not b for a, b in zip(*said, strict=True)),
+    one_empty=sum(bool(a) != bool(b) for a, b in zip(*said, strict=True)),
   )
 
 
-def matched_similarities(first: Sequence[str], second: Sequence[str], similarity: Similarity) -> list[float]:
-  """The similarities of the pairs that are matched one to one so that their sum is largest."""
+def _agreement(
+  matched: Sequence[Sequence[float]],
+  first: Sequence[Sequence[str]],
+  second: Sequence[Sequence[str]],
+  takes: Sequence[str],
+) -> list[Interval]:
+  """Mean similarity over the matched pairs of each clip, and with 0 for phrases without a partner."""
+  most = [max(len(a), len(b)) for a, b in zip(first, second, strict=True)]
+  pairs = [[float(np.mean(row)), 1.0] if row else [0.0, 0.0] for row in matched]
+  whole = [[sum(row) / m if m else 0.0, float(m > 0)] for row, m in zip(matched, most, strict=True)]
+  return [
+    bootstrap(Statistic(sums, sums[:, 1] > 0, _mean), takes, _RESAMPLES) for sums in (np.array(pairs), np.array(whole))
+  ]
+
+
+def _matched(
+  first: Sequence[Sequence[str]], second: Sequence[Sequence[str]], similarity: Similarity
+) -> list[list[float]]:
+  """The similarities of the matched pairs of each clip."""
+  # all at once, which a BERT is much faster at
+  pairs = sorted({pair for one, other in zip(first, second, strict=True) for pair in itertools.product(one, other)})
+  values = dict(zip(pairs, similarity.pairs(pairs).tolist(), strict=True)) if pairs else {}
+  return [matched_similarities(one, other, values) for one, other in zip(first, second, strict=True)]
+
+
+def matched_similarities(
+  first: Sequence[str], second: Sequence[str], values: Mapping[tuple[str, str], float]
+) -> list[float]:
+  """The similarities (`values`, of each pair) of the pairs that are matched so that their sum is largest."""
   if not first or not second:
     return []
-  matrix = similarity.pairs(list(itertools.product(first, second))).reshape(len(first), len(second))
+  matrix = np.array([[values[one, other] for other in second] for one in first])
   return [float(value) for value in matrix[linear_sum_assignment(matrix, maximize=True)]]
 
 
@@ -244,13 +261,18 @@ def plot(comparison: Comparison, path: Path) -> None:
         interval: Interval = getattr(agreement, kind)
         axes[1].plot([interval.low, interval.high], [place + offset] * 2, color=colour, linewidth=1.5)
         axes[1].plot([interval.value], [place + offset], 'o', color=colour, label=label if place == 0 else None)
+        floor: Interval = getattr(agreement, f'{kind}_floor')
+        shown = 'floor: clips at random' if (place, kind) == (0, 'all') else None
+        axes[1].plot([floor.value], [place + offset], '|', color='0.4', markersize=9, label=shown)
     axes[1].set_yticks(range(len(names)), names, fontsize=8)
     axes[1].set_ylim(len(names) - 0.5, -0.5)
     axes[1].set_xlim(0, 100)
     axes[1].grid(axis='x', alpha=0.3)
     axes[1].set_xlabel('mean similarity × 100, 95 % by take', fontsize=8)
-    axes[1].set_title(f'agreement of incorrect attributes\n{comparison.similarity.meaning.split(":")[0]}', fontsize=9)
-    axes[1].legend(fontsize=8, loc='upper center', bbox_to_anchor=(0.5, -0.2), ncols=2)
+    axes[1].set_title(
+      f'agreement of incorrect attributes\n{textwrap.fill(comparison.similarity.meaning, 60)}', fontsize=9
+    )
+    axes[1].legend(fontsize=8, loc='upper center', bbox_to_anchor=(0.5, -0.2), ncols=3)
   path.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=120, metadata={'Software': None})
 
@@ -316,10 +338,12 @@ def _overlap_tables(file: AttributeFile) -> list[Table]:
 
 
 def _agreement_table(agreements: Sequence[Agreement], similarity: Similarity) -> Table:
-  columns = ['matched pairs', 'clips', 'unmatched as 0', 'clips', 'takes', 'both name nothing', 'one names nothing']
+  columns = ['matched pairs', 'floor', 'clips', 'unmatched as 0', 'floor', 'clips', 'takes', 'both name nothing',
+             'one names nothing']  # fmt: skip
   rows = [
     (f'{one.first} – {one.second}', [
-      _interval(one.pairs), str(one.pairs.n_clips), _interval(one.all), str(one.all.n_clips), str(one.all.n_takes),
+      _interval(one.pairs), f'{one.pairs_floor.value:.1f}', str(one.pairs.n_clips),
+      _interval(one.all), f'{one.all_floor.value:.1f}', str(one.all.n_clips), str(one.all.n_takes),
       str(one.both_empty), str(one.one_empty),
     ])
     for one in agreements

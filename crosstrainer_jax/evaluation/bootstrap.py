@@ -120,7 +120,7 @@ def _hierarchical(runs: Sequence[Run], others: Sequence[Run] | None, resamples: 
   grid, rivals = _by_seed_and_sport(runs), None if others is None else _by_seed_and_sport(others)
   if rivals is not None and rivals.keys() != grid.keys():
     raise ValueError(f'runs to compare differ in their seeds and sports: {sorted(grid.keys() ^ rivals.keys())}')
-  seeds, sports = sorted({seed for seed, _ in grid}), sorted({sport for _, sport in grid})
+  seeds, sports = sorted({number for number, _ in grid}), sorted({name for _, name in grid})
   rng = np.random.default_rng(seed)
   seed_draws = rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=resamples).astype(float)
   sport_draws = rng.integers(len(sports), size=(resamples, len(sports)))

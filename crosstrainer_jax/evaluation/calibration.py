@@ -40,7 +40,7 @@ class Claims(NamedTuple):
 class Bin(NamedTuple):
   """Claims of neighbouring probabilities: how many, their mean probability and the share that is true."""
 
-  size: int
+  claims: int
   confidence: float
   accuracy: float
 
@@ -80,7 +80,7 @@ class Calibration:
   def table(self, row: str) -> Table:
     """The bins as a table."""
     rows = [
-      (str(number), [str(found.size), f'{100 * found.confidence:.1f}', f'{100 * found.accuracy:.1f}'])
+      (str(number), [str(found.claims), f'{100 * found.confidence:.1f}', f'{100 * found.accuracy:.1f}'])
       for number, found in enumerate(self.reliability, start=1)
     ]
     return Table(f'Reliability of {row}: bins of equal mass', ['claims', 'mean probability', 'true'], rows)
@@ -115,7 +115,7 @@ def calibration(found: Claims, bins: int = BINS) -> Calibration:
     return Calibration(math.nan, math.nan, math.nan, math.nan, math.nan, 0, 0, ())
   table = reliability(found, bins)
   return Calibration(
-    ece=100 * sum(b.size * abs(b.accuracy - b.confidence) for b in table) / count,
+    ece=100 * sum(b.claims * abs(b.accuracy - b.confidence) for b in table) / count,
     brier=100 * float(((found.probability - found.true) ** 2).mean()),
     aurc=100 * float(risk_by_coverage(found)[1].mean()),
     best_aurc=100 * float(risk_by_coverage(found._replace(probability=found.true.astype(float)))[1].mean()),

@@ -11,6 +11,7 @@ answer are taken off both sides, so the figures are not comparable with tables t
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ def variants() -> list[str]:
   return [
     f'BLEU-4: sacrebleu {sacrebleu.__version__}, corpus, {bleu_signature()}',
     meteor.variant(),
-    'ROUGE-L: rouge-score, F measure, no stemming, mean over clips',
+    f'ROUGE-L: rouge-score {importlib.metadata.version("rouge-score")}, F measure, no stemming, mean over clips',
     f'masked: every sport noun is replaced by one placeholder ({PLACEHOLDER}) in feedback and reference',
   ]
 

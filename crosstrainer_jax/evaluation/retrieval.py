@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from crosstrainer_jax.evaluation.bootstrap import Statistic, mean_statistic, ratio
+from crosstrainer_jax.evaluation.bootstrap import Statistic, mean_statistic
 
 RECALLS = (1, 5, 10, 50)
 
@@ -63,4 +63,4 @@ def median_rank(sums: np.ndarray) -> np.ndarray:
   total = sums.sum(-1)
   below = np.cumsum(sums, -1)
   middle = [(below <= np.floor((total - odd) / 2)[..., None]).sum(-1) + 1 for odd in (1, 0)]
-  return np.where(total > 0, ratio(middle[0] + middle[1], np.array(2.0)), np.nan)
+  return np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)

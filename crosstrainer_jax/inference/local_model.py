@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jinja2
 import numpy as np
 from flax import nnx
 
@@ -51,8 +52,10 @@ class LocalModel:
     path = hub.locate(directory)
     dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
     settings = {'dtype': dtype, 'param_dtype': dtype, 'attention': 'xla'}
-    longest = llama_family.read_config(path).max_position
-    config = llama_family.read_config(path, lora=None, max_position=min(longest, LONGEST), **settings)
+    whole = llama_family.read_config(path)
+    # attention within a window is not computed
+    longest = min(whole.max_position, whole.sliding_window or LONGEST, LONGEST)
+    config = llama_family.read_config(path, lora=None, max_position=longest, **settings)
     self._base = Pretrained(path, config)
     self._mesh = sharding.make_mesh((1, -1, 1), jax.local_devices())
     shards = sharding.data_shards(self._mesh)
@@ -103,18 +106,18 @@ class LocalModel:
 
   def _ids(self, messages: Sequence[Message]) -> list[int]:
     """Token ids of a conversation that is to be answered."""
+    template = {'tokenize': False, 'add_generation_prompt': True, **chat.FIXED}
     try:
-      text = self._rendered(messages)
-    except Exception as error:  # templates raise errors of their own kinds for roles that they do not know
-      if messages[0]['role'] != 'system':
-        raise ValueError(f'{self._base.directory}: the chat template refuses the conversation ({error})') from error
-      first, second, *rest = messages
-      joined = {'role': 'user', 'content': f'{first["content"]}\n\n{second["content"]}'}
-      text = self._rendered([joined, *rest])
+      try:
+        text = self._words.apply_chat_template(list(messages), **template)
+      except jinja2.TemplateError:
+        # Some know no role `system`: what it says is then said before the question.
+        first, second, *rest = messages
+        joined = {'role': 'user', 'content': f'{first["content"]}\n\n{second["content"]}'}
+        text = self._words.apply_chat_template([joined, *rest], **template)
+    except (jinja2.TemplateError, ValueError) as error:
+      raise ValueError(f'{self._base.directory}: the chat template refuses the conversation ({error})') from error
     return self._words.encode(text, add_special_tokens=False)
-
-  def _rendered(self, messages: Sequence[Message]) -> str:
-    return self._words.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True, **chat.FIXED)
 
   def _write(self, rows: Sequence[list[int]]) -> np.ndarray:
     """The continuation of each of at most `group` prompts, int32[rows, max_tokens]."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 # Seconds that the last cue is given where its format lets cues stand until the next one.
 _LAST = 3.0
-_OVERRIDE = re.compile(r'\{\\[^}]*\}')  # positioning codes such as {\an8} in SRT
+_OVERRIDE = re.compile(r'\{\\[^{}]*\}')  # positioning codes such as {\an8} in SRT
 
 
 class Cue(NamedTuple):

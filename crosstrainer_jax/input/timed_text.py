@@ -7,7 +7,8 @@
 | srv3 | `<timedtext format="3"><body><p t d><s t ac>` | milliseconds; `ac` is a confidence from 0 to 255 |
 | TTML | `<tt><body><div><p begin end dur>` | clock (`00:01:02.500`, with frames `00:01:02:12`) or offset (`62.5s`) |
 
-Files come from strangers: a document type, in which alone entities can be declared, is refused.
+Files come from strangers: a document type, in which alone entities can be declared, is refused, and so is depth without
+end.
 """
 
 import html
@@ -21,6 +22,8 @@ from crosstrainer_jax.input.cues import Cue, mean_confidence, one_at_a_time, tid
 _TAG = re.compile(r'</?[A-Za-z][^<>]*>')
 _CLOCK = re.compile(r'(\d+):([0-5]\d):([0-5]\d(?:\.\d+)?)(?::(\d+)(?:\.\d+)?)?')
 _OFFSET = re.compile(r'(\d+(?:\.\d+)?)(h|ms|m|s|f|t)')
+# Elements within elements; captions have six.
+_DEEPEST = 32
 _SECONDS = {'h': 3600.0, 'm': 60.0, 's': 1.0, 'ms': 1e-3}
 
 
@@ -36,6 +39,8 @@ def read_timed_text(text: str) -> tuple[list[Cue], int]:
     root = ElementTree.fromstring(text)
   except (ElementTree.ParseError, ValueError, RecursionError) as error:
     raise ValueError(f'not XML, or it ends early ({error}); fetch the captions again') from error
+  if _depth(root) > _DEEPEST:
+    raise ValueError('not captions: elements within elements without end')
   name = _local(root.tag)
   if name == 'transcript':
     found = [_srv1(element) for element in root.iter() if _local(element.tag) == 'text']
@@ -83,7 +88,7 @@ def _srv2(root: ElementTree.Element) -> list[Cue | None]:
 
 def _srv3(element: ElementTree.Element) -> Cue | None:
   start, length = _number(element, 't', 1e-3), _number(element, 'd', 1e-3)
-  words = [(_number(s, 'ac', 1 / 255), len(_text(s))) for s in element.iter() if _local(s.tag) == 's']
+  words = [(_number(s, 'ac', 1 / 255), len(_text(s))) for s in element if _local(s.tag) == 's']
   # 0 stands for a confidence that was not worked out.
   confidence = mean_confidence([(c or None, n) for c, n in words])
   end = math.inf if start is None or length is None else start + length
@@ -120,19 +125,21 @@ def _ttml(element: ElementTree.Element, rates: _Rates) -> Cue | None:
 def _text(element: ElementTree.Element) -> str:
   """All words below an element; <br/> is the end of a line."""
 
-  def pieces() -> Iterator[str]:
-    # Not by recursion, which a file made for it would exhaust.
-    waiting: list[ElementTree.Element | str] = [element]
-    while waiting:
-      item = waiting.pop()
-      if isinstance(item, str):
-        yield item
-        continue
-      yield '\n' if _local(item.tag) == 'br' else ''
-      children = [part for child in item for part in (child, child.tail or '')]
-      waiting += reversed([item.text or '', *children])
+  def pieces(item: ElementTree.Element) -> Iterator[str]:
+    yield '\n' if _local(item.tag) == 'br' else item.text or ''
+    for child in item:
+      yield from pieces(child)
+      yield child.tail or ''
 
-  return ''.join(pieces())
+  return ''.join(pieces(element))
+
+
+def _depth(root: ElementTree.Element) -> int:
+  """Levels of elements; as many as would be too many, where there are more."""
+  level, depth = [root], 0
+  while level and depth <= _DEEPEST:
+    level, depth = [child for element in level for child in element], depth + 1
+  return depth
 
 
 def _local(tag: object) -> str:

@@ -72,7 +72,7 @@ def comments_of(
 
 def _comments(take: str, said: dict[tuple[str, str], dict[str, Any]], lose: Lose) -> Iterator[Comment]:
   # Files have them in the order of transcription.
-  for key, remark in sorted(said.items(), key=lambda item: (_seconds(item[1].get('video_time')) or 0.0, item[0])):
+  for key, remark in sorted(said.items(), key=lambda item: (seconds(item[1].get('video_time')) or 0.0, item[0])):
     label = _label(take, key)
     if _failed(remark):
       lose(Loss('comment', label, FAILED, str(remark.get('_error_desc') or remark.get('error_desc') or '')))
@@ -81,12 +81,12 @@ def _comments(take: str, said: dict[tuple[str, str], dict[str, Any]], lose: Lose
     if not text:
       lose(Loss('comment', label, SILENT))
       continue
-    time = _seconds(remark.get('video_time'))
+    time = seconds(remark.get('video_time'))
     if time is None:
       lose(Loss('comment', label, NO_TIME, repr(remark.get('video_time'))))
       continue
     extra: dict[str, Any] = {}
-    if (duration := _seconds(remark.get('duration_approx'))) is not None:
+    if (duration := seconds(remark.get('duration_approx'))) is not None:
       extra['spoken_seconds'] = round(duration, 3)
     extra |= {name: remark[name] for name in ('rating', 'drawings') if remark.get(name)}
     yield Comment('/'.join(key), text, time, expert=key[0], extra=extra)
@@ -131,7 +131,7 @@ def _folders(take: str, folder: pathlib.Path, lose: Lose) -> Iterator[tuple[str,
 
 def _rating(proficiency: Any) -> dict[str, Any] | None:
   """The expert's rating of the take, from 1 to 10, and why."""
-  if not isinstance(proficiency, dict) or _seconds(proficiency.get('rating')) is None:
+  if not isinstance(proficiency, dict) or seconds(proficiency.get('rating')) is None:
     return None
   return {'of_10': proficiency['rating'], 'why': ' '.join(str(proficiency.get('why') or '').split())}
 
@@ -142,14 +142,14 @@ def _drawings(remark: dict[str, Any]) -> list[dict[str, Any]]:
   `at` and the third number of a point are seconds since the recording began; x and y are shares of the picture's width
   and height. A stroke is a line of points; 'clear' wipes all strokes before it.
   """
-  begun = _seconds(remark.get('start_global_time'))
+  begun = seconds(remark.get('start_global_time'))
   events = remark.get('events')
   drawings: list[dict[str, Any]] = []
   if begun is None or not isinstance(events, list):
     return drawings
 
   def since(milliseconds: Any) -> float | None:
-    found = _seconds(milliseconds)
+    found = seconds(milliseconds)
     return None if found is None else round((found - begun) / 1000, 3)
 
   for event in events:
@@ -182,7 +182,7 @@ def _attach(take: str, comments: list[Comment], demonstrations: Iterable[dict[st
         if not isinstance(item, dict):
           continue
         texts = [' '.join(str(text).split()) for text in item.get('list') or []]
-        time, expert = _seconds(item.get('video_time')), str(item.get('expert_uid') or '')
+        time, expert = seconds(item.get('video_time')), str(item.get('expert_uid') or '')
         own = [comment for comment in comments if comment.expert == expert] or comments
         near = [c for c in own if time is not None and c.time is not None and abs(c.time - time) <= _NEAR]
         if not near:
@@ -203,8 +203,8 @@ def _recording(name: Any) -> str:
   return pathlib.PurePosixPath(str(name if name is not None else '?')).stem
 
 
-def _seconds(value: Any) -> float | None:
-  """A finite number, or None."""
+def seconds(value: Any) -> float | None:
+  """A finite number of a JSON file; None for anything else."""
   if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
     return None
   return float(value)

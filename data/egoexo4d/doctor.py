@@ -40,7 +40,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def examine(options: argparse.Namespace) -> list[Finding]:
   """The findings. Raises FileNotFoundError and ValueError as `sources.EgoExo4D` does."""
-  found = sources.from_options(options)
+  sports = tuple(sport.strip().lower() for sport in options.sports.split(',') if sport.strip())
+  found = sources.EgoExo4D(options.root, sports, options.all_drills, options.features)
   root = pathlib.Path(found.root)
   report = list(_annotations(root))
   if findings.well(report):

@@ -30,7 +30,7 @@ CREATE INDEX notes_by_uid ON notes(uid, kind);
 # What of a take of takes.json is kept; the rest, such as the list of objects, is most of the file.
 _KEPT = (
   'take_name', 'take_uid', 'participant_uid', 'root_dir', 'task_id', 'parent_task_id', 'task_name', 'duration_sec',
-  'best_exo', 'frame_aligned_videos', 'university_name',
+  'task_start_sec', 'task_end_sec', 'frame_aligned_videos',
 )  # fmt: skip
 
 
@@ -109,10 +109,10 @@ class Index:
     path = self.root / 'annotations' / f'proficiency_demonstrator_{split}.json'
     if path.is_file():
       for entry in streams.entries(path):
-        if label := entry.get('proficiency_score'):  # the test part has none
-          row = [str(entry.get('take_uid') or ''), str(label)]
-          self._base.execute('INSERT OR REPLACE INTO levels VALUES (?, ?)', row)
-          self._base.execute('INSERT OR IGNORE INTO splits VALUES (?, ?)', [row[0], split])
+        # the test part has none
+        row = [str(entry.get('take_uid') or ''), str(entry.get('proficiency_score') or '')]
+        self._base.execute('INSERT OR REPLACE INTO levels VALUES (?, ?)', row)
+        self._base.execute('INSERT OR IGNORE INTO splits VALUES (?, ?)', [row[0], split])
 
   def _read_demonstrations(self, split: str) -> None:
     path = self.root / 'annotations' / f'proficiency_demonstration_{split}.json'
@@ -143,10 +143,10 @@ class Index:
     row = self._base.execute('SELECT split FROM splits WHERE uid = ?', [uid]).fetchone()
     return row[0] if row and row[0] in SPLITS else ''
 
-  def level(self, uid: str) -> str:
-    """The label of demonstrator proficiency, '' without."""
+  def level(self, uid: str) -> str | None:
+    """The label of demonstrator proficiency; '' for a take of its test part, None for one that it has not."""
     row = self._base.execute('SELECT label FROM levels WHERE uid = ?', [uid]).fetchone()
-    return row[0] if row else ''
+    return row[0] if row else None
 
   def commentary(self, uid: str) -> list[dict[str, Any]]:
     """Entries of the commentary files, one for each expert."""

@@ -32,6 +32,7 @@ _EXO = re.compile(r'(cam|gp)\d+', re.IGNORECASE)
 # The paper sees the wearer's own view and four from outside.
 _MOST_EXO = 4
 NO_COMMENTARY = 'no commentary on the take'
+NO_LENGTH = 'no commentary on the take, and takes.json does not say how long it is'
 UNKNOWN_LEVEL = 'a level that is not one of the four'
 NO_SPLIT = 'no split'
 NO_CAMERA = 'no camera of the take is known'
@@ -49,6 +50,7 @@ class EgoExo4D:
     sports: scenarios, by the names of `taxonomy.SCENARIOS`.
     all_drills: also drills of those sports that the paper does not use.
     features: a name of `feature_files.FAMILIES`: the release's features by it instead of videos; '' for videos.
+    unspoken: takes of the proficiency benchmark without commentary make a clip too, of their middle.
 
   Raises:
     FileNotFoundError, ValueError: no such folder, or an unknown name.
@@ -58,6 +60,7 @@ class EgoExo4D:
   sports: tuple[str, ...] = taxonomy.PAPER
   all_drills: bool = False
   features: str = ''
+  unspoken: bool = False
   name: str = 'egoexo4d'
 
   def __post_init__(self) -> None:
@@ -78,6 +81,7 @@ class EgoExo4D:
       'sports': list(self.sports),
       'all_drills': self.all_drills,
       'features': self.features,
+      'unspoken': self.unspoken,
       'files': {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.is_file()},
     }
 
@@ -98,9 +102,12 @@ class EgoExo4D:
             index.demonstrations(uid),
             lose,
           )
-          level = self.level(name, index.level(uid), lose)
+          label = index.level(uid)
+          level = self.level(name, label, lose)
+          if not said and label is not None and self.unspoken:
+            said = list(_whole(entry))
           if not said and level >= 0:
-            lose(Loss('proficiency', name, NO_COMMENTARY))
+            lose(Loss('proficiency', name, NO_LENGTH if self.unspoken else NO_COMMENTARY))
           take = self.take(entry, said, _SPLITS.get(index.split(uid), ''), level, lose) if said else None
           if take is not None:
             yield take
@@ -116,9 +123,9 @@ class EgoExo4D:
         f'egoexo -o {self.root} --parts annotations -y'
       )
 
-  def level(self, take: str, label: str, lose: Lose) -> int:
+  def level(self, take: str, label: str | None, lose: Lose) -> int:
     """The index into `record.LEVELS` of a label; -1 for none, and for one that is lost."""
-    level = _LEVELS.get(' '.join(label.lower().split()), -1)
+    level = _LEVELS.get(' '.join((label or '').lower().split()), -1)
     if label and level < 0:
       lose(Loss('proficiency', take, UNKNOWN_LEVEL, label))
     return level
@@ -191,6 +198,16 @@ class EgoExo4D:
     return full if (root / full).is_file() and not (root / small).is_file() else small
 
 
+def _whole(entry: dict[str, Any]) -> Iterator[Comment]:
+  """All of a task, of which a clip shows the middle; nobody speaks."""
+  spans = (entry.get('task_start_sec'), entry.get('task_end_sec')), (0, entry.get('duration_sec'))
+  for span in spans:
+    start, end = (commentary.seconds(value) for value in span)
+    if start is not None and end is not None and start < end:
+      yield Comment('whole', start=start, end=end)
+      return
+
+
 def _participant(entry: dict[str, Any]) -> str:
   """The person's number; where it is not known, those of one capture are taken for one person."""
   number = entry.get('participant_uid')
@@ -216,6 +233,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     '--all_drills', action='store_true', help="also the sports' drills that the paper does not use, such as juggling"
   )
   parser.add_argument(
+    '--unspoken', action='store_true', help='also takes of the proficiency benchmark without commentary, for its levels'
+  )
+  parser.add_argument(
     '--features', choices=sorted(FAMILIES), default='', help="the release's own features instead of videos"
   )
 
@@ -223,4 +243,4 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def from_options(options: argparse.Namespace) -> EgoExo4D:
   """The source that the options of `prepare` ask for."""
   sports = tuple(sport.strip().lower() for sport in options.sports.split(',') if sport.strip())
-  return EgoExo4D(options.root, sports, options.all_drills, options.features)
+  return EgoExo4D(options.root, sports, options.all_drills, options.features, options.unspoken)

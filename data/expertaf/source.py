@@ -160,7 +160,7 @@ def parse_range(value: Any) -> tuple[float, float] | None:
   ExpertAF evaluates the strings; here nothing but a literal is understood.
   """
   if isinstance(value, str):
-    # Even the parser of literals is for numbers in one pair of brackets alone: nested ones leave CPython 3.11's broken.
+    # Even the parser of literals is for numbers in one pair of brackets alone: nested ones take its stack.
     if not _BRACKETED.fullmatch(value):
       return None
     try:

@@ -23,8 +23,10 @@ from crosstrainer_jax.datasets.manifest import windows
 from crosstrainer_jax.input import video
 from crosstrainer_jax.input.files import write_atomically
 
-# Part of every cache key: raise it when frames come out differently.
+# Part of every fingerprint: raise it when frames come out differently.
 _FORMAT = 1
+# Part of every cache key: raise it when what lies in the cache does.
+_CACHE = 2
 _SECONDS_BETWEEN_LINES = 10.0
 # Pixels of frames that are looked for and not looked at.
 _SMALL = 8
@@ -153,8 +155,10 @@ def load(job: Job, sampling: windows.Sampling, cache: pathlib.Path) -> Decoded:
   done = json.loads(entry.with_suffix('.json').read_text())
   if 'reason' in done:
     raise video.VideoError(job.file, done['reason'], done['detail'])
+  # No .npy: numpy reads its header as a literal of Python, which threads cannot do at once (CPython 3.11).
+  shape = (len(job.times), sampling.frames, sampling.size, sampling.size, 3)
   return Decoded(
-    frames=np.load(entry.with_suffix('.npy'), mmap_mode='r'),
+    frames=np.memmap(entry.with_suffix('.frames'), np.uint8, 'r', shape=shape),
     times=np.array(done['times'], np.float32).reshape(len(job.times), sampling.frames),
     missing=np.array(done['missing'], np.int64),
   )
@@ -218,7 +222,7 @@ def decode(job: Job, sampling: windows.Sampling, cache: pathlib.Path, advance: C
   entry = _entry(cache, job, sampling)
   shape = (len(job.times), sampling.frames, sampling.size, sampling.size, 3)
   partial = entry.with_suffix('.partial')
-  frames = np.lib.format.open_memmap(partial, 'w+', np.uint8, shape)
+  frames = np.memmap(partial, np.uint8, 'w+', shape=shape)
   times = np.full(shape[:2], np.nan)
   missing = np.zeros(len(job.times), np.int64)
   places = [(n, t) for n, window in enumerate(job.times) for t in range(len(window))]
@@ -236,14 +240,14 @@ def decode(job: Job, sampling: windows.Sampling, cache: pathlib.Path, advance: C
     done = {'reason': error.reason, 'detail': error.detail}
   frames.flush()
   del frames
-  os.replace(partial, entry.with_suffix('.npy'))
+  os.replace(partial, entry.with_suffix('.frames'))
   write_atomically(entry.with_suffix('.json'), json.dumps(done))
 
 
 def _entry(cache: pathlib.Path, job: Job, sampling: windows.Sampling) -> pathlib.Path:
   """The cache's name for a job: a changed file, window, rate, size or fit is another entry."""
   stat = job.file.stat() if job.file.exists() else None
-  identity = [_FORMAT, str(job.file), stat and stat.st_size, stat and stat.st_mtime_ns]
+  identity = [_FORMAT, _CACHE, str(job.file), stat and stat.st_size, stat and stat.st_mtime_ns]
   identity += [job.times, sampling.frames, sampling.size, sampling.fit]
   return cache / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
 

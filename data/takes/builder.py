@@ -35,6 +35,7 @@ from crosstrainer_jax.datasets.takes.journal import Finished, Journal
 from crosstrainer_jax.datasets.takes.take import Source
 from crosstrainer_jax.input import record, recordings, video
 from crosstrainer_jax.input.files import replacing, write_atomically
+from crosstrainer_jax.input.turns import take_turns
 
 LOSSES_FILE = 'losses.jsonl'
 # Records are read at random places, so files need not be many; none should be too large to move.
@@ -172,13 +173,28 @@ def prepare(
   if name in tfds.list_builders(with_community_datasets=False):
     raise ValueError(f'{name!r} is a dataset of TFDS, which would be read in place of yours; choose another --name')
   folder = pathlib.Path(data_dir) / name
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  with take_turns(folder, f'the dataset {name}'):
+    records = _import(source, settings, folder, overwrite, beam_options)
+  reader = tfds.builder_from_directory(records)
+  splits = reader.info.splits.values()
+  size = amount(sum(s.num_bytes for s in splits))
+  parts = ', '.join(f'{s.name} {s.num_examples}' for s in splits)
+  print(f'{records}: {sum(s.num_examples for s in splits)} clips ({parts}), {size}')
+  return reader
+
+
+def _import(
+  source: Source, settings: TakesConfig, folder: pathlib.Path, overwrite: bool, beam_options: Sequence[str] | None
+) -> pathlib.Path:
+  """Writes what is not there; returns the folder of the records."""
   cache = cache_of(folder)
   spent = not cache.exists()
   cache.mkdir(parents=True, exist_ok=True)
   journal = Journal(cache / 'journal.sqlite')
   try:
     mark = making.plan(source, settings.settings(source), journal)
-    writer = Takes(source, settings, data_dir, journal, beam_options is not None)
+    writer = Takes(source, settings, folder.parent, journal, beam_options is not None)
     records = pathlib.Path(writer.data_dir)
     if not _is_new(records, mark, source, settings, overwrite):
       spent = True
@@ -208,12 +224,7 @@ def prepare(
       shutil.rmtree(cache)
       if not any(folder.iterdir()):
         folder.rmdir()
-  reader = tfds.builder_from_directory(records)
-  splits = reader.info.splits.values()
-  size = amount(sum(s.num_bytes for s in splits))
-  parts = ', '.join(f'{s.name} {s.num_examples}' for s in splits)
-  print(f'{records}: {sum(s.num_examples for s in splits)} clips ({parts}), {size}')
-  return reader
+  return records
 
 
 def _write(writer: Takes, beam_options: Sequence[str] | None) -> None:

@@ -116,8 +116,11 @@ class Source(Protocol):
   comes out, and names the files it was read from with size and date.
   """
 
-  name: str
-  root: str
+  @property
+  def name(self) -> str: ...
+
+  @property
+  def root(self) -> str: ...
 
   def content(self) -> dict[str, Any]: ...
 

@@ -43,7 +43,7 @@ UNUSABLE = 'none of its captions can be used'
 _BEST_FIRST = ('.json3', '.srv3', '.vtt', '.ttml', '.srv2', '.srv1', '.xml', '.srt', '.sbv')
 # "[Music]", "[ __ ]" for a word that may not be shown, "♪ la la ♪"; round brackets only where they are all of the cue,
 # since people write their own words in them.
-_SOUND = re.compile(r'\[[^\]]*\]|♪[^♪]*♪?|^\s*\([^)]*\)\s*$')
+_SOUND = re.compile(r'\[[^][]*\]|♪[^♪]*♪?|^\s*\([^)]*\)\s*$')
 _SPEAKER = re.compile(r'^\s*>>+\s*')
 _WORD = re.compile(r"\w[\w'’]*")
 _PHRASE = 3

@@ -226,6 +226,27 @@ def test_levels_go_by_name_from_lists_and_dicts(release, bare_lists):
   ]
 
 
+def test_takes_without_commentary_are_for_levels_alone(release, tmp_path):
+  for name, span in (('task', (6.0, 10.0)), ('take', (None, None)), ('test', (None, None)), ('endless', (None, None))):
+    release.take(name, split='test' if name == 'test' else 'train', task_start_sec=span[0], task_end_sec=span[1])
+    release.level(name, None if name == 'test' else 'Novice', split='test' if name == 'test' else 'train')
+  release.takes[-1]['duration_sec'] = None
+  release.take('unjudged')
+  assert not taken(release)[0]
+  takes, losses = taken(release, unspoken=True)
+  assert {name: (take.split, take.proficiency, take.comments[0].text) for name, take in takes.items()} == {
+    'task': ('train', 0, ''), 'take': ('train', 0, ''), 'test': ('test', -1, '')
+  }  # fmt: skip
+  assert lost(losses) == [('proficiency', 'endless', sources.NO_LENGTH)]
+  clips = prepared(release, tmp_path, '--unspoken', '--size', '16', '--fps', '1', '--mu1', '3', '--mu2', '3')
+  assert [(name, clip.window.tolist()) for name, clip in clips.items()] == [
+    ('test/whole', [7, 13]),
+    ('task/whole', [6, 10]),
+    ('take/whole', [7, 13]),
+  ]
+  assert all(np.isnan(clip.commentary_time) for clip in clips.values())
+
+
 def test_good_executions_and_tips_go_to_the_nearest_comment(release):
   release.take('a')
   release.said('a', 'aaaaaa', (3.0, 'First.'), (8.0, 'Second.'))

@@ -8,7 +8,7 @@ from crosstrainer_jax.discovery.answers import AnswerStore
 from crosstrainer_jax.discovery.asking import Asker
 from crosstrainer_jax.discovery.backend import Attributes
 from crosstrainer_jax.discovery.language import LanguageDiscoverer
-from crosstrainer_jax.discovery.language_model import ServerError, Unreadable
+from crosstrainer_jax.discovery.language_model import Sampling, ServerError, Unreadable
 from crosstrainer_jax.discovery.server import Server
 from tests.discovery.chat_server import Reply, serving, text_of
 
@@ -48,13 +48,11 @@ def test_one_comment(server, tmp_path):
 def test_the_fingerprint_holds_all_that_decides_an_answer(server, tmp_path):
   first = discoverer(server, tmp_path).fingerprint
   prompt = instructions.load('paper')
-  assert first == f'openai:fake:paper-{prompt.sha}:t0n300s0:2{two_lines.fingerprint()}'
-  others = {
-    discoverer(server, tmp_path, prompt='form').fingerprint, discoverer(server, tmp_path, retries=1).fingerprint, first
-  }  # fmt: skip
-  assert len(others) == 3
-  # the address and the speed do not
-  assert discoverer(server, tmp_path, concurrency=9).fingerprint == first
+  assert first == f'openai:fake:paper-{prompt.sha}:t0n300s0:{two_lines.fingerprint()}'
+  warmer = discoverer(server, tmp_path, sampling=Sampling(0.5)).fingerprint
+  assert len({discoverer(server, tmp_path, prompt='form').fingerprint, warmer, first}) == 3
+  # speed and patience do not
+  assert discoverer(server, tmp_path, retries=1, concurrency=9).fingerprint == first
 
 
 def test_many_comments_at_a_time_with_all_that_goes_wrong(server, tmp_path):

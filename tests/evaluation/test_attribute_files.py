@@ -5,12 +5,13 @@ import io
 import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 
 from crosstrainer_jax.evaluation import attribute_files
-from crosstrainer_jax.evaluation.attributes import EXACT, LEXICAL, Similarity
+from crosstrainer_jax.evaluation.attributes import EXACT, LEXICAL
 from tests.models.test_text_encoder import folder  # noqa: F401
 
 
@@ -58,6 +59,15 @@ def test_agreement_by_hand(comparison):
   assert one.all.low == 0
 
 
+def test_the_floor_is_what_random_clips_have_in_common(tmp_path):
+  """Every clip has a phrase of its own, and one that all have: matched, one half of the pairs is alike."""
+  rows = [(f'c{i}', f't{i}', 'soccer', ['balance', f'part {i}']) for i in range(200)]
+  paths = [write(tmp_path / name / 'a.jsonl', rows) for name in ('one', 'two')]
+  (one,) = attribute_files.compare(paths, EXACT).agreements
+  assert one.pairs.value == 100
+  assert one.pairs_floor.value == one.all_floor.value == pytest.approx(50, abs=1)
+
+
 def test_a_file_agrees_with_itself(tmp_path):
   paths = [write(tmp_path / name / 'a.jsonl', ROWS) for name in ('one', 'two')]
   comparison = attribute_files.compare(paths, LEXICAL)
@@ -70,7 +80,7 @@ def test_pairs_are_matched_so_that_the_sum_is_largest():
   random = np.random.default_rng(0)
   for _ in range(20):
     matrix = random.random(tuple(random.integers(1, 5, 2)))
-    similarity = Similarity('', lambda pairs, matrix=matrix: np.array([matrix[pair] for pair in pairs]), '')
+    values = dict(np.ndenumerate(matrix))
     first, second = (list(range(size)) for size in matrix.shape)
     best = max(
       sum(matrix[r, c] for r, c in zip(rows, columns, strict=True))
@@ -78,7 +88,7 @@ def test_pairs_are_matched_so_that_the_sum_is_largest():
       for rows in itertools.combinations(first, count)
       for columns in itertools.permutations(second, count)
     )
-    found = attribute_files.matched_similarities(first, second, similarity)
+    found = attribute_files.matched_similarities(first, second, values)
     assert len(found) == min(matrix.shape)
     assert sum(found) == pytest.approx(best)
 
@@ -96,7 +106,9 @@ def test_the_page_says_it_all(comparison, tmp_path):
   text = page.read_text()
   assert '| lexicon | 4 | 3 | 75.0 % | 1.25 | 1.00 | 3 | 2 |' in text
   assert '| soccer | balance (2) | knee bend (1) |' in text
-  assert '| lexicon – model | 100.0 | 2 | 50.0 [0.0, 75.0] | 3 | 2 | 1 | 1 |' in text
+  assert re.search(
+    r'\| lexicon – model \| 100\.0 \| \S+ \| 2 \| 50\.0 \[0\.0, 75\.0\] \| \S+ \| 3 \| 2 \| 1 \| 1 \|', text
+  )
   assert '- model: openai:m' in text
   assert 'exact string' in text
   # balance is 2/3 of soccer's phrases and 1/2 of fitness's
@@ -116,14 +128,17 @@ def test_one_file_alone(tmp_path):
   alone.write(tmp_path / 'report')
 
 
-def test_similarity_by_a_bert(folder):  # noqa: F811
+def test_similarity_by_a_bert(folder, tmp_path):  # noqa: F811
   similarity = attribute_files.find_similarity(str(folder('bert')))
-  phrases = ['bend your knees', 'elbow in', 'keep']
-  matrix = similarity.pairs(list(itertools.product(phrases, phrases[:2]))).reshape(3, 2)
-  assert matrix.shape == (3, 2)
-  assert np.diag(matrix) == pytest.approx(1)
-  assert 0 <= matrix.min() < 0.999
-  assert 'cosine' in similarity.meaning
+  assert 'BERT-score' in similarity.meaning
+  paths = [write(tmp_path / name / 'a.jsonl', ROWS) for name in ('one', 'two')]
+  itself = attribute_files.compare(paths, similarity)
+  assert itself.agreements[0].pairs.value == pytest.approx(100)
+  # without the clip on which one file names nothing
+  other = attribute_files.compare([paths[0], write(tmp_path / 'b.jsonl', OTHER)], similarity)
+  (one,) = other.agreements
+  assert one.pairs.value == pytest.approx(100)
+  assert one.all.value == pytest.approx(50)
   assert attribute_files.find_similarity('exact') is EXACT
   with pytest.raises(FileNotFoundError, match='exact, lexical, or the folder'):
     attribute_files.find_similarity('bleu')

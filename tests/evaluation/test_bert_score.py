@@ -61,6 +61,12 @@ def test_the_equations(folder, family, idf):
   np.testing.assert_allclose(found([a for a, _ in PAIRS], [b for _, b in PAIRS]), expected, atol=2e-6)
 
 
+def test_words_of_roberta_begin_with_a_space(folder):
+  found = BertScore.load(folder('roberta'))
+  assert found._ids(['in', '  in ']) == [found.encoder.tokens([' in'])[0].ids.tolist()] * 2
+  assert BertScore.load(folder('bert'))._before == ''
+
+
 def test_a_pair_is_the_same_alone_in_any_batch_and_again(folder, bert, monkeypatch):
   together = bert([a for a, _ in PAIRS], [b for _, b in PAIRS])
   alone = BertScore.load(folder('bert'))

@@ -67,7 +67,7 @@ def test_equal_probabilities_are_in_no_order():
   coverage, risk = risk_by_coverage(made(probabilities, true))
   assert risk == pytest.approx(expected)
   assert coverage == pytest.approx(np.arange(1, 7) / 6)
-  assert [b.size for b in reliability(made(probabilities, true), 3)] == [2, 4]
+  assert [b.claims for b in reliability(made(probabilities, true), 3)] == [2, 4]
   constant = calibration(made([0.5] * 6, true))
   assert constant.aurc == pytest.approx(100 - constant.share_true)
   assert len(constant.reliability) == 1

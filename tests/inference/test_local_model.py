@@ -106,6 +106,13 @@ def test_a_template_without_a_system_takes_it_before_the_question(directory, tmp
   assert text.endswith('<|assistant|>')
 
 
+def test_a_template_that_refuses_every_conversation_is_named(directory):
+  model = LocalModel(directory, Sampling(max_tokens=6))
+  model._words.chat_template = "{{ raise_exception('never') }}"
+  with pytest.raises(ValueError, match='tiny: the chat template refuses the conversation .*never'):
+    model._ids(question('How?').messages)
+
+
 def test_a_model_that_follows_no_instructions_is_refused(tmp_path):
   folder = hub_directories.write_llama(tmp_path, vocab_size=320)
   write_tokenizer(folder, None)

@@ -76,10 +76,10 @@ def test_entities_cannot_be_declared(head):
     read_timed_text(f'{head}<transcript><text start="0">b</text></transcript>')
 
 
-def test_depth_without_end_is_read_without_recursion():
+def test_depth_without_end_is_refused():
   deep = '<s>' * 5000 + 'x' + '</s>' * 5000
-  cues, _ = read_timed_text(f'<timedtext format="3"><body><p t="0" d="10">{deep}</p></body></timedtext>')
-  assert cues[0].text == 'x'
+  with pytest.raises(ValueError, match='without end'):
+    read_timed_text(f'<timedtext format="3"><body><p t="0" d="10">{deep}</p></body></timedtext>')
 
 
 @pytest.mark.parametrize(('text', 'message'), [('<html/>', '<html>'), ('<transcript>', 'ends early'), ('', 'not XML')])
