@@ -311,8 +311,11 @@ def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: s
     notes=[
       *scores.notes(references),
       *(found.line(name) for name, found in confidence.items()),
-      *scores.significance_lines(tested, CROSSTRAINER, ('attribute F1', 'feedback F1', 'level accuracy')),
       f'{TRUE_ATTRIBUTES}: those discovered in the expert’s commentary, so its attribute F1 is discovery’s',
+    ],
+    details=[
+      *scores.details(),
+      *scores.significance_lines(tested, CROSSTRAINER, ('attribute F1', 'feedback F1', 'level accuracy')),
     ],
     resamples=settings.resamples,
     bootstrap_seed=run.config.seed,

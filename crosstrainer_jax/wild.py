@@ -102,6 +102,7 @@ def evaluate(workdir: Path, dataset: Path, source: YouTube, command: str) -> Rep
       'what is seen. Clips with a fault are those in which the narration names one.',
       *(f'Left out: {count} × {reason}.' for reason, count in losses.items()),
     ],
+    details=scores.details(),
     resamples=config.eval.resamples,
     bootstrap_seed=config.seed,
   )
