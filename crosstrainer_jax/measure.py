@@ -16,7 +16,7 @@ from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.baselines.retrieval import TOWERS
 from crosstrainer_jax.discovery import lexicon
-from crosstrainer_jax.evaluation import bert_score, calibration, noise, scores
+from crosstrainer_jax.evaluation import bert_score, calibration, noise, scores, wordnet
 from crosstrainer_jax.evaluation.external import External, read_external
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
@@ -77,6 +77,7 @@ def evaluate(
   write_references(folder / 'references.jsonl', references)
   for name, row in rows.predictions.items():
     write_predictions(folder / f'{name.replace(" ", "_")}.jsonl', row)
+  wordnet.obtain()
   with timed('scores'):
     report = score_rows(run, rows, references, command)
   report.made_of = row_facts.of_rows(run, rows.predictions, vlm)

@@ -21,7 +21,7 @@ from crosstrainer_jax.datasets.manifest.rows import resolve
 from crosstrainer_jax.datasets.takes.take import Comment, Lose, Loss, Take
 from crosstrainer_jax.datasets.youtube.source import YouTube
 from crosstrainer_jax.discovery.dataset import read_attributes
-from crosstrainer_jax.evaluation import scores
+from crosstrainer_jax.evaluation import scores, wordnet
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
 from crosstrainer_jax.inference.coach import Coach
@@ -80,6 +80,7 @@ def evaluate(workdir: Path, dataset: Path, source: YouTube, command: str) -> Rep
   for reason, count in losses.items():
     say(f'  {count} × {reason} (first: {next(loss.id for loss in lost if loss.reason == reason)})')
   rows = {CROSSTRAINER: answers} | _floors(workdir, dataset, config.seed, references)
+  wordnet.obtain()
   reading = reading_of(config, references)
   report = Report(
     title=f'{Path(source.root).name}, in the wild',
