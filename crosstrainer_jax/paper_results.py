@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crosstrainer_jax.configs import sweeps
-from crosstrainer_jax.evaluation import comparison, figures, panels, published, wordnet
+from crosstrainer_jax.evaluation import comparison, figures, panels, published, report, wordnet
 from crosstrainer_jax.evaluation.finished import Finished, read_finished
 from crosstrainer_jax.evaluation.panels import Panel
 from crosstrainer_jax.evaluation.table import Footnotes, markdown, show, terminal
@@ -19,18 +19,8 @@ from crosstrainer_jax.pages import replace_block
 from crosstrainer_jax.paper_plan import show_command, train_command
 from crosstrainer_jax.training.telemetry import Progress, say
 
-ROWS = (
-  'always none',
-  'random',
-  'majority',
-  'nearest neighbour',
-  'linear classifier on v',
-  'fine-tuned retrieval',
-  'attribute retrieval',
-  'zero-shot VLM',
-  'end to end without attributes',
-  'CrossTrainer',
-)
+# Rows that stand in a table of the paper's.
+ROWS = tuple(row for row in report.ROWS if row not in ('video zeroed', 'CrossTrainer with true attributes'))
 
 
 def read_runs(folder: Path, settings: set[str], rows: Sequence[str]) -> list[Finished]:

@@ -24,10 +24,8 @@ sweep are best run side by side, each on a core of its own; the whole then finds
 import collections
 import dataclasses
 import json
-import os
 import re
 import shlex
-import statistics
 import sys
 import time
 import traceback
@@ -38,15 +36,13 @@ from typing import Any
 import ml_collections
 from absl import flags
 
-from crosstrainer_jax import paper_plan, provenance, settings, train
-from crosstrainer_jax.configs import arguments, compact, sweeps
-from crosstrainer_jax.evaluation import dials, published, shots, studies
-from crosstrainer_jax.evaluation.aggregate import aggregate
+from crosstrainer_jax import paper_plan, provenance, settings, sweep_results, train
+from crosstrainer_jax.configs import arguments, sweeps
+from crosstrainer_jax.evaluation import dials, published
 from crosstrainer_jax.evaluation.report import Report, read_report
 from crosstrainer_jax.input.buckets import on_this_machine
 from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.input.splits import KSHOT
-from crosstrainer_jax.pages import Render, replace_block
+from crosstrainer_jax.pages import replace_block
 from crosstrainer_jax.recipe import CROSSTRAINER
 from crosstrainer_jax.training.telemetry import say
 
@@ -212,15 +208,10 @@ def _refuse_another(run: Run) -> None:
     )
 
 
-def expected_seconds(runs: Sequence[Run], guess: float) -> float:
-  """Seconds of one run: the median of those that are done, which the first one's caching does not sway."""
-  return statistics.median([run.seconds for run in runs if run.done] or [guess])
-
-
 def describe(name: str, runs: Sequence[Run], folder: Path, guess: float) -> str:
   """The plan: how many runs, which are done, how long all and the rest take."""
   done = [run for run in runs if run.done]
-  each = expected_seconds(runs, guess)
+  each = sweep_results.expected_seconds(runs, guess)
   source = f'median of the {len(done)} that are done' if done else 'a guess until one is done'
   rest = (len(runs) - len(done)) * each
   lines = [
@@ -265,7 +256,7 @@ def perform(runs: Sequence[Run], guess: float, data_dir: str | Path) -> dict[str
     else:
       (run.workdir / 'failed.txt').unlink(missing_ok=True)
       said = f'{CROSSTRAINER} attribute F1 {report.rows[CROSSTRAINER]["headline/attribute F1"].value:.1f}'
-    rest = (len(left) - number) * expected_seconds(runs, guess)
+    rest = (len(left) - number) * sweep_results.expected_seconds(runs, guess)
     say(
       f'=== {run.name} ({number} of {len(left)}): {time.monotonic() - start:.0f} s, {said}; '
       f'{len(left) - number} runs left, about {_duration(rest)}'
@@ -294,154 +285,13 @@ def publish(name: str, runs: Sequence[Run], folder: Path, pages: Sequence[Path],
   if len(done) < len(runs) and pages:
     say(f'{", ".join(map(str, pages))} left as before: {missing}.')
     pages = []
-  results = {
-    'transfer': _transfer_results,
-    'dials': _dials_results,
-    'kshot': _kshot_results,
-    'studies': _studies_results,
-  }
-  render, as_json = results[name](done, command, pages[0].parent if pages else folder)
+  render, as_json = sweep_results.RESULTS[name](done, command, pages[0].parent if pages else folder)
   summary = folder / 'summary.md'
   write_atomically(summary, render([], folder) or '')
   write_atomically(summary.with_suffix('.json'), as_json)
   for page in pages:
     replace_block(page, f'sweep:{name}', render)
   say(f'written: {", ".join(map(str, [summary, summary.with_suffix(".json"), *pages]))}')
-
-
-def _transfer_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[Render, str]:
-  """The page's part and the JSON; there are no pictures."""
-  del pictures
-  reports = [run.report() for run in runs]
-  summary = dataclasses.replace(aggregate(reports), commands=[command])
-  summary.print()
-  facts = origin(runs)
-
-  def render(columns: Sequence[str], folder: Path) -> str:
-    for column in columns:
-      if column not in summary.columns:
-        raise settings.SettingsError(f'there is no column {column!r}: {arguments.nearest(column, summary.columns)}')
-    return '\n'.join([summary.to_markdown(columns), *(f'- {fact}' for fact in facts)]) + '\n'
-
-  return render, summary.to_json()
-
-
-def _dials_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[Render, str]:
-  """The page's part and the JSON; plots go into the folder `pictures`."""
-  grid = grid_of(runs)
-  found = dials.gaps(grid)
-  dials.print_table(grid)
-  first = runs[0].report()
-  sports = list(dict.fromkeys(run.config.split.held_out for run in runs))
-  seeds = list(dict.fromkeys(run.config.seed for run in runs))
-  subtitle = f'{first.setting}, held out: {", ".join(sports)}; seed {", ".join(map(str, seeds))}'
-  paths = {dial: pictures / f'dials-{dial.replace("_", "-")}.png' for dial in grid}
-  for dial, path in paths.items():
-    dials.plot(dial, found, subtitle, path)
-    say(f'written: {path}')
-  facts = [
-    f'{subtitle}; {len(runs)} runs.',
-    f'Command: {command}',
-    f'Hardware: {"; ".join(dict.fromkeys(run.report().hardware for run in runs))}',
-  ]
-
-  def render(columns: Sequence[str], folder: Path) -> str:
-    if columns:
-      raise settings.SettingsError('the block of the sweep dials has no choice of columns: write <!-- sweep:dials -->')
-    links = [Path(os.path.relpath(path, folder)).as_posix() for path in paths.values()]
-    return dials.to_markdown(grid, facts, links) + '\n'.join(f'- {fact}' for fact in origin(runs)) + '\n'
-
-  return render, dials.to_json(found)
-
-
-def _kshot_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[Render, str]:
-  """The page's part and the JSON; the plot goes into the folder `pictures`."""
-  grid = shots_of(runs)
-  shots.print_table(grid)
-  sports = ', '.join(dict.fromkeys(run.config.split.held_out for run in runs))
-  seeds = ', '.join(str(seed) for seed in dict.fromkeys(run.config.seed for run in runs))
-  subtitle = f'new sport: {sports}; seed {seeds}'
-  found, path = shots.points(grid), pictures / 'kshot.png'
-  shots.plot(found, subtitle, path)
-  say(f'written: {path}')
-  facts = [
-    f'{subtitle}; {len(runs)} runs.',
-    f'Command: {command}',
-    f'Hardware: {"; ".join(dict.fromkeys(run.report().hardware for run in runs))}',
-  ]
-
-  def render(columns: Sequence[str], folder: Path) -> str:
-    if columns:
-      raise settings.SettingsError('the block of the sweep kshot has no choice of columns: write <!-- sweep:kshot -->')
-    link = Path(os.path.relpath(path, folder)).as_posix()
-    return shots.to_markdown(grid, facts, [link]) + '\n'.join(f'- {fact}' for fact in origin(runs)) + '\n'
-
-  return render, shots.to_json(found)
-
-
-def _studies_results(runs: Sequence[Run], command: str, pictures: Path) -> tuple[Render, str]:
-  """The page's part and the JSON; there are no pictures."""
-  del pictures
-  base = sweeps.UNCHANGED
-  grid: dict[str, list[Report]] = {condition: [] for condition in sweeps.STUDIES}
-  for run in runs:
-    condition = next((c for c in sweeps.STUDIES if run.name.endswith(f'-{c.replace(" ", "_")}')), base)
-    grid[condition].append(run.report())
-  studies.print_table(grid, base)
-  facts = [
-    f'{runs[0].report().setting}, {len(runs)} runs.',
-    f'Command: {command}',
-    f'Hardware: {"; ".join(dict.fromkeys(run.report().hardware for run in runs))}',
-  ]
-
-  def render(columns: Sequence[str], folder: Path) -> str:
-    if columns:
-      raise settings.SettingsError('the block of the sweep studies has no choice of columns: <!-- sweep:studies -->')
-    return studies.to_markdown(grid, base, facts) + '\n'.join(f'- {fact}' for fact in origin(runs)) + '\n'
-
-  return render, studies.to_json(studies.findings(grid, base))
-
-
-def shots_of(runs: Sequence[Run]) -> dict[str, dict[int, list[Report]]]:
-  """Reports by start and number of clips; the ZS-3 runs are those that go on without a clip."""
-  grid: dict[str, dict[int, list[Report]]] = {shots.TRANSFER: {}, shots.SCRATCH: {}}
-  for run in runs:
-    without = run.config.split.setting != KSHOT
-    start = shots.TRANSFER if without or run.config.init.from_run else shots.SCRATCH
-    grid[start].setdefault(0 if without else run.config.split.shots, []).append(run.report())
-  return grid
-
-
-def grid_of(runs: Sequence[Run]) -> dict[str, dict[float, list[Report]]]:
-  """Reports by dial and its value; those with every dial at its default serve every dial."""
-  defaults = compact.preset().data.skillsim
-  grid: dict[str, dict[float, list[Report]]] = {dial: {} for dial in sweeps.DIALS}
-  for run in runs:
-    world, report = run.config.data.skillsim, run.report()
-    moved = [dial for dial in sweeps.DIALS if world[dial] != defaults[dial]]
-    for dial in moved or sweeps.DIALS:
-      grid[dial].setdefault(world[dial], []).append(report)
-  return grid
-
-
-def origin(runs: Sequence[Run]) -> list[str]:
-  """What was scored and by which code; no dates, so that the same runs give the same page."""
-  scored: dict[str, None] = {}
-  commits: dict[str, None] = {}
-  for run in runs:
-    report = run.report()
-    scored[
-      f'{report.held_out}: {report.n_clips} clips, {report.n_headline} with a fault, in {report.n_takes} takes'
-    ] = None
-    environment = provenance.recorded_environment(run.workdir)
-    for start in (environment, *environment.get('later', ())):
-      commits[f'{start["commit"]}{" with local changes" if start["dirty"] else ""}'] = None
-  seeds = ', '.join(str(seed) for seed in dict.fromkeys(run.config.seed for run in runs))
-  return [
-    f'Scored: {"; ".join(scored)}.',
-    f'Seeds of training: {seeds}. Median time of a run: {expected_seconds(runs, 0):.0f} s.',
-    f'Commit: {"; ".join(commits)}.',
-  ]
 
 
 if __name__ == '__main__':

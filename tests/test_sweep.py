@@ -9,7 +9,7 @@ import sys
 import pytest
 from absl.testing import flagsaver
 
-from crosstrainer_jax import provenance, settings, sweep, train
+from crosstrainer_jax import provenance, settings, sweep, sweep_results, train
 from crosstrainer_jax.baselines import RETRIEVAL
 from crosstrainer_jax.configs import compact, sweeps
 from crosstrainer_jax.datasets.skillsim.sports import SPORTS
@@ -367,7 +367,7 @@ def test_local_changes_show_in_the_origin(runs, tmp_path):
   path = run.workdir / 'environment.json'
   for dirty, text in ((True, 'Commit: abc with local changes.'), (False, 'Commit: abc.')):
     path.write_text(json.dumps(json.loads(path.read_text()) | {'commit': 'abc', 'dirty': dirty}))
-    assert sweep.origin([run])[-1] == text
+    assert sweep_results.origin([run])[-1] == text
   assert dataclasses.replace(run, workdir=tmp_path).done is False
 
 
@@ -375,10 +375,10 @@ def test_the_report_of_the_main_job_serves_both_sweeps(small_run):
   run = sweep.Run('soccer-seed0', provenance.recorded_config(small_run), small_run, 'the command')
   assert run.done
   assert run.seconds > 1
-  found = dials.gaps(sweep.grid_of([run]))
+  found = dials.gaps(sweep_results.grid_of([run]))
   assert {(gap.dial, gap.score) for gap in found} == {(dial, score) for dial in sweeps.DIALS for score in dials.SCORES}
   assert {'attribute F1', 'feedback F1'} <= set(aggregate([run.report()]).columns)
-  assert sweep.origin([run])[0].startswith('Scored: soccer: 4 clips, ')
+  assert sweep_results.origin([run])[0].startswith('Scored: soccer: 4 clips, ')
 
 
 def test_help_shows_its_own_flags():
