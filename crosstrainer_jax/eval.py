@@ -5,6 +5,7 @@
     python -m crosstrainer_jax.eval --table=1                         # a table of the paper, from runs of a sweep
     python -m crosstrainer_jax.eval --figure=4 --dataset=egoexo4d     # on other data; --dry-run says what it needs
     python -m crosstrainer_jax.eval --published                       # every published figure, and how to make ours
+    python -m crosstrainer_jax.eval --setting=wild DIR --sport=frisbee   # videos with a coach's narration
     python -m crosstrainer_jax.eval --external gemini=answers.jsonl   # another system's answers as one more row
     python -m crosstrainer_jax.eval --human-sheet 30                  # a blinded sheet for human judges
     python -m crosstrainer_jax.eval --judged a.csv,b.csv,c.csv --key runs/cross_sport/human/feedback/key.json
@@ -15,6 +16,7 @@ retrieved clips whether they show how to correct what the expert criticised.
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,9 @@ def define_flags() -> None:
   )
   flags.DEFINE_bool('dry-run', False, 'For tables and figures: say which runs are needed, and read nothing.')
   flags.DEFINE_string('data_dir', None, 'Where prepared datasets are kept. Default: where the run had its own.')
+  flags.DEFINE_enum('setting', '', ('', 'wild'), 'wild: on a folder of single-view videos with narration (yt-dlp).')
+  flags.DEFINE_string('sport', '', 'With --setting=wild: the sport of all videos.')
+  flags.DEFINE_string('sport_table', '', 'With --setting=wild: .csv or .jsonl with id and sport of each video.')
   flags.DEFINE_enum('backend', '', ('', 'openai'), 'The row zero-shot VLM: any vision-language model behind a server.')
   for name, (default, meaning) in VLM_FLAGS.items():
     define: Any = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}[type(default)]
@@ -106,6 +111,9 @@ def main(argv: list[str]) -> None:
   if given.table or given.figure:
     _paper()
     return
+  if given.setting:
+    _wild(argv[1:])
+    return
   if given.judged:
     judging.judge([*given.judged, *argv[1:]], given.key)
     return
@@ -139,6 +147,24 @@ def main(argv: list[str]) -> None:
     say(f'written: {workdir}/report.md, {workdir}/report.json, {workdir}/predictions/')
   if count:
     judging.write_sheet(workdir, dataset, count, getattr(given, 'sheet-seed'), getattr(given, 'human-rows'), candidates)
+
+
+def _wild(folders: Sequence[str]) -> None:
+  """A run on a folder of videos in the wild."""
+  given = flags.FLAGS
+  if len(folders) != 1:
+    raise settings.SettingsError('--setting=wild takes one folder of videos, as yt-dlp makes it')
+  # takes seconds to import, which --help should not
+  from crosstrainer_jax import wild
+  from crosstrainer_jax.datasets.youtube.source import YouTube
+
+  workdir = as_path(given.workdir) if given.workdir else newest_run(given.runs)
+  check(workdir, '--workdir', write=True)
+  say(f'Evaluating {workdir}{"" if given.workdir else ", the newest run"}, on {folders[0]}')
+  settings.keep_compiled(given.data_dir or 'runs/datasets')
+  dataset = dataset_of(workdir, provenance.recorded_config(workdir), given.data_dir)
+  command = shlex.join(['python', '-m', 'crosstrainer_jax.eval', *sys.argv[1:]])
+  wild.evaluate(workdir, dataset, YouTube(folders[0], given.sport, table=given.sport_table), command).print()
 
 
 def _vlm(config: ml_collections.ConfigDict) -> ZeroShot | None:

@@ -16,7 +16,7 @@ from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.baselines.retrieval import TOWERS
 from crosstrainer_jax.discovery import lexicon
-from crosstrainer_jax.evaluation import bert_score, calibration, noise, scores
+from crosstrainer_jax.evaluation import bert_score, calibration, noise, scores, wordnet
 from crosstrainer_jax.evaluation.external import External, read_external
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
@@ -77,6 +77,7 @@ def evaluate(
   write_references(folder / 'references.jsonl', references)
   for name, row in rows.predictions.items():
     write_predictions(folder / f'{name.replace(" ", "_")}.jsonl', row)
+  wordnet.obtain()
   with timed('scores'):
     report = score_rows(run, rows, references, command)
   report.made_of = row_facts.of_rows(run, rows.predictions, vlm)
@@ -299,7 +300,7 @@ def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: s
     held_out=run.config.split.held_out,
     seed=run.config.seed,
     command=command,
-    hardware=_hardware(),
+    hardware=hardware(),
     n_clips=len(references),
     n_takes=len({reference.take for reference in references}),
     n_headline=int(scores.headline_mask(references).sum()),
@@ -311,15 +312,18 @@ def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: s
     notes=[
       *scores.notes(references),
       *(found.line(name) for name, found in confidence.items()),
-      *scores.significance_lines(tested, CROSSTRAINER, ('attribute F1', 'feedback F1', 'level accuracy')),
       f'{TRUE_ATTRIBUTES}: those discovered in the expert’s commentary, so its attribute F1 is discovery’s',
+    ],
+    details=[
+      *scores.details(),
+      *scores.significance_lines(tested, CROSSTRAINER, ('attribute F1', 'feedback F1', 'level accuracy')),
     ],
     resamples=settings.resamples,
     bootstrap_seed=run.config.seed,
   )
 
 
-def _hardware() -> str:
+def hardware() -> str:
   """The devices as a reader would name them."""
   devices = jax.devices()
   if devices[0].platform == 'cpu':

@@ -113,7 +113,7 @@ def listed() -> Iterator[dict[str, Any]]:
         'python -m crosstrainer_jax.discover --compare attributes.jsonl other.jsonl',
       ]
     elif not item:
-      entry['commands'] = ['python -m crosstrainer_jax.eval --setting=wild DIR --human_sheet=10']
+      entry['commands'] = ['python -m crosstrainer_jax.eval --setting=wild DIR --sport_table=sports.csv']
     else:
       place = panels.place_of(cell, sweeps.SKILLS[cell.dataset])
       entry['runs'] = [run.name for run in plans[cell.dataset] if place.serves(run)]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crosstrainer_jax.configs import sweeps
-from crosstrainer_jax.evaluation import comparison, figures, panels, published
+from crosstrainer_jax.evaluation import comparison, figures, panels, published, wordnet
 from crosstrainer_jax.evaluation.finished import Finished, read_finished
 from crosstrainer_jax.evaluation.panels import Panel
 from crosstrainer_jax.evaluation.table import Footnotes, markdown, show, terminal
@@ -57,6 +57,7 @@ def publish(item: str, dataset: str, folder: Path, pages: Sequence[Path]) -> Non
   rows = [*ROWS, *(cell.row for cell in published.of_item(item) if cell.item == 'table 4 left')]
   found = panels.panels(item, dataset, sweeps.SKILLS[dataset])
   settings = {place.setting for panel in found for row in panel.places.values() for place in row}
+  wordnet.obtain()
   runs = read_runs(folder, settings, rows)
   if not runs:
     raise FileNotFoundError(f'{folder}: no finished run here. Train them: {train_command(dataset)}')

@@ -10,8 +10,10 @@ import pytest
 from crosstrainer_jax import backends, provenance
 from crosstrainer_jax.discovery.backend import Attributes
 from crosstrainer_jax.discovery.language_model import Unreadable
+from crosstrainer_jax.input import examples, pipeline
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.run import _readable, _spoken, _warn_of_small_frames, open_run, training_texts
+from crosstrainer_jax.training import stages
 
 
 def test_the_tokenizer_never_reads_the_held_out_sport(run):
@@ -38,6 +40,16 @@ def test_reader_processes_can_be_given_the_video(run):
   seen = pickle.loads(pickle.dumps(frames))(index)
   assert seen['frames'].shape == (3, 16, 64, 64, 3)
   assert seen['frames_valid'].all()
+
+
+def test_reader_processes_can_be_given_the_updates(run):
+  stage = pipeline.Stage(
+    run.clips, run.split.train, [pipeline.Task(examples.ATTRIBUTES, 1)], run.text, 0.2, run.seconds
+  )  # fmt: skip
+  updates = stages._updates(stage, run.video, run.config.training, 0, 2, run.mesh)
+  copy = pickle.loads(pickle.dumps(updates))
+  for name, value in updates(1).items():
+    np.testing.assert_array_equal(copy(1)[name], value)
 
 
 def test_clips_without_commentary_are_left_out_and_said(run, capsys):

@@ -104,7 +104,7 @@ class Retriever:
       self._seed,
       stages.updates_of(config.epochs, len(clips), config.batch_size),
       sharding.data_shards(setting.mesh),
-      functools.partial(sharding.own_rows, setting.mesh),
+      sharding.OwnRows.of(setting.mesh),
     )
     loss = contrastive.make_loss(self._blueprint, relation, setting.mesh, config.block)
     frozen = self._blueprint.split(self._initial)[1]

@@ -55,9 +55,9 @@ def variants() -> list[str]:
   return [
     f'{SUFFIX}: the same texts with the dataset’s fixed words (or the 15 of ExpertAF’s) before both sides, scored as '
     'ExpertAF’s released scorer does: whitespace tokens, nltk corpus_bleu with method4, nltk METEOR, rouge-l of rouge',
-    f'{SUFFIX}: the prefix alone earns most of it. Random pairs of real commentary score about 39–49 / 44–52 / 48–55 '
-    '(BLEU-4 / METEOR / ROUGE-L), of unrelated instructions of 18 to 24 words 42 / 49 / 50 '
-    '(benchmarks/prefix_floor.py): read a row beside “random” and “nearest neighbour” of the same column',
+    f'{SUFFIX}: the prefix alone earns most of it. Unrelated instructions of 18 to 24 words score 42 / 49 / 50 '
+    '(BLEU-4 / METEOR / ROUGE-L; benchmarks/prefix_floor.py), random pairs of real commentary are said to score about '
+    '39–49 / 44–52 / 48–55: read a row beside “random” and “nearest neighbour” of the same column',
     f'{SUFFIX}: that published 42–46 / 47–52 / 49–58 were scored so is likely and unproven: the released code leaves '
     'the prefix in, the files behind the tables are not public',
   ]

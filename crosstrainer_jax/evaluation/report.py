@@ -51,6 +51,7 @@ class Report:
     not_run: row name → why it was not run.
     variants: which variant of each metric was computed, one line each.
     notes: further lines, for example majority rates.
+    details: lines that only the Markdown report has, for example tests of differences.
     made_of: row name → what stands behind it by heading: frames, decoder, prompts, checkpoint, text.
   """
 
@@ -71,6 +72,7 @@ class Report:
   notes: list[str] = dataclasses.field(default_factory=list)
   resamples: int = 1000
   bootstrap_seed: int = 0
+  details: list[str] = dataclasses.field(default_factory=list)
   made_of: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
   def to_markdown(self) -> str:
@@ -80,7 +82,7 @@ class Report:
       rows = [(row, [self.made_of[row].get(h, MISSING) for h in headings]) for row in ordered(self.made_of)]
       tables.append(Table('What stands behind each row', headings, rows))
     parts = [f'# {self.title}\n', *(line + '\n' for line in self.facts()), *(markdown(table) for table in tables)]
-    lines = footnotes.lines() + [f'- {line}' for line in self.variants + self.notes]
+    lines = footnotes.lines() + [f'- {line}' for line in self.variants + self.notes + self.details]
     return '\n'.join(parts) + '\n' + '\n'.join(_spaced(lines)) + '\n'
 
   def to_json(self) -> str:
@@ -96,8 +98,7 @@ class Report:
     for table in tables:
       show(table, console)
     more = [
-      'Macro F1, precision, recall, further scores, and what stands behind each row are in the Markdown and JSON '
-      'reports.'
+      'Further scores, tests of differences, and what stands behind each row are in the Markdown and JSON reports.'
     ]
     for line in footnotes.lines() + self.variants + self.notes + more:
       console.print(line, markup=False, style='dim')

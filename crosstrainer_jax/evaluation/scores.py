@@ -217,11 +217,15 @@ def variants(reading: Reading = PLAIN) -> list[str]:
     f'IoU@1.0: {EXACT.meaning}',
     'level macro F1: mean over the levels that occur in truth or answers',
     *feedback.variants(),
-    *prefix_kept.variants(),
   ]
   if reading.bert is not None:
     lines.append(f'BERT: BERT-score F of feedback and commentary, mean over clips ({reading.bert.name})')
   return lines
+
+
+def details() -> list[str]:
+  """What exactly the scores are that stand among the details alone."""
+  return prefix_kept.variants()
 
 
 def notes(references: Sequence[Reference]) -> list[str]:

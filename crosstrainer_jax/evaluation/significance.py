@@ -11,6 +11,7 @@ Both are two-sided, and count the observation itself: p is never 0.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -42,7 +43,7 @@ class Tested:
 
 
 def permutation_test(
-  first: Statistic, second: Statistic, takes: Sequence[str], resamples: int = 10_000, seed: int = 0
+  first: Statistic, second: Statistic, takes: Sequence[str], resamples: int = 2000, seed: int = 0
 ) -> float:
   """Two-sided p that the two rows score alike; on the clips that both count. NaN for an undefined difference."""
   one, two = paired_clusters(first, second, takes)
@@ -50,11 +51,7 @@ def permutation_test(
   if not len(one) or math.isnan(found):
     return math.nan
   exact = 2 ** len(one) <= resamples
-  if exact:
-    swaps = np.array(list(itertools.product((0, 1), repeat=len(one))), float)
-  else:
-    swaps = np.random.default_rng(seed).integers(0, 2, (resamples, len(one))).astype(float)
-  moved = swaps @ (two - one)
+  moved = _swaps(len(one), resamples, seed) @ (two - one)
   differences = _difference(first, second, one.sum(0) + moved, two.sum(0) - moved)
   defined = differences[np.isfinite(differences)]
   extreme = (np.abs(defined) >= abs(found) - SLACK).sum()
@@ -89,7 +86,7 @@ def compare(
   ours: Statistic, rivals: dict[str, Statistic], takes: Sequence[str], resamples: int = 1000, seed: int = 0
 ) -> dict[str, Tested]:
   """Both tests of one row against each of its rivals."""
-  permuted = {name: permutation_test(ours, rival, takes, 10 * resamples, seed) for name, rival in rivals.items()}
+  permuted = {name: permutation_test(ours, rival, takes, 2 * resamples, seed) for name, rival in rivals.items()}
   adjusted = dict(zip(permuted, holm(list(permuted.values())), strict=True))
   return {
     name: Tested(
@@ -101,6 +98,14 @@ def compare(
     )
     for name, rival in rivals.items()
   }
+
+
+@functools.lru_cache(maxsize=8)
+def _swaps(clusters: int, resamples: int, seed: int) -> np.ndarray:
+  """float64[R, C] of 0 and 1: whether a take's labels are swapped; all 2^C ways where these are not more than R."""
+  if 2**clusters <= resamples:
+    return np.array(list(itertools.product((0, 1), repeat=clusters)), float)
+  return np.random.default_rng(seed).integers(0, 2, (resamples, clusters)).astype(float)
 
 
 def _difference(first: Statistic, second: Statistic, one: np.ndarray, two: np.ndarray) -> np.ndarray:

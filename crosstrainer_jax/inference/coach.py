@@ -173,6 +173,26 @@ class Coach:
       warnings.append(f'{assessor.cut} of {len(segments)} texts were cut: raise config.eval.max_feedback_tokens')
     return Assessment([str(p) for p in paths], sport, segments, warnings, timing)
 
+  def answer_at(
+    self, paths: Sequence[Path], spans: Sequence[tuple[float, float]], sport: str
+  ) -> list[tuple[list[str], str]]:
+    """Both passes, greedy, for windows (begin, end in seconds, in order) of a video's views: attributes and feedback.
+
+    Raises:
+      VideoError: the video cannot be read.
+    """
+    if not spans:
+      return []
+    windows = list(self._windows.read(paths, spans, {'decode': 0.0, 'encode': 0.0}))
+    seen = {'features': np.stack([window.features for window in windows])}
+    valid = np.stack([window.valid for window in windows])
+    limits = self.config.eval.max_attribute_tokens, self.config.eval.max_feedback_tokens
+    assessor = self.assessor(self._model.batch_size(len(spans)))
+    named, texts = assessor.two_passes(
+      [sport] * len(spans), lambda part: {name: value[part] for name, value in seen.items()}, valid, *limits
+    )
+    return list(zip(named, texts, strict=True))
+
   def _spans(self, paths: Sequence[Path], stride: float) -> list[tuple[float, float]]:
     duration = min(video.probe(path).duration for path in paths)
     return video.sliding_windows(duration, self.window, stride or self.window)

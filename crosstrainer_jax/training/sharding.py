@@ -4,6 +4,7 @@ Rules are data: `RULES` maps a logical axis of a parameter to a mesh axis. A mod
 axes only where the compiler must be told: kernels of attention, and the head in the loss.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -101,6 +102,25 @@ def own_rows(mesh: Mesh, rows: int) -> list[int]:
   """Which of the `rows` of a batch lie on devices of this process, in their order."""
   places = batch_sharding(mesh).addressable_devices_indices_map((rows,))
   return sorted({row for place in places.values() if place for row in range(*place[0].indices(rows))})
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnRows:
+  """`own_rows` of a mesh for any number of rows. Unlike a mesh, it can be given to reader processes."""
+
+  shards: int
+  own: tuple[int, ...]
+
+  @classmethod
+  def of(cls, mesh: Mesh) -> 'OwnRows':
+    return cls(data_shards(mesh), tuple(own_rows(mesh, data_shards(mesh))))
+
+  def __call__(self, rows: int) -> list[int]:
+    """Which of `rows`, a multiple of the mesh's data shards, lie on devices of this process."""
+    size, rest = divmod(rows, self.shards)
+    if rest:
+      raise ValueError(f'{rows} rows do not divide over the {self.shards} data shards of the mesh')
+    return [row for shard in self.own for row in range(shard * size, (shard + 1) * size)]
 
 
 def put_batch(batch: Any, mesh: Mesh) -> Any:

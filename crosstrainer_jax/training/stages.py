@@ -202,8 +202,7 @@ def make_evaluate(
 def _updates(
   stage: pipeline.Stage, video: pipeline.Video, config: ml_collections.ConfigDict, seed: int, count: int, mesh: Mesh
 ) -> pipeline.Updates:
-  own = functools.partial(sharding.own_rows, mesh)
-  multiple = sharding.data_shards(mesh) * config.accumulate
+  own, multiple = sharding.OwnRows.of(mesh), sharding.data_shards(mesh) * config.accumulate
   return pipeline.Updates(stage, video, config.batch_size, seed, count, multiple, config.row_tokens, own)
 
 

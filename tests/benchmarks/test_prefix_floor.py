@@ -5,6 +5,8 @@ import sys
 import numpy as np
 import pytest
 
+from tests.conftest import REAL_DATA
+
 FILE = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks' / 'prefix_floor.py'
 
 
@@ -42,3 +44,15 @@ def test_the_floor_is_far_higher_with_the_prefix(prefix_floor, monkeypatch, caps
   assert stripped.startswith('| embedded world | 80 |')
   low, high = (float(line.split('|')[5].split()[0]) for line in (stripped, kept))
   assert low < 15 < 30 < high
+
+
+@pytest.mark.real
+def test_the_floor_of_real_texts_is_the_one_that_is_told(prefix_floor, monkeypatch, capsys):
+  """The figures in docs/metrics.md and in the note of every report."""
+  file = REAL_DATA / 'free_exercise_db' / 'exercises.json'
+  options = ['--key', 'instructions', '--words', '18', '24', '--seeds', '1']
+  monkeypatch.setattr(sys, 'argv', ['prefix_floor.py', str(file), *options])
+  prefix_floor.main()
+  kept = capsys.readouterr().out.splitlines()[-1].split('|')
+  assert kept[2:5] == [' 689 ', ' 20.8 ', ' prefix-kept ']
+  assert [float(kept[column].split()[0]) for column in (5, 7)] == pytest.approx([42, 50], abs=0.5)

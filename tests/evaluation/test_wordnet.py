@@ -14,6 +14,7 @@ def nowhere(tmp_path, monkeypatch, closed_readers):
   """No WordNet of this machine is seen, and nothing is downloaded."""
   monkeypatch.setattr(nltk.data, 'path', [])
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+  monkeypatch.delenv('CROSSTRAINER_WORDNET', raising=False)
   monkeypatch.setattr(wordnet, 'INSTALLED', tmp_path / 'nothing')
   monkeypatch.setattr(subprocess, 'run', lambda *_, **__: pytest.fail('tests download nothing'))
 
@@ -75,8 +76,9 @@ def test_installed_files_are_used_before_the_network(tmp_path, monkeypatch, caps
   assert 'built from' in capsys.readouterr().out
 
 
-def test_offline_nothing_is_tried(monkeypatch):
-  monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+@pytest.mark.parametrize(('name', 'value'), [('HF_HUB_OFFLINE', '1'), ('CROSSTRAINER_WORDNET', 'off')])
+def test_offline_nothing_is_tried(monkeypatch, name, value):
+  monkeypatch.setenv(name, value)
   assert not wordnet.obtain()
 
 

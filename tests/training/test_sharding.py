@@ -1,6 +1,7 @@
 """Where parameters and batches lie, and that it changes no result."""
 
 import dataclasses
+import pickle
 
 import jax
 import numpy as np
@@ -79,6 +80,17 @@ def test_the_outer_part_of_an_axis_goes_over_slices():
 
 def test_every_row_is_made_once_on_one_process():
   assert sharding.own_rows(make_mesh((2, 2, 2)), 16) == list(range(16))
+
+
+def test_rows_of_a_process_can_be_given_to_its_readers():
+  for shape in ((1, 8, 1), (2, 2, 2), (1, 1, 8)):
+    mesh = make_mesh(shape)
+    own = pickle.loads(pickle.dumps(sharding.OwnRows.of(mesh)))
+    assert own(16) == sharding.own_rows(mesh, 16)
+  # the second of two processes with four devices each
+  assert sharding.OwnRows(8, (4, 5, 6, 7))(16) == list(range(8, 16))
+  with pytest.raises(ValueError, match='12 rows do not divide over the 8 data shards'):
+    sharding.OwnRows(8, (0,))(12)
 
 
 def test_a_batch_is_split_over_the_data_axes():

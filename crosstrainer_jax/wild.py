@@ -1,0 +1,154 @@
+"""A trained run on single-view videos in the wild, against what the coach in them says (paper, section 4.4).
+
+The folder is one that yt-dlp makes: videos with captions or a Whisper transcript (data/youtube/README.md). The model
+sees a window around each sentence, in which nothing is heard; the sentence is the hidden reference. The paper lets
+people judge what is written; sheets for them are made by `eval --human-sheet` from the same folder of predictions.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from crosstrainer_jax import backends, provenance
+from crosstrainer_jax.baselines import BASELINES
+from crosstrainer_jax.baselines.prediction import Prediction, Reference
+from crosstrainer_jax.datasets.manifest.rows import resolve
+from crosstrainer_jax.datasets.takes.take import Comment, Lose, Loss, Take
+from crosstrainer_jax.datasets.youtube.source import YouTube
+from crosstrainer_jax.discovery.dataset import read_attributes
+from crosstrainer_jax.evaluation import scores, wordnet
+from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
+from crosstrainer_jax.evaluation.report import Report
+from crosstrainer_jax.inference.coach import Coach
+from crosstrainer_jax.input import splits, video
+from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.measure import hardware, reading_of
+from crosstrainer_jax.recipe import CROSSTRAINER
+from crosstrainer_jax.training.telemetry import Progress, say
+
+SETTING = 'wild'
+# Floors that look at training clips alone, which is all that there is beside the model itself.
+FLOORS = ('always none', 'random', 'majority')
+BROKEN, OUTSIDE = 'the video cannot be read', 'a sentence outside of the video'
+
+
+def evaluate(workdir: Path, dataset: Path, source: YouTube, command: str) -> Report:
+  """Predicts, scores, and writes `wild/<folder>/` of the workdir: predictions, report.md and report.json.
+
+  Args:
+    dataset: directory of the run's own dataset, from which the floors are taken.
+
+  Raises:
+    FileNotFoundError, ValueError: no videos with narration, or a run that cannot be opened.
+  """
+  losses: collections.Counter[str] = collections.Counter()
+  lost: list[Loss] = []
+
+  def lose(loss: Loss) -> None:
+    losses[loss.reason] += 1
+    lost.append(loss)
+
+  takes = list(source.takes(lose))
+  if not takes:
+    raise ValueError(f'{source.root}: no video with usable narration{_counted(losses)}')
+  config = provenance.recorded_config(workdir)
+  discoverer = backends.create(config.discovery.backend, backends.ModelSettings.of(config.discovery))
+  coach = Coach(workdir)
+  references: list[Reference] = []
+  answers: list[Prediction] = []
+  progress = Progress('assessing videos', len(takes), unit='video')
+  try:
+    for take in takes:
+      for comment, answer in _assess(coach, source.root, take, lose):
+        found = discoverer.discover(comment.text, take.sport)
+        reference = Reference(
+          f'{take.name}/{comment.name}', take.name, take.sport, take.skill, take.participant, found.incorrect, None,
+          comment.text,
+        )  # fmt: skip
+        references.append(reference)
+        answers.append(reference.answer(*answer))
+      progress.update(1)
+  finally:
+    progress.close()
+  if not references:
+    raise ValueError(f'{source.root}: no clip could be made{_counted(losses)}')
+  for reason, count in losses.items():
+    say(f'  {count} × {reason} (first: {next(loss.id for loss in lost if loss.reason == reason)})')
+  rows = {CROSSTRAINER: answers} | _floors(workdir, dataset, config.seed, references)
+  wordnet.obtain()
+  reading = reading_of(config, references)
+  report = Report(
+    title=f'{Path(source.root).name}, in the wild',
+    setting=SETTING,
+    held_out='',
+    seed=config.seed,
+    command=command,
+    hardware=hardware(),
+    n_clips=len(references),
+    n_takes=len(takes),
+    n_headline=int(scores.headline_mask(references).sum()),
+    columns=[name for name in scores.columns(reading) if 'F1' not in name and name != 'level accuracy'],
+    rows={
+      name: scores.score(row, references, reading, config.eval.resamples, config.seed) for name, row in rows.items()
+    },
+    variants=scores.variants(reading),
+    notes=[
+      *scores.notes(references),
+      'The reference is what the coach says at that moment, found by speech recognition: much of it is no feedback on '
+      'what is seen. Clips with a fault are those in which the narration names one.',
+      *(f'Left out: {count} × {reason}.' for reason, count in losses.items()),
+    ],
+    details=scores.details(),
+    resamples=config.eval.resamples,
+    bootstrap_seed=config.seed,
+  )
+  folder = workdir / SETTING / Path(source.root).resolve().name
+  write_references(folder / 'predictions' / 'references.jsonl', references)
+  for name, row in rows.items():
+    write_predictions(folder / 'predictions' / f'{name.replace(" ", "_")}.jsonl', row)
+  report.write(folder)
+  say(f'written: {folder}/report.md, {folder}/report.json, {folder}/predictions/')
+  return report
+
+
+def _assess(coach: Coach, root: str, take: Take, lose: Lose) -> list[tuple[Comment, tuple[list[str], str]]]:
+  """Both passes for the window around each comment of a video that can be read."""
+  path = resolve(root, take.videos[0])
+  try:
+    duration = video.probe(path).duration
+  except video.VideoError as error:
+    lose(Loss('video', take.name, BROKEN, str(error)))
+    return []
+  comments, spans = [], []
+  for comment in sorted(take.comments, key=lambda c: c.time or 0.0):
+    middle = comment.time or 0.0
+    begin = min(max(0.0, middle - coach.window / 2), max(0.0, duration - coach.window))
+    if middle > duration:
+      lose(Loss('comment', f'{take.name}/{comment.name}', OUTSIDE, f'{middle:.1f} s of {duration:.1f} s'))
+      continue
+    comments.append(comment)
+    spans.append((begin, min(duration, begin + coach.window)))
+  return list(zip(comments, coach.answer_at([path], spans, take.sport), strict=True))
+
+
+def _floors(workdir: Path, dataset: Path, seed: int, references: Sequence[Reference]) -> dict[str, list[Prediction]]:
+  """What the training clips of the run say, whatever is seen."""
+  clips = ClipSource(dataset).infos()
+  attributes = read_attributes(workdir / 'attributes.jsonl')
+  for clip in clips:
+    if clip.clip_id in attributes:
+      clip.incorrect = attributes[clip.clip_id].incorrect
+  split = splits.split_of(clips, provenance.recorded_config(workdir))
+  train = [Reference.from_clip(clips[i]) for i in split.train if clips[i].commentary.strip()]
+  nothing = np.zeros((len(train), 1), np.float32), np.zeros((len(references), 1), np.float32)
+  return {name: BASELINES[name](seed).fit(train, nothing[0]).predict(nothing[1], references) for name in FLOORS}
+
+
+def _counted(losses: collections.Counter[str]) -> str:
+  listed = ', '.join(f'{count} × {reason}' for reason, count in itertools.islice(losses.items(), 5))
+  return f' ({listed})' if listed else ''
