@@ -1,4 +1,4 @@
-"""What a sweep has found: which runs stand where, and what a block of a page may ask for. The way through is in test_sweep."""
+"""What a sweep has found: which runs stand where, and what a block of a page may ask for (test_sweep has the rest)."""
 
 import types
 from pathlib import Path
