@@ -105,7 +105,7 @@ def test_studies_are_summed_up(runs, tmp_path, capsys):
   verb('studies', '--seeds=0,1', '--write=page.md')
   assert len(runs) == 2 * len(sweeps.STUDIES)
   text = (tmp_path / 'page.md').read_text()
-  assert f'ZS-3, {len(runs)} runs.' in text
+  assert f'ZS-3; {len(runs)} runs.' in text
   assert '| one view | ' in text
   assert '(+0.0 [+0.0, +0.0])' in text
 
