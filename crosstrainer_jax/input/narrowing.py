@@ -12,7 +12,7 @@ import numpy as np
 from crosstrainer_jax.input.source import ClipInfo
 
 
-def narrow(clips: Sequence[ClipInfo], window: tuple[float, float], views: int) -> None:
+def narrow(clips: Sequence[ClipInfo], window: Sequence[float], views: int) -> None:
   """Marks what lies outside, in the `frame_times` of the clips, in their place.
 
   Args:
@@ -23,20 +23,21 @@ def narrow(clips: Sequence[ClipInfo], window: tuple[float, float], views: int) -
   Raises:
     ValueError: a clip would be left with nothing to see; it is named.
   """
-  if window == (0.0, 0.0) and not views:
+  whole = not any(window)
+  if whole and not views:
     return
   for clip in clips:
     times = np.array(clip.frame_times)
     if views:
       times[views:] = np.nan
-    if window != (0.0, 0.0) and np.isfinite(times).any():
+    if not whole and np.isfinite(times).any():
       middle = clip.commentary_time
       if math.isnan(middle):
         middle = float(np.nanmin(times) + np.nanmax(times)) / 2
       times[(times < middle - window[0]) | (times > middle + window[1])] = np.nan
     if not np.isfinite(times).any():
       raise ValueError(
-        f'clip {clip.clip_id!r}: nothing is left to see of it with data.window={window} and data.views={views}; '
+        f'clip {clip.clip_id!r}: nothing is left to see of it with data.window={tuple(window)} and data.views={views}; '
         'its comment lies outside of its frames, or its first views have none'
       )
     clip.frame_times = times

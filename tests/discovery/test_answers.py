@@ -1,6 +1,6 @@
-import multiprocessing
-import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -37,16 +37,18 @@ def test_what_questions_have_cost(tmp_path):
   assert store.usage('fake', 'paper') == Usage(2, 20, 3, len('private words'))
 
 
-def _put_and_die(path):
-  AnswerStore(path).put('a', 'fake', QUESTION, Answer('paid for'))
-  os.kill(os.getpid(), signal.SIGKILL)
+PUT_AND_DIE = """
+import os, signal, sys
+from crosstrainer_jax.discovery.answers import AnswerStore
+from crosstrainer_jax.discovery.language_model import Answer, Question
+AnswerStore(sys.argv[1]).put('a', 'fake', Question(({'role': 'user', 'content': 'x'},), 'paper'), Answer('paid for'))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_an_answer_survives_a_kill(tmp_path):
-  process = multiprocessing.get_context('fork').Process(target=_put_and_die, args=(tmp_path / 'answers.sqlite',))
-  process.start()
-  process.join(30)
-  assert process.exitcode == -signal.SIGKILL
+  ended = subprocess.run([sys.executable, '-c', PUT_AND_DIE, str(tmp_path / 'answers.sqlite')], timeout=60)
+  assert ended.returncode == -signal.SIGKILL
   assert AnswerStore(tmp_path / 'answers.sqlite').get(['a']) == [Answer('paid for')]
 
 
