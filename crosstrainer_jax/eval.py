@@ -26,6 +26,7 @@ from absl import flags
 from crosstrainer_jax import backends, datasets, judging, paper_plan, provenance, recipe, settings
 from crosstrainer_jax.baselines import zero_shot
 from crosstrainer_jax.baselines.prediction import Reference
+from crosstrainer_jax.discovery.asking import Asker
 from crosstrainer_jax.evaluation import external
 from crosstrainer_jax.inference.zero_shot import Eyes, ZeroShot
 from crosstrainer_jax.input.buckets import as_path, check
@@ -68,6 +69,13 @@ def define_flags() -> None:
   for name, (default, meaning) in VLM_FLAGS.items():
     define: Any = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}[type(default)]
     define(name, default, f'With --backend: {meaning}')
+  flags.DEFINE_string('judge', '', 'A language model of that server rates all feedback, 1 to 5: its name there.')
+  flags.DEFINE_multi_string(
+    'timed', [], 'NAME=FILE.jsonl: feedback with times of its own, scored as QEVD does; repeatable.'
+  )
+  flags.DEFINE_string('submission', '', "A file for Ego-Exo4D's benchmark of proficiency; needs --test_list.")
+  flags.DEFINE_string('test_list', '', 'proficiency_demonstrator_test.json, or a text file with a take in each line.')
+  flags.DEFINE_enum('submission_form', 'logits', ('logits', 'labels'), 'Form of the submission.')
   flags.DEFINE_bool('estimate', False, 'With --backend: print calls and tokens, and ask nothing.')
   flags.DEFINE_multi_string('external', [], 'NAME=FILE.jsonl: answers of another system, a further row; repeatable.')
   flags.DEFINE_integer('human-sheet', 0, 'Writes a blinded sheet of so many clips for human judges.', lower_bound=0)
@@ -123,7 +131,7 @@ def main(argv: list[str]) -> None:
   if candidates and not count:
     raise ValueError('--candidates are for a sheet: say of how many clips, --human-sheet=30')
   # takes seconds to import, which --help should not
-  from crosstrainer_jax import measure
+  from crosstrainer_jax import level_submission, measure, timed
   from crosstrainer_jax.run import open_run
 
   workdir = as_path(given.workdir) if given.workdir else newest_run(given.runs)
@@ -134,6 +142,17 @@ def main(argv: list[str]) -> None:
   if not (workdir / recipe.STAGE2 / 'done.json').is_file():
     raise FileNotFoundError(f'{workdir}: stage II is not finished; start its launch command again, it resumes')
   dataset = dataset_of(workdir, config, given.data_dir)
+  if given.timed:
+    found = timed.evaluate(workdir, dataset, config, dict(map(external.parse, given.timed)))
+    found.write(workdir)
+    found.print()
+    say(f'written: {workdir}/timed.md, {workdir}/timed.json')
+    return
+  if given.submission:
+    run = open_run(config, workdir, dataset)
+    written = level_submission.write(run, given.submission, given.test_list, given.submission_form)
+    say(f'written: {written}, for the takes of {given.test_list}')
+    return
   evaluated = (workdir / 'predictions' / 'references.jsonl').is_file() and (workdir / 'report.json').is_file()
   if others or not count or not evaluated:
     run = open_run(config, workdir, dataset)
@@ -143,10 +162,21 @@ def main(argv: list[str]) -> None:
       say(zero_shot.estimate(vlm, run.source, run.split.test, references))
       return
     command = shlex.join(['python', '-m', 'crosstrainer_jax.eval', *sys.argv[1:]])
-    measure.evaluate(run, command, others, vlm).print()
+    measure.evaluate(run, command, others, vlm, _judge()).print()
     say(f'written: {workdir}/report.md, {workdir}/report.json, {workdir}/predictions/')
   if count:
     judging.write_sheet(workdir, dataset, count, getattr(given, 'sheet-seed'), getattr(given, 'human-rows'), candidates)
+
+
+def _judge() -> Asker | None:
+  """The language model that rates feedback."""
+  given = flags.FLAGS
+  if not given.judge:
+    return None
+  values = {name: getattr(given, name) for name in VLM_FLAGS} | {'model': given.judge}
+  asker = backends.open_asker('openai', backends.ModelSettings.of(values))
+  say(f'judging feedback: {backends.describe(asker)}')
+  return asker
 
 
 def _wild(folders: Sequence[str]) -> None:
@@ -173,7 +203,7 @@ def _vlm(config: ml_collections.ConfigDict) -> ZeroShot | None:
   values = {name: getattr(given, name) for name in VLM_FLAGS}
   if not given.backend:
     changed = [name for name, (default, _) in VLM_FLAGS.items() if values[name] != default]
-    if changed or given.estimate:
+    if (changed and not given.judge) or given.estimate:
       raise settings.SettingsError(f'--{(changed or ["estimate"])[0]} is for --backend openai, which was not given')
     return None
   asker = backends.open_asker(given.backend, backends.ModelSettings.of(values))

@@ -1,6 +1,7 @@
 """What stands in the results table: the predictions of every row on the test clips, and their scores."""
 
 import dataclasses
+import importlib.util
 import os
 import types
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,9 @@ from crosstrainer_jax.baselines.pooling import concatenate, mean_pool
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.baselines.retrieval import TOWERS
 from crosstrainer_jax.discovery import lexicon
-from crosstrainer_jax.evaluation import bert_score, calibration, noise, scores, wordnet
+from crosstrainer_jax.discovery.asking import Asker
+from crosstrainer_jax.evaluation import bert_score, calibration, judge, noise, scores, wordnet
+from crosstrainer_jax.evaluation.bootstrap import bootstrap
 from crosstrainer_jax.evaluation.external import External, read_external
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
@@ -57,13 +60,18 @@ class Rows:
 
 
 def evaluate(
-  run: Run, command: str, external: Mapping[str, str] = types.MappingProxyType({}), vlm: ZeroShot | None = None
+  run: Run,
+  command: str,
+  external: Mapping[str, str] = types.MappingProxyType({}),
+  vlm: ZeroShot | None = None,
+  judged_by: Asker | None = None,
 ) -> Report:
   """Predicts, scores, and writes `predictions/`, `report.md`, `report.json` and TensorBoard entries.
 
   Args:
     external: name of a row -> JSONL file with the answers of another system.
     vlm: a vision-language model behind a server, whose row is absent without one.
+    judged_by: a language model that rates the feedback of every row, the column LLM-Acc.
   """
   references = [Reference.from_clip(run.clips[i]) for i in run.split.test]
   others = [read_external(name, path, references) for name, path in external.items()]
@@ -82,6 +90,9 @@ def evaluate(
     report = score_rows(run, rows, references, command)
   report.made_of = row_facts.of_rows(run, rows.predictions, vlm)
   report.notes += [other.note for other in others]
+  if judged_by is not None:
+    _judge(rows, references, judged_by, report, run.config)
+  _draw(run, rows, references)
   report.write(run.workdir)
   _show(run, rows.predictions[CROSSTRAINER], report)
   return report
@@ -329,6 +340,37 @@ def hardware() -> str:
   if devices[0].platform == 'cpu':
     return f'CPU, {os.cpu_count()} cores'
   return f'{len(devices)} × {devices[0].device_kind}'
+
+
+def _judge(
+  rows: Rows, references: Sequence[Reference], judged_by: Asker, report: Report, config: ml_collections.ConfigDict
+) -> None:
+  """Ratings 1 to 5 of all feedback by a language model, as a further column."""
+  takes, faulty = [reference.take for reference in references], scores.headline_mask(references)
+  spoken = np.array([bool(reference.commentary.strip()) for reference in references])
+  for name, row in rows.predictions.items():
+    if all(prediction.feedback is None for prediction in row):
+      continue
+    pairs = [(r.commentary, p.feedback or '') for r, p in zip(references, row, strict=True)]
+    rated = judge.rate([pair for pair, said in zip(pairs, spoken, strict=True) if said], judged_by.complete)
+    statistic = rated.statistic(np.flatnonzero(spoken).tolist(), len(pairs))
+    for scope, mask in (('headline', faulty), ('all', np.ones_like(faulty))):
+      found = bootstrap(statistic.keep(mask), takes, config.eval.resamples, config.seed)
+      report.rows[name][f'{scope}/LLM-Acc'] = found
+  report.columns.append('LLM-Acc')
+  report.variants.append(
+    f'LLM-Acc: mean rating, 1 … 5 and not × 100, by {judged_by.model.name}, of feedback beside the commentary'
+  )
+
+
+def _draw(run: Run, rows: Rows, references: Sequence[Reference]) -> None:
+  """Reliability and risk over coverage of the rows that give probabilities, where there is matplotlib."""
+  name_fault = lexicon.name_concept
+  claimed = {name: calibration.claims(row, references, name_fault) for name, row in rows.predictions.items()}
+  claimed = {name: found for name, found in claimed.items() if len(found.true)}
+  if claimed and importlib.util.find_spec('matplotlib'):
+    calibration.plot(claimed, run.workdir / 'confidence.png')
+    say(f'  reliability and risk over coverage: {run.workdir}/confidence.png')
 
 
 def _show(run: Run, predictions: Sequence[Prediction], report: Report) -> None:

@@ -24,7 +24,8 @@ def given_to(monkeypatch, **flags):
   default = {
     'workdir': None, 'runs': 'runs', 'data_dir': 'runs/datasets', 'external': [], 'human-sheet': 0, 'human-rows': None,
     'candidates': [], 'sheet-seed': 0, 'judged': None, 'key': None,
-    'published': False, 'table': '', 'figure': '', 'setting': '', 'backend': '', 'estimate': False,
+    'published': False, 'table': '', 'figure': '', 'setting': '', 'judge': '', 'timed': [],
+    'submission': '', 'backend': '', 'estimate': False,
     **{name: value for name, (value, _) in eval_verb.VLM_FLAGS.items()},
   }  # fmt: skip
   given = types.SimpleNamespace(**default | flags)

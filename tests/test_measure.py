@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from crosstrainer_jax import measure, recipe
 from crosstrainer_jax.baselines import RETRIEVAL
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
-from crosstrainer_jax.evaluation.report import ROWS
+from crosstrainer_jax.evaluation.report import ROWS, read_report
 
 
 @pytest.fixture(scope='module')
@@ -100,3 +101,34 @@ def test_tensorboard_shows_curves_by_task_scores_and_clips(small_run):
   text = events.Tensors('clips/text_summary')[0].tensor_proto.string_val[0].decode()
   assert 'true faults:' in text
   assert 'CrossTrainer’s feedback:' in text
+
+
+class Judge:
+  """A language model that finds every second text good, and cannot always be read."""
+
+  model = types.SimpleNamespace(name='a judge')
+
+  def __init__(self):
+    self.asked = []
+
+  def complete(self, prompt):
+    self.asked.append(prompt)
+    return ("{'score': 5}", 'no idea')[len(self.asked) % 2]
+
+
+def test_a_judge_rates_the_feedback_of_every_row_that_has_some(small_run, run):
+  folder = small_run / 'predictions'
+  references = read_references(folder / 'references.jsonl')
+  rows = measure.Rows({n: read_predictions(folder / f'{n}.jsonl') for n in ('random', 'CrossTrainer', 'always_none')})
+  report = read_report(small_run / 'report.json')
+  report.rows['always_none'] = {}
+  judge = Judge()
+  measure._judge(rows, references, judge, report, run.config)
+  assert report.columns[-1] == 'LLM-Acc'
+  assert report.rows['always_none'] == {}
+  found = report.rows['random']['all/LLM-Acc']
+  assert 1 <= found.value <= 5
+  assert 'could not be read' in found.note
+  assert 'count as 1' in found.note
+  assert any(references[0].commentary in prompt for prompt in judge.asked)
+  assert 'a judge' in report.variants[-1]
