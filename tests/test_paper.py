@@ -101,7 +101,7 @@ def config(hub):
     'lora.rank': 4, 'lora.dropout': 0.0, 'data.skillsim.train_clips': 12, 'data.skillsim.test_clips': 4,
     'training.batch_size': 8, 'stage1.epochs': 1.0, 'stage2.epochs': 1.0, 'stage2.folds': 0, 'stage2.true_ratio': 1.0,
     'probe.steps': 5, 'assess.samples': 2, 'eval.batch_size': 8, 'eval.max_attribute_tokens': 6,
-    'eval.max_feedback_tokens': 6, 'prompt.k': 2, 'stage2.attributes': 0,
+    'eval.max_feedback_tokens': 6, 'prompt.k': 2, 'stage2.attributes': 0, 'eval.rows': (),
   }  # fmt: skip
   return paper(*(f'{name}={value}' for name, value in changes.items()))
 
