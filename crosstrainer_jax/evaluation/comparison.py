@@ -74,6 +74,12 @@ def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resa
   return hierarchical(_by_sport(parts), resamples)
 
 
+def metric_of(runs: Iterable[Finished], column: Column) -> str:
+  """The metric that stands in a column: the first of its names that a run has."""
+  scored = [metrics for run in runs for metrics in run.rows.values()]
+  return next((name for name in column.metrics if any(name in metrics for metrics in scored)), column.metrics[0])
+
+
 def _by_sport(parts: Sequence[tuple[Finished, Statistic]]) -> list[Run]:
   """One `Run` for each seed and sport, of the clips that all its parts count together, such as skills held out in turn.
 
@@ -110,8 +116,13 @@ def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others:
   for number, name in enumerate(panel.columns):
     columns.append(f'{name} published')
     cells_of.append((number, None))
-    for own in columns_of(panel.metrics[number], panel.dataset):
-      columns.append(f'{name} {own.name}')
+    found = columns_of(panel.metrics[number], panel.dataset)
+    # a figure has one line for each row
+    for own in found[:1] if panel.item.startswith('figure') else found:
+      metric = metric_of(runs, own)
+      # It says so where ours is another variant, such as METEOR without synonyms, or a lexical similarity.
+      variant = '' if metric.startswith(panel.metrics[number]) and '-es' not in metric else f' ({metric})'
+      columns.append(f'{name} {own.name}{variant}')
       cells_of.append((number, own))
   rows = []
   for row in [*panel.rows, *(other for other in others if other not in panel.ours.values())]:
@@ -123,7 +134,7 @@ def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others:
     for number, column in cells_of:
       if column is None:
         figure = panel.published.get(row, [math.nan] * len(panel.columns))[number]
-        cells.append(MISSING if math.isnan(figure) else f'{figure:.4g}')
+        cells.append(MISSING if math.isnan(figure) else f'{figure:.2f}'.removesuffix('0'))
       elif not ours:
         cells.append(MISSING + footnotes.mark(UNCHANGED if panel.item == 'table 4 left' else EXTERNAL))
       elif not first:

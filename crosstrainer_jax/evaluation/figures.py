@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from crosstrainer_jax.evaluation.comparison import columns_of, value
+from crosstrainer_jax.evaluation.comparison import columns_of, metric_of, value
 from crosstrainer_jax.evaluation.dials import need_matplotlib
 from crosstrainer_jax.evaluation.finished import Finished
 from crosstrainer_jax.evaluation.panels import Panel
 
 # Of ours beside the rows of the figure.
-_ALSO = ('random', 'nearest neighbour')
+_ALSO = {'random': ':', 'nearest neighbour': '--'}
 
 
 def draw(panels: Sequence[Panel], runs: Sequence[Finished], title: str, path: Path) -> Path:
@@ -49,7 +49,8 @@ def _curves(panels: Sequence[Panel], runs: Sequence[Finished], title: str, path:
         axis.set_title(panel.places[panel.rows[0]][0].skill or panel.places[panel.rows[0]][0].sport, fontsize=9)
       for axis in line[len(members) :]:
         axis.set_visible(False)
-      line[0].set_ylabel(f'{metric}, {side}', fontsize=8)
+      ours = metric_of(runs, columns_of(metric, members[0].dataset)[0])
+      line[0].set_ylabel(f'{ours if side == "ours" else metric}, {side}', fontsize=8)
       handles, labels = line[0].get_legend_handles_labels()
       if handles:
         line[0].legend(handles, labels, fontsize=6, frameon=False)
@@ -74,10 +75,11 @@ def curve(axis: Any, panel: Panel, runs: Sequence[Finished], side: str) -> None:
         [interval.value - interval.low for interval in found],
         [interval.high - interval.value for interval in found],
       ]
-      style = {'color': 'grey', 'linestyle': ':'} if row in _ALSO else {}
+      style = {'color': 'grey', 'linestyle': _ALSO[row]} if row in _ALSO else {}
       axis.errorbar(
         panel.columns, middle, yerr=spread, marker='o', markersize=3, linewidth=1, capsize=2, label=row, **style
       )
+  axis.margins(y=0.1)
   axis.set_ylim(bottom=0)
   axis.tick_params(labelsize=7)
 
@@ -92,7 +94,7 @@ def _matrix(panel: Panel, runs: Sequence[Finished], title: str, path: Path) -> N
     axis.imshow(values, cmap='viridis')
     axis.set_xticks(range(len(panel.columns)), panel.columns, rotation=20, ha='right', fontsize=8)
     axis.set_yticks(range(len(panel.rows)), panel.rows, fontsize=8)
-    axis.set_title(f'{panel.metrics[0]}, {side}', fontsize=9)
+    axis.set_title(f'{metric_of(runs, column) if side == "ours" else panel.metrics[0]}, {side}', fontsize=9)
     middle = np.nanmean(values) if np.isfinite(values).any() else 0.0
     for (i, j), figure_of in np.ndenumerate(values):
       text = '–' if math.isnan(figure_of) else f'{figure_of:.1f}'
