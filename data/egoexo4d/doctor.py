@@ -11,12 +11,12 @@ from typing import Any
 from crosstrainer_jax.datasets.egoexo4d import source as sources
 from crosstrainer_jax.datasets.egoexo4d import streams, taxonomy
 from crosstrainer_jax.datasets.egoexo4d.index import Index
-from crosstrainer_jax.datasets.manifest import decoding
 from crosstrainer_jax.datasets.manifest.plan import amount
 from crosstrainer_jax.datasets.manifest.rows import resolve
 from crosstrainer_jax.datasets.takes import findings
 from crosstrainer_jax.datasets.takes.feature_files import FAMILIES
 from crosstrainer_jax.datasets.takes.findings import Finding
+from crosstrainer_jax.input.progress import Progress
 
 # More ids than these make no command that anybody wants to see.
 _SHOWN_UIDS = 8
@@ -100,7 +100,7 @@ def look_at(
   refused: list[str] = []
   uids: dict[str, None] = {}
   takes = complete = 0
-  with decoding.Progress('looking at views', None, 'takes') as progress:
+  with Progress('looking at views', None, 'takes') as progress:
     for uid, paths in needed:
       takes += 1
       lacking = 0
@@ -182,7 +182,7 @@ def _against(manifest: pathlib.Path, root: pathlib.Path, checksums: bool) -> lis
   """Sizes, and checksums, of the files that a manifest names and that are there."""
   compared = unknown = 0
   wrong: list[str] = []
-  with decoding.Progress('comparing with the manifest', None, 'files') as progress:
+  with Progress('comparing with the manifest', None, 'files') as progress:
     for entry in streams.entries(manifest):
       for item in entry.get('paths') or []:
         file = _named(root, item.get('relative_path'))

@@ -28,6 +28,7 @@ from crosstrainer_jax.datasets.manifest.rows import ManifestError
 from crosstrainer_jax.datasets.quiet import Quiet, quiet_tfds
 from crosstrainer_jax.input import record, recordings, video
 from crosstrainer_jax.input.files import write_atomically
+from crosstrainer_jax.input.progress import Progress
 
 NO_FRAMES = 'no frame in the window'
 
@@ -79,7 +80,7 @@ class Manifest(Quiet, tfds.core.GeneratorBasedBuilder, skip_registration=True): 
       return
     videos: tuple[str, ...] = ()
     views: list[decoding.Decoded] = []
-    with decoding.Progress('writing', len(segments), 'clips') as progress:
+    with Progress('writing', len(segments), 'clips') as progress:
       for segment in segments:
         if segment.row.videos != videos:  # segments of one recording follow each other
           videos = segment.row.videos

@@ -10,24 +10,22 @@ import hashlib
 import json
 import os
 import pathlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import tqdm
 
 from crosstrainer_jax.datasets.manifest import rows as manifest_rows
 from crosstrainer_jax.datasets.manifest import windows
 from crosstrainer_jax.input import video
 from crosstrainer_jax.input.files import write_atomically
+from crosstrainer_jax.input.progress import Progress
 
 # Part of every fingerprint: raise it when frames come out differently.
 _FORMAT = 1
 # Part of every cache key: raise it when what lies in the cache does.
 _CACHE = 2
-_SECONDS_BETWEEN_LINES = 10.0
 # Pixels of frames that are looked for and not looked at.
 _SMALL = 8
 
@@ -47,44 +45,6 @@ class Decoded:
   frames: np.ndarray
   times: np.ndarray
   missing: np.ndarray
-
-
-class Progress:
-  """A bar on a terminal, a plain line every ten seconds elsewhere. Safe to advance from several threads.
-
-  `total` is None where nobody knows it.
-  """
-
-  def __init__(self, what: str, total: int | None, unit: str):
-    self._bar = tqdm.tqdm(desc=what, total=total, unit=unit, unit_scale=True, disable=None)
-    self._what, self._total, self._unit = what, total, unit
-    self._done = 0
-    self._begun = self._said = time.monotonic()
-    self._lock = threading.Lock()
-
-  def __enter__(self) -> 'Progress':
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self._bar.close()
-    if self._bar.disable and time.monotonic() - self._begun > 1:
-      self._say()
-
-  def advance(self, count: int = 1) -> None:
-    with self._lock:
-      self._done += count
-      self._bar.update(count)
-      if self._bar.disable and time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
-        self._say()
-
-  def _say(self) -> None:
-    self._said = time.monotonic()
-    rate = self._done / max(self._said - self._begun, 1e-9)
-    if self._total is None:
-      print(f'{self._what}: {self._done} {self._unit}, {rate:.0f}/s', file=sys.stderr)
-      return
-    left = (self._total - self._done) / max(rate, 1e-9)
-    print(f'{self._what}: {self._done}/{self._total} {self._unit}, {rate:.0f}/s, {left:.0f} s left', file=sys.stderr)
 
 
 def default_workers() -> int:

@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from crosstrainer_jax.datasets.manifest import decoding
 from crosstrainer_jax.datasets.manifest.plan import amount
 from crosstrainer_jax.datasets.manifest.rows import resolve
 from crosstrainer_jax.datasets.qevd import archives
@@ -15,6 +14,7 @@ from crosstrainer_jax.datasets.qevd import source as sources
 from crosstrainer_jax.datasets.qevd.sessions import read_frame_times
 from crosstrainer_jax.datasets.takes import findings
 from crosstrainer_jax.datasets.takes.findings import Finding
+from crosstrainer_jax.input.progress import Progress
 
 # Where the archives are, once the licence is accepted at `PAGE`. The addresses are those that public code uses.
 PAGE = 'https://www.qualcomm.com/developer/software/qevd-dataset'
@@ -165,7 +165,7 @@ def _clips(root: pathlib.Path) -> Iterator[Finding]:
   count = whole = missing = 0
   gone: list[str] = []
   broken: list[str] = []
-  with decoding.Progress('looking at clips', None, 'clips') as progress:
+  with Progress('looking at clips', None, 'clips') as progress:
     for record in archives.records(root / path):
       video = record.get('video_path') if isinstance(record, dict) else None
       if not isinstance(video, str):

@@ -19,12 +19,12 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from crosstrainer_jax.datasets.manifest import decoding
 from crosstrainer_jax.datasets.manifest.rows import resolve
 from crosstrainer_jax.datasets.takes.clips import Settings, clips_of, key_files
 from crosstrainer_jax.datasets.takes.journal import Journal
 from crosstrainer_jax.datasets.takes.take import Loss, Source, Take
 from crosstrainer_jax.input import record, recordings
+from crosstrainer_jax.input.progress import Progress
 
 # Part of every key: raise it when records come out differently.
 _FORMAT = 1
@@ -39,7 +39,7 @@ def plan(source: Source, settings: Settings, journal: Journal) -> str:
   """
   journal.begin()
   digest = hashlib.sha256(json.dumps([source.content(), settings.dataset], sort_keys=True).encode())
-  with decoding.Progress(f'reading {source.name}', None, 'takes') as progress:
+  with Progress(f'reading {source.name}', None, 'takes') as progress:
     for take in source.takes(journal.lose):
       key = _key(take, settings)
       if journal.add(take, key):
@@ -87,7 +87,7 @@ def make_all(journal: Journal, settings: Settings, folder: pathlib.Path, workers
       raise KeyboardInterrupt
 
   with (
-    decoding.Progress('takes', total - done, 'takes') as progress,
+    Progress('takes', total - done, 'takes') as progress,
     concurrent.futures.ThreadPoolExecutor(workers) as pool,
   ):
     left = journal.left()

@@ -13,6 +13,7 @@ from crosstrainer_jax.datasets.manifest.plan import amount
 from crosstrainer_jax.datasets.takes import builder, clips, making
 from crosstrainer_jax.datasets.takes.journal import Journal, written
 from crosstrainer_jax.datasets.takes.take import Loss, Source, Take
+from crosstrainer_jax.input.progress import Progress
 
 # Takes that are made in full for an estimate, spread evenly over all.
 _SAMPLE = 3
@@ -35,7 +36,7 @@ def describe(source: Source, config: builder.TakesConfig, sample: bool = False) 
       total, _ = journal.count()
       with (
         concurrent.futures.ThreadPoolExecutor(workers) as pool,
-        decoding.Progress('opening', total, 'takes') as progress,
+        Progress('opening', total, 'takes') as progress,
       ):
         for chunk in _chunks(journal.left(), 4 * workers):
           for (key, take), (found, losses) in zip(

@@ -5,11 +5,11 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
-from crosstrainer_jax.datasets.manifest import decoding
 from crosstrainer_jax.datasets.manifest.plan import amount
 from crosstrainer_jax.datasets.takes import findings
 from crosstrainer_jax.datasets.takes.findings import Finding
 from crosstrainer_jax.datasets.youtube.folder import Download, downloads, read_info, text
+from crosstrainer_jax.input.progress import Progress
 
 # More addresses than these make no command that anybody wants to see.
 _SHOWN = 8
@@ -54,7 +54,7 @@ def examine(options: argparse.Namespace) -> list[Finding]:
   silent: list[tuple[str, str]] = []  # address, video
   broken: list[str] = []
   bare, playlists = 0, 0
-  with decoding.Progress('looking at videos', None, 'videos') as progress:
+  with Progress('looking at videos', None, 'videos') as progress:
     for download in downloads(root, lambda path: broken.append(f'{path} (a name that is no UTF-8)')):
       progress.advance()
       info, wrong = _info(root, download)

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from crosstrainer_jax.datasets.manifest import builder, decoding
+from crosstrainer_jax.datasets.manifest import builder
 from crosstrainer_jax.input import video
 
 SECOND = {'mu1': 0.5, 'mu2': 0.5, 'fps': 4.0, 'size': 16}
@@ -63,15 +63,3 @@ def test_a_killed_import_goes_on(tmp_path, monkeypatch, capsys, write_video, row
   # and may have been decoded whole before the death came through
   assert f'{4 - len(decoded[4:])} of 4 videos are decoded already' in capsys.readouterr().out
   assert len(made.as_data_source('train')) == 12
-
-
-def test_progress_off_a_terminal(capsys, monkeypatch):
-  now = [0.0]
-  monkeypatch.setattr(decoding.time, 'monotonic', lambda: now[0])
-  with decoding.Progress('decoding', 100, 'frames') as progress:
-    for _ in range(4):
-      now[0] += 6
-      progress.advance(10)
-  lines = capsys.readouterr().err.splitlines()
-  assert lines[0] == 'decoding: 20/100 frames, 2/s, 48 s left'
-  assert lines[-1].startswith('decoding: 40/100')

@@ -12,4 +12,6 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_now_and_then(monkeypatch, 
   with Progress('discover', 10, 'clips', shown=False) as hidden:
     clock[0] = 100
     hidden.advance()
-  assert capsys.readouterr().err == 'discover: 3/10 clips, 28 s left\n'
+  said = capsys.readouterr().err.splitlines()
+  # on the way, and when it ends if it was long
+  assert said == ['discover: 3/10 clips, 0.25/s, 28 s left', 'discover: 4/10 clips, 0.308/s, 20 s left']
