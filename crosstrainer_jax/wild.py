@@ -2,7 +2,7 @@
 
 The folder is one that yt-dlp makes: videos with captions or a Whisper transcript (data/youtube/README.md). The model
 sees a window around each sentence, in which nothing is heard; the sentence is the hidden reference. The paper lets
-people judge what is written; sheets for them are made by `eval --human-sheet` from the same folder of predictions.
+people judge what is written; the scores here say how much of it the coach said as well.
 """
 
 from __future__ import annotations
