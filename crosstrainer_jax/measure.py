@@ -23,6 +23,7 @@ from crosstrainer_jax.evaluation.bootstrap import bootstrap
 from crosstrainer_jax.evaluation.external import External, read_external
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
+from crosstrainer_jax.extraction import Extractor
 from crosstrainer_jax.inference.zero_shot import ZeroShot
 from crosstrainer_jax.input import prompts
 from crosstrainer_jax.models.proficiency import with_attributes
@@ -283,7 +284,8 @@ def reading_of(config: ml_collections.ConfigDict, clips: Sequence[datasets.Named
   settings = config.eval
   bert = bert_score.opened(settings.bert, settings.bert_baseline) if settings.bert else None
   nouns = sorted(datasets.nouns(config.data, clips))
-  return scores.Reading(lexicon.faults_in, lexicon.name_concept, nouns, bert, settings.matching, settings.empty)
+  extract = Extractor(config)
+  return scores.Reading(extract, lexicon.name_concept, nouns, bert, settings.matching, settings.empty)
 
 
 def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: str) -> Report:
@@ -291,6 +293,10 @@ def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: s
   settings = run.config.eval
   ours = rows.predictions[CROSSTRAINER]
   reading = reading_of(run.config, run.clips)
+  assert isinstance(reading.extract, Extractor)
+  for row in rows.predictions.values():
+    if all(prediction.attributes is None for prediction in row):
+      reading.extract.prepare(prediction.feedback or '' for prediction in row)
   how = reading, settings.resamples, run.config.seed
   scored = {name: scores.score(row, references, *how) for name, row in rows.predictions.items()}
   differences = {

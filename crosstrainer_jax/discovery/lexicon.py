@@ -87,11 +87,6 @@ class LexiconDiscoverer:
     return Mention(' '.join(tokens[i] for i in match.positions) if self._phrases else concept, kind, match)
 
 
-def faults_in(text: str) -> list[str]:
-  """The concepts that a text calls incorrect; scores generated feedback."""
-  return LexiconDiscoverer().discover(text).incorrect
-
-
 def name_concept(phrase: str) -> str | None:
   """Canonical concept of a short free phrase ("Foot placement": "foot positioning"), None if the lexicon has none."""
   tokens = [token for sentence in clauses.sentences(phrase) for token in sentence]

@@ -238,7 +238,7 @@ def macro_f1(sums: np.ndarray) -> np.ndarray:
 
 
 def attribute_lists(
-  predictions: Sequence[Prediction], extract: Callable[[str], list[str]]
+  predictions: Sequence[Prediction], extract: Callable[[str], list[str] | None]
 ) -> tuple[list[list[str] | None], str] | None:
   """What each prediction names, with a note when it was read off the feedback; None when there is neither.
 
@@ -249,7 +249,7 @@ def attribute_lists(
     return [prediction.attributes for prediction in predictions], ''
   if any(prediction.feedback is not None for prediction in predictions):
     read = [extract(prediction.feedback or '') for prediction in predictions]
-    return list(read), 'generates no attributes: read off its feedback by the extractor'
+    return read, 'generates no attributes: read off its feedback by the extractor'
   return None
 
 

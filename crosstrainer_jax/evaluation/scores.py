@@ -48,7 +48,8 @@ class Reading:
   """How texts are read where they are scored.
 
   Attributes:
-    extract: feedback → the incorrect attributes that it names; what read the commentary reads the feedback.
+    extract: feedback → the incorrect attributes that it names, None where that cannot be told; what read the commentary
+      reads the feedback.
     name_fault: an attribute phrase → the fault that it names, in the words of `Reference.faults`, or None.
     nouns: sport nouns, singular, which the masked text scores hide.
     bert: scores the similarity of phrases for IoU below k = 1, and of texts; None for a lexical similarity of phrases
@@ -57,7 +58,7 @@ class Reading:
     empty: what IoU does where both lists are empty, one of `attributes.EMPTY`.
   """
 
-  extract: Callable[[str], list[str]]
+  extract: Callable[[str], list[str] | None]
   name_fault: Callable[[str], str | None]
   nouns: Collection[str]
   bert: BertScore | None = None

@@ -4,7 +4,7 @@ import pytest
 
 from crosstrainer_jax.discovery import rules
 from crosstrainer_jax.discovery.backend import Attributes
-from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer, concept_names, faults_in, name_concept
+from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer, concept_names, name_concept
 
 # Written by hand, in the manner of coaches; comment, correct, incorrect.
 COMMENTS = [
@@ -50,6 +50,10 @@ COMMENTS = [
   ('Well done!', [], []),
   ('He takes the ball in front of the goal.', [], []),
 ]
+
+
+def faults_in(text: str) -> list[str]:
+  return LexiconDiscoverer().discover(text).incorrect
 
 
 @pytest.mark.parametrize(('text', 'correct', 'incorrect'), COMMENTS)

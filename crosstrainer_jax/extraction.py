@@ -1,0 +1,62 @@
+"""Feedback → the incorrect attributes that it names, by what read the commentary (paper, section 5, "Attributes").
+
+Rows that generate no attributes get theirs so. The lexicon reads a text when it is asked; a language model is asked for
+all texts at once, and its answers are kept like those of discovery.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+import ml_collections
+
+from crosstrainer_jax import backends
+from crosstrainer_jax.discovery.backend import Discoverer
+from crosstrainer_jax.discovery.language import LanguageDiscoverer
+from crosstrainer_jax.discovery.language_model import Unreadable
+from crosstrainer_jax.training.telemetry import Progress, say
+
+# In the place of a sport's name in the instruction: a text is read whatever it is about.
+_ANY_SPORT = 'sports'
+
+
+class Extractor:
+  """Reads texts with the backend of discovery of a run's config, which is opened when there is something to read.
+
+  Raises:
+    ValueError: when it is, a backend that cannot be opened, such as a server without its key.
+  """
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    self._settings = config.discovery
+    self._known: dict[str, list[str] | None] = {}
+
+  @functools.cached_property
+  def _discoverer(self) -> Discoverer:
+    return backends.create(self._settings.backend, backends.ModelSettings.of(self._settings))
+
+  def __call__(self, text: str) -> list[str] | None:
+    """Attributes that `text` calls incorrect; None where a language model gave no answer that can be read."""
+    if text not in self._known:
+      try:
+        self._known[text] = list(self._discoverer.discover(text, _ANY_SPORT).incorrect)
+      except Unreadable:
+        self._known[text] = None
+    return self._known[text]
+
+  def prepare(self, texts: Iterable[str]) -> None:
+    """Asks a language model for all texts that are not known, several at a time; says how many it could not answer."""
+    new = [text for text in dict.fromkeys(texts) if text.strip() and text not in self._known]
+    if not new or not isinstance(self._discoverer, LanguageDiscoverer):
+      return
+    progress = Progress('attributes of feedback', len(new), unit='text')
+    try:
+      for number, found in self._discoverer.discover_many([(text, _ANY_SPORT) for text in new]):
+        self._known[new[number]] = None if isinstance(found, Unreadable) else list(found.incorrect)
+        progress.update(1)
+    finally:
+      progress.close()
+    unread = sum(self._known[text] is None for text in new)
+    if unread:
+      say(f'  {unread} of {len(new)} texts have no readable answer, which counts as wrong')
