@@ -1,4 +1,4 @@
-"""Feedback → the incorrect attributes that it names, by what read the commentary (paper, section 5, "Attributes").
+"""How texts are read where they are scored: above all feedback → attributes, by what read the commentary (section 5).
 
 Rows that generate no attributes get theirs so. The lexicon reads a text when it is asked; a language model is asked for
 all texts at once, and its answers are kept like those of discovery.
@@ -7,14 +7,16 @@ all texts at once, and its answers are kept like those of discovery.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import ml_collections
 
-from crosstrainer_jax import backends
+from crosstrainer_jax import backends, datasets
+from crosstrainer_jax.discovery import lexicon
 from crosstrainer_jax.discovery.backend import Discoverer
 from crosstrainer_jax.discovery.language import LanguageDiscoverer
 from crosstrainer_jax.discovery.language_model import Unreadable
+from crosstrainer_jax.evaluation import bert_score, scores
 from crosstrainer_jax.training.telemetry import Progress, say
 
 # In the place of a sport's name in the instruction: a text is read whatever it is about.
@@ -60,3 +62,19 @@ class Extractor:
     unread = sum(self._known[text] is None for text in new)
     if unread:
       say(f'  {unread} of {len(new)} texts have no readable answer, which counts as wrong')
+
+
+def reading_of(
+  config: ml_collections.ConfigDict, clips: Sequence[datasets.Named], extract: Extractor | None = None
+) -> scores.Reading:
+  """How the texts of a run are read where they are scored.
+
+  Args:
+    clips: tell the sports and skills, whose names the masked scores hide.
+    extract: one that has read some of the texts already.
+  """
+  settings = config.eval
+  bert = bert_score.opened(settings.bert, settings.bert_baseline) if settings.bert else None
+  nouns = sorted(datasets.nouns(config.data, clips))
+  reader = extract or Extractor(config)
+  return scores.Reading(reader, lexicon.name_concept, nouns, bert, settings.matching, settings.empty)

@@ -18,12 +18,12 @@ from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.baselines.retrieval import TOWERS
 from crosstrainer_jax.discovery import lexicon
 from crosstrainer_jax.discovery.asking import Asker
-from crosstrainer_jax.evaluation import bert_score, calibration, judge, noise, scores, wordnet
+from crosstrainer_jax.evaluation import calibration, judge, noise, scores, wordnet
 from crosstrainer_jax.evaluation.bootstrap import bootstrap
 from crosstrainer_jax.evaluation.external import External, read_external
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
-from crosstrainer_jax.extraction import Extractor
+from crosstrainer_jax.extraction import Extractor, reading_of
 from crosstrainer_jax.inference.zero_shot import ZeroShot
 from crosstrainer_jax.input import prompts
 from crosstrainer_jax.models.proficiency import with_attributes
@@ -279,24 +279,15 @@ def _one_pass(run: Run, params: nnx.State, references: Sequence[Reference]) -> l
 # --- Scores
 
 
-def reading_of(config: ml_collections.ConfigDict, clips: Sequence[datasets.Named]) -> scores.Reading:
-  """How the texts of a run are read where they are scored; the clips tell sports and skills."""
-  settings = config.eval
-  bert = bert_score.opened(settings.bert, settings.bert_baseline) if settings.bert else None
-  nouns = sorted(datasets.nouns(config.data, clips))
-  extract = Extractor(config)
-  return scores.Reading(extract, lexicon.name_concept, nouns, bert, settings.matching, settings.empty)
-
-
 def score_rows(run: Run, rows: Rows, references: Sequence[Reference], command: str) -> Report:
   """Scores and intervals of all rows, and CrossTrainer minus each trained rival, paired by take."""
   settings = run.config.eval
   ours = rows.predictions[CROSSTRAINER]
-  reading = reading_of(run.config, run.clips)
-  assert isinstance(reading.extract, Extractor)
+  extract = Extractor(run.config)
+  reading = reading_of(run.config, run.clips, extract)
   for row in rows.predictions.values():
     if all(prediction.attributes is None for prediction in row):
-      reading.extract.prepare(prediction.feedback or '' for prediction in row)
+      extract.prepare(prediction.feedback or '' for prediction in row)
   how = reading, settings.resamples, run.config.seed
   scored = {name: scores.score(row, references, *how) for name, row in rows.predictions.items()}
   differences = {

@@ -13,8 +13,8 @@ from crosstrainer_jax.evaluation import comparison, figures, panels, published, 
 from crosstrainer_jax.evaluation.finished import Finished, read_finished
 from crosstrainer_jax.evaluation.panels import Panel
 from crosstrainer_jax.evaluation.table import Footnotes, markdown, show, terminal
+from crosstrainer_jax.extraction import reading_of
 from crosstrainer_jax.input.recorded_config import recorded_config
-from crosstrainer_jax.measure import reading_of
 from crosstrainer_jax.pages import replace_block
 from crosstrainer_jax.paper_plan import show_command, train_command
 from crosstrainer_jax.training.telemetry import Progress, say

@@ -20,10 +20,10 @@ from crosstrainer_jax.evaluation.predictions import read_predictions, read_refer
 from crosstrainer_jax.evaluation.report import cell, without_nan
 from crosstrainer_jax.evaluation.table import Footnotes, Table, markdown, show, terminal
 from crosstrainer_jax.evaluation.temporal import Comment, Session
+from crosstrainer_jax.extraction import reading_of
 from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.source import ClipSource
-from crosstrainer_jax.measure import reading_of
 
 GIVEN = ('CrossTrainer', 'nearest neighbour', 'random')
 GIVEN_TIMES = 'asked at the expert’s times: its T-F says nothing'

@@ -24,10 +24,11 @@ from crosstrainer_jax.discovery.dataset import read_attributes
 from crosstrainer_jax.evaluation import scores, wordnet
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
 from crosstrainer_jax.evaluation.report import Report
+from crosstrainer_jax.extraction import reading_of
 from crosstrainer_jax.inference.coach import Coach
 from crosstrainer_jax.input import splits, video
 from crosstrainer_jax.input.source import ClipSource
-from crosstrainer_jax.measure import hardware, reading_of
+from crosstrainer_jax.measure import hardware
 from crosstrainer_jax.recipe import CROSSTRAINER
 from crosstrainer_jax.training.telemetry import Progress, say
 

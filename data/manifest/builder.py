@@ -108,12 +108,6 @@ class Manifest(Quiet, tfds.core.GeneratorBasedBuilder, skip_registration=True): 
       raise found
     return found
 
-  def _log_download_bytes(self) -> None:
-    """Nothing: TFDS would speak of a download."""
-
-  def _log_download_done(self) -> None:
-    """Nothing: `prepare` says where the records are."""
-
   @property
   def folder(self) -> pathlib.Path:
     """Holds the versions, the report and, during an import, the cache."""

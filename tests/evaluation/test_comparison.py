@@ -7,7 +7,7 @@ from crosstrainer_jax.evaluation import comparison, panels
 from crosstrainer_jax.evaluation.finished import read_finished
 from crosstrainer_jax.evaluation.panels import Place
 from crosstrainer_jax.evaluation.table import Footnotes
-from crosstrainer_jax.measure import reading_of
+from crosstrainer_jax.extraction import reading_of
 from tests.evaluation.finished_runs import write_run
 
 SOCCER = [('soccer', 'dribbling'), ('soccer', 'penalty kick')]

@@ -7,7 +7,7 @@ from PIL import Image
 from crosstrainer_jax.configs.sweeps import SKILLS
 from crosstrainer_jax.evaluation import figures, panels
 from crosstrainer_jax.evaluation.finished import read_finished
-from crosstrainer_jax.measure import reading_of
+from crosstrainer_jax.extraction import reading_of
 from tests.evaluation.finished_runs import write_run
 
 pytest.importorskip('matplotlib')

@@ -5,7 +5,7 @@ import pytest
 
 from crosstrainer_jax.evaluation.bootstrap import bootstrap
 from crosstrainer_jax.evaluation.finished import read_finished
-from crosstrainer_jax.measure import reading_of
+from crosstrainer_jax.extraction import reading_of
 from tests.evaluation.finished_runs import write_run
 
 SKILLS = [('soccer', 'dribbling'), ('basketball', 'mikan layup')]

@@ -78,7 +78,7 @@ def test_accuracy_is_the_mean_of_softmaxes(logits):
 def test_what_the_server_would_refuse_is_said_at_once(logits):
   ego, exo = logits
   broken = ego | {'take_a': np.array([0, np.nan, 0, 0]), 'take_x': ego['take_a']}
-  with pytest.raises(ValueError) as caught:  # noqa: PT011
+  with pytest.raises(ValueError) as caught:
     logits_form(broken, {**exo, 'take_b': exo['take_b'][:3]}, [*TAKES, 'take_d'])
   said = str(caught.value)
   for problem in (
