@@ -6,19 +6,20 @@
     python -m crosstrainer_jax.eval --figure=4 --dataset=egoexo4d     # on other data; --dry-run says what it needs
     python -m crosstrainer_jax.eval --published                       # every published figure, and how to make ours
     python -m crosstrainer_jax.eval --setting=wild DIR --sport=frisbee   # videos with a coach's narration
+    python -m crosstrainer_jax.eval --setting=wild DIR --human-sheet 30   # and the sheet for judges of these
     python -m crosstrainer_jax.eval --external gemini=answers.jsonl   # another system's answers as one more row
     python -m crosstrainer_jax.eval --human-sheet 30                  # a blinded sheet for human judges
     python -m crosstrainer_jax.eval --judged a.csv,b.csv,c.csv --key runs/cross_sport/human/feedback/key.json
 
-`--human-sheet` takes the predictions that the last evaluation wrote; with `--candidates NAME=FILE.jsonl` it asks of
-retrieved clips whether they show how to correct what the expert criticised.
+`--human-sheet` takes the predictions that the last evaluation wrote, of videos in the wild with `--setting=wild`; with
+`--candidates NAME=FILE.jsonl` it asks of retrieved clips whether they show how to correct what the expert criticised.
 """
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_collections
 from absl import flags
@@ -31,6 +32,9 @@ from crosstrainer_jax.evaluation import external
 from crosstrainer_jax.inference.zero_shot import Eyes, ZeroShot
 from crosstrainer_jax.input.buckets import as_path, check
 from crosstrainer_jax.training.telemetry import say
+
+if TYPE_CHECKING:
+  from crosstrainer_jax.pictures import Picture
 
 # Of the server, and of what it is shown; the names and defaults are those of `assess`.
 VLM_FLAGS: dict[str, tuple[str | int | float, str]] = {
@@ -132,6 +136,8 @@ def main(argv: list[str]) -> None:
     raise ValueError('--candidates are for a sheet: say of how many clips, --human-sheet=30')
   # takes seconds to import, which --help should not
   from crosstrainer_jax import level_submission, measure, timed
+  from crosstrainer_jax.input.source import ClipSource
+  from crosstrainer_jax.pictures import ClipPictures
   from crosstrainer_jax.run import open_run
 
   workdir = as_path(given.workdir) if given.workdir else newest_run(given.runs)
@@ -165,7 +171,13 @@ def main(argv: list[str]) -> None:
     measure.evaluate(run, command, others, vlm, _judge()).print()
     say(f'written: {workdir}/report.md, {workdir}/report.json, {workdir}/predictions/')
   if count:
-    judging.write_sheet(workdir, dataset, count, getattr(given, 'sheet-seed'), getattr(given, 'human-rows'), candidates)
+    _sheet(workdir, ClipPictures(ClipSource(dataset)), candidates)
+
+
+def _sheet(folder: Path, pictures: Mapping[str, Picture], candidates: Mapping[str, str]) -> None:
+  """A sheet for human judges of the predictions in `folder`."""
+  count, seed, rows = (getattr(flags.FLAGS, name) for name in ('human-sheet', 'sheet-seed', 'human-rows'))
+  judging.write_sheet(folder, pictures, count, seed, rows, candidates)
 
 
 def _judge() -> Asker | None:
@@ -194,7 +206,12 @@ def _wild(folders: Sequence[str]) -> None:
   settings.keep_compiled(given.data_dir or 'runs/datasets')
   dataset = dataset_of(workdir, provenance.recorded_config(workdir), given.data_dir)
   command = shlex.join(['python', '-m', 'crosstrainer_jax.eval', *sys.argv[1:]])
-  wild.evaluate(workdir, dataset, YouTube(folders[0], given.sport, table=given.sport_table), command).print()
+  source = YouTube(folders[0], given.sport, table=given.sport_table)
+  folder, count = wild.folder_of(workdir, source.root), getattr(given, 'human-sheet')
+  if not count or not (folder / 'report.json').is_file():
+    wild.evaluate(workdir, dataset, source, command).print()
+  if count:
+    _sheet(folder, wild.pictures(folder, source.root), {})
 
 
 def _vlm(config: ml_collections.ConfigDict) -> ZeroShot | None:

@@ -17,17 +17,16 @@ import html
 import io
 import json
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.evaluation.human import COLUMNS, Item, Key
 from crosstrainer_jax.evaluation.scores import headline_mask
 from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.pictures import Picture
 
 EXPERT = 'expert’s comment'
 NO_ANSWER = '(no answer)'
@@ -40,47 +39,6 @@ INTRODUCTIONS = {
   FEEDBACK: 'Each clip is followed by what several authors say of it. Judge each on its own; two may say the same.',
   RETRIEVAL: 'Each clip is followed by what an expert said of it, and by clips to learn from. Judge each on its own.',
 }
-# Pixels of the height of a picture, and frames of a strip.
-HEIGHT, STRIP = 160, 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Picture:
-  """Frames uint8[V, T, H, W, 3] of all views, and the milliseconds that each is shown."""
-
-  frames: np.ndarray
-  milliseconds: int
-
-  @classmethod
-  def of(cls, source: ClipSource, index: int) -> Picture:
-    """Of a clip; raises ValueError where the dataset keeps no frames."""
-    clip = source[index]
-    if not clip.frames.size:
-      raise ValueError(f'{source.directory} keeps no frames, only features: there is nothing for people to look at')
-    real = np.isfinite(clip.frame_times)
-    views = np.flatnonzero(real.any(1))
-    if not len(views):
-      raise ValueError(f'{source.directory}: the clip {clip.clip_id!r} has no frame')
-    shown = int(real[views].sum(1).max())  # what pads a view comes last
-    steps = np.diff(clip.frame_times[views[0]][real[views[0]]])
-    return cls(clip.frames[views, :shown], max(20, round(1000 * float(np.median(steps)))) if len(steps) else 250)
-
-  def moving(self) -> bytes:
-    """An animated WebP, views side by side."""
-    pictures = [_sized(np.concatenate(list(self.frames[:, t]), axis=1)) for t in range(self.frames.shape[1])]
-    stream = io.BytesIO()
-    pictures[0].save(
-      stream, 'WEBP', save_all=True, append_images=pictures[1:], duration=self.milliseconds, loop=0, quality=70
-    )
-    return stream.getvalue()
-
-  def strip(self) -> bytes:
-    """A JPEG of frames of the first view, evenly drawn, from left to right."""
-    view = self.frames[0]
-    chosen = np.unique(np.linspace(0, len(view) - 1, min(STRIP, len(view))).round().astype(int))
-    stream = io.BytesIO()
-    _sized(np.concatenate([view[t] for t in chosen], axis=1), HEIGHT * 3 // 4).save(stream, 'JPEG', quality=80)
-    return stream.getvalue()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +104,11 @@ def write_sheet(folder: Path, cases: Sequence[Case], kind: str, seed: int = 0) -
 
 
 def feedback_cases(
-  source: ClipSource, references: Sequence[Reference], rows: Mapping[str, Sequence[Prediction]], count: int, seed: int
+  pictures: Mapping[str, Picture],
+  references: Sequence[Reference],
+  rows: Mapping[str, Sequence[Prediction]],
+  count: int,
+  seed: int,
 ) -> list[Case]:
   """`count` clips with what every row says of them, and what the expert said.
 
@@ -154,54 +116,51 @@ def feedback_cases(
   once, as long as there are others.
 
   Args:
+    pictures: id of a clip → what people see of it.
     rows: name → predictions, one for each reference.
   """
-  numbers = {info.clip_id: number for number, info in enumerate(source.infos())}
   by_row = {name: {p.clip_id: p for p in predictions} for name, predictions in rows.items()}
   spoken = np.array([bool(r.commentary.strip()) for r in references], bool)
   cases = []
   for place in _drawn(references, headline_mask(references) & spoken, count, seed):
     reference = references[place]
     answers = [Answer(name, said[reference.clip_id].feedback or NO_ANSWER) for name, said in by_row.items()]
-    picture = Picture.of(source, numbers[reference.clip_id])
-    cases.append(
-      Case(
-        reference.clip_id, reference.take, reference.sport, picture, [*answers, Answer(EXPERT, reference.commentary)]
-      )
-    )
+    answers.append(Answer(EXPERT, reference.commentary))
+    cases.append(Case(reference.clip_id, reference.take, reference.sport, pictures[reference.clip_id], answers))
   return cases
 
 
 def retrieval_cases(
-  source: ClipSource, references: Sequence[Reference], rows: Mapping[str, Mapping[str, str]], count: int, seed: int
+  pictures: Mapping[str, Picture],
+  references: Sequence[Reference],
+  rows: Mapping[str, Mapping[str, str]],
+  count: int,
+  seed: int,
 ) -> list[Case]:
   """`count` clips with the expert's comment, and the clip that every row would show to correct it.
 
   Args:
+    pictures: id of a clip → what people see of it.
     rows: name → the id of a learner's clip → the id of the clip that is retrieved for it.
   """
-  numbers = {info.clip_id: number for number, info in enumerate(source.infos())}
   asked = np.array([bool(r.commentary.strip()) and all(r.clip_id in row for row in rows.values()) for r in references])
   cases = []
   for place in _drawn(references, asked, count, seed):
     reference = references[place]
-    answers = [
-      Answer(name, picture=Picture.of(source, numbers[found[reference.clip_id]])) for name, found in rows.items()
-    ]
-    picture = Picture.of(source, numbers[reference.clip_id])
+    answers = [Answer(name, picture=pictures[found[reference.clip_id]]) for name, found in rows.items()]
+    picture = pictures[reference.clip_id]
     cases.append(Case(reference.clip_id, reference.take, reference.sport, picture, answers, reference.commentary))
   return cases
 
 
-def read_candidates(path: Path, source: ClipSource) -> dict[str, str]:
-  """What a system retrieved: JSONL of `clip_id`, of the learner's clip, and `candidate`, both clips of the dataset.
+def read_candidates(path: Path, known: Container[str]) -> dict[str, str]:
+  """What a system retrieved: JSONL of `clip_id`, of the learner's clip, and `candidate`, both known clips.
 
   Raises:
     FileNotFoundError, ValueError: no such file; a line is wrong, or names a clip that is not there.
   """
   if not path.is_file():
     raise FileNotFoundError(f'--candidates: there is no file {path}')
-  known = {info.clip_id for info in source.infos()}
   found = {}
   for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), start=1):
     if not line.strip():
@@ -213,7 +172,7 @@ def read_candidates(path: Path, source: ClipSource) -> dict[str, str]:
       raise ValueError(f'{path}, line {number}: expected {{"clip_id": "…", "candidate": "…"}}') from None
     for name in (clip, candidate):
       if name not in known:
-        raise ValueError(f'{path}, line {number}: {source.directory} has no clip {name!r}')
+        raise ValueError(f'{path}, line {number}: the dataset has no clip {name!r}')
     found[clip] = candidate
   return found
 
@@ -259,10 +218,3 @@ def _form(sheet: str, items: Sequence[Item]) -> str:
   writer.writerow(COLUMNS)
   writer.writerows([sheet, item.item, '', '', ''] for item in items)
   return stream.getvalue()
-
-
-def _sized(pixels: np.ndarray, height: int = HEIGHT) -> Image.Image:
-  """A picture of that height: small ones are enlarged, large ones made smaller."""
-  image = Image.fromarray(pixels)
-  size = round(image.width * height / image.height), height
-  return image.resize(size, Image.Resampling.BICUBIC)

@@ -9,7 +9,7 @@ from crosstrainer_jax.baselines.fine_tuned_retrieval import NAME as FINE_TUNED
 from crosstrainer_jax.evaluation import human
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
 from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.pictures import Picture
 from crosstrainer_jax.training.telemetry import say
 
 # Rows that a sheet compares, beside the expert's own comment.
@@ -18,7 +18,7 @@ ROWS = (recipe.CROSSTRAINER, recipe.END_TO_END, FINE_TUNED, 'nearest neighbour')
 
 def write_sheet(
   workdir: Path,
-  dataset: Path,
+  pictures: Mapping[str, Picture],
   count: int,
   seed: int,
   rows: Sequence[str] | None = None,
@@ -27,7 +27,8 @@ def write_sheet(
   """Writes a sheet for human judges into `human/` of the workdir, from the predictions there; returns its folder.
 
   Args:
-    dataset: directory of the run's dataset.
+    workdir: of a run, or one of its folders under `wild/`.
+    pictures: id of a clip → what the judges see of it.
     count: of clips.
     rows: that are compared; None for `ROWS`.
     candidates: name of a system → file of the clips that it retrieved, where these are to be judged.
@@ -35,12 +36,11 @@ def write_sheet(
   Raises:
     FileNotFoundError, ValueError: no such predictions, or nothing to judge.
   """
-  source = ClipSource(dataset)
   references = read_references(workdir / 'predictions' / 'references.jsonl')
   if candidates:
     kind = human_sheet.RETRIEVAL
-    found = {name: human_sheet.read_candidates(Path(path), source) for name, path in candidates.items()}
-    cases = human_sheet.retrieval_cases(source, references, found, count, seed)
+    found = {name: human_sheet.read_candidates(Path(path), pictures) for name, path in candidates.items()}
+    cases = human_sheet.retrieval_cases(pictures, references, found, count, seed)
   else:
     kind = human_sheet.FEEDBACK
     files = {name: workdir / 'predictions' / f'{name.replace(" ", "_")}.jsonl' for name in rows or ROWS}
@@ -52,7 +52,7 @@ def write_sheet(
     silent = [name for name, row in chosen.items() if all(p.feedback is None for p in row)]
     if silent:
       raise ValueError(f'--human-rows: {silent[0]!r} writes no feedback: there is nothing to judge')
-    cases = human_sheet.feedback_cases(source, references, chosen, count, seed)
+    cases = human_sheet.feedback_cases(pictures, references, chosen, count, seed)
   folder = workdir / 'human' / kind
   key = human_sheet.write_sheet(folder, cases, kind, seed)
   if len(cases) < count:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +28,16 @@ from crosstrainer_jax.evaluation.report import Report
 from crosstrainer_jax.extraction import reading_of
 from crosstrainer_jax.inference.coach import Coach
 from crosstrainer_jax.input import splits, video
+from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.measure import hardware
+from crosstrainer_jax.pictures import VideoPictures, Window
 from crosstrainer_jax.recipe import CROSSTRAINER
 from crosstrainer_jax.training.telemetry import Progress, say
 
 SETTING = 'wild'
+# The piece of a video that each clip is, beside the predictions.
+WINDOWS = 'predictions/windows.jsonl'
 # Floors that look at training clips alone, which is all that there is beside the model itself.
 FLOORS = ('always none', 'random', 'majority')
 BROKEN, OUTSIDE = 'the video cannot be read', 'a sentence outside of the video'
@@ -62,10 +67,11 @@ def evaluate(workdir: Path, dataset: Path, source: YouTube, command: str) -> Rep
   coach = Coach(workdir)
   references: list[Reference] = []
   answers: list[Prediction] = []
+  windows: dict[str, Window] = {}
   progress = Progress('assessing videos', len(takes), unit='video')
   try:
     for take in takes:
-      for comment, answer in _assess(coach, source.root, take, lose):
+      for comment, window, answer in _assess(coach, source.root, take, lose):
         found = discoverer.discover(comment.text, take.sport)
         reference = Reference(
           f'{take.name}/{comment.name}', take.name, take.sport, take.skill, take.participant, found.incorrect, None,
@@ -73,6 +79,7 @@ def evaluate(workdir: Path, dataset: Path, source: YouTube, command: str) -> Rep
         )  # fmt: skip
         references.append(reference)
         answers.append(reference.answer(*answer))
+        windows[reference.clip_id] = window
       progress.update(1)
   finally:
     progress.close()
@@ -108,16 +115,47 @@ def evaluate(workdir: Path, dataset: Path, source: YouTube, command: str) -> Rep
     resamples=config.eval.resamples,
     bootstrap_seed=config.seed,
   )
-  folder = workdir / SETTING / Path(source.root).resolve().name
+  folder = folder_of(workdir, source.root)
   write_references(folder / 'predictions' / 'references.jsonl', references)
   for name, row in rows.items():
     write_predictions(folder / 'predictions' / f'{name.replace(" ", "_")}.jsonl', row)
+  _write_windows(folder, source.root, windows)
   report.write(folder)
   say(f'written: {folder}/report.md, {folder}/report.json, {folder}/predictions/')
   return report
 
 
-def _assess(coach: Coach, root: str, take: Take, lose: Lose) -> list[tuple[Comment, tuple[list[str], str]]]:
+def folder_of(workdir: Path, root: str) -> Path:
+  """Where the predictions for the videos under `root` lie."""
+  return workdir / SETTING / Path(root).resolve().name
+
+
+def pictures(folder: Path, root: str) -> VideoPictures:
+  """What people see of the clips in `folder_of`, cut from the videos under `root`.
+
+  Raises:
+    FileNotFoundError: the folder was written without a record of its windows.
+  """
+  path = folder / WINDOWS
+  if not path.is_file():
+    raise FileNotFoundError(f'there is no {path}: evaluate these videos again, without --human-sheet')
+  windows = {}
+  for line in path.read_text(encoding='utf-8').splitlines():
+    values = json.loads(line)
+    windows[values['clip_id']] = Window(resolve(root, values['video']), values['begin'], values['end'])
+  return VideoPictures(windows)
+
+
+def _write_windows(folder: Path, root: str, windows: Mapping[str, Window]) -> None:
+  home = Path(root).resolve()
+  lines = [
+    {'clip_id': clip_id, 'video': str(window.path.relative_to(home)), 'begin': window.begin, 'end': window.end}
+    for clip_id, window in windows.items()
+  ]
+  write_atomically(folder / WINDOWS, ''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in lines))
+
+
+def _assess(coach: Coach, root: str, take: Take, lose: Lose) -> list[tuple[Comment, Window, tuple[list[str], str]]]:
   """Both passes for the window around each comment of a video that can be read."""
   path = resolve(root, take.videos[0])
   try:
@@ -134,7 +172,8 @@ def _assess(coach: Coach, root: str, take: Take, lose: Lose) -> list[tuple[Comme
       continue
     comments.append(comment)
     spans.append((begin, min(duration, begin + coach.window)))
-  return list(zip(comments, coach.answer_at([path], spans, take.sport), strict=True))
+  windows = [Window(path, *span) for span in spans]
+  return list(zip(comments, windows, coach.answer_at([path], spans, take.sport), strict=True))
 
 
 def _floors(workdir: Path, dataset: Path, seed: int, references: Sequence[Reference]) -> dict[str, list[Prediction]]:

@@ -15,8 +15,9 @@ from crosstrainer_jax import human_sheet
 from crosstrainer_jax.baselines.prediction import Reference
 from crosstrainer_jax.evaluation.human import judge, read_answers, read_key
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
-from crosstrainer_jax.human_sheet import Answer, Case, Picture, write_sheet
+from crosstrainer_jax.human_sheet import Answer, Case, write_sheet
 from crosstrainer_jax.input.source import ClipSource
+from crosstrainer_jax.pictures import ClipPictures, Picture
 
 SYSTEMS = ('secret one', 'secret two', 'secret three')
 PICTURE = Picture(np.random.default_rng(0).integers(0, 255, (2, 5, 8, 8, 3)).astype(np.uint8), 125)
@@ -103,8 +104,7 @@ def test_nothing_to_judge_and_too_many_systems_are_errors(tmp_path):
 def test_cases_of_a_run(small_run, small_data):
   references = read_references(small_run / 'predictions' / 'references.jsonl')
   row = read_predictions(small_run / 'predictions' / 'nearest_neighbour.jsonl')
-  source = ClipSource(small_data)
-  found = human_sheet.feedback_cases(source, references, {'nn': row}, 3, 0)
+  found = human_sheet.feedback_cases(ClipPictures(ClipSource(small_data)), references, {'nn': row}, 3, 0)
   assert 1 <= len(found) <= 3
   by_clip = {r.clip_id: (r, p) for r, p in zip(references, row, strict=True)}
   for case in found:
@@ -119,13 +119,14 @@ def test_cases_of_a_run(small_run, small_data):
 
 def test_retrieved_clips_are_shown_beside_the_learners(small_data, tmp_path):
   source = ClipSource(small_data)
+  pictures = ClipPictures(source)
   infos = [info for info in source.infos() if info.commentary][:3]
   path = tmp_path / 'found.jsonl'
   path.write_text('\n'.join(json.dumps({'clip_id': a.clip_id, 'candidate': b.clip_id})
                             for a, b in zip(infos, infos[1:], strict=False)))  # fmt: skip
-  found = human_sheet.read_candidates(path, source)
+  found = human_sheet.read_candidates(path, pictures)
   references = [Reference.from_clip(info) for info in infos]
-  shown = human_sheet.retrieval_cases(source, references, {'ours': found}, 5, 0)
+  shown = human_sheet.retrieval_cases(pictures, references, {'ours': found}, 5, 0)
   assert {case.clip_id for case in shown} == {infos[0].clip_id, infos[1].clip_id}
   assert all(case.text == source[[i.clip_id for i in source.infos()].index(case.clip_id)].commentary for case in shown)
   write_sheet(tmp_path, shown, human_sheet.RETRIEVAL)
@@ -143,4 +144,4 @@ def test_wrong_candidates_are_a_clear_error(small_data, tmp_path, line, message)
   path = tmp_path / 'found.jsonl'
   path.write_text(line)
   with pytest.raises(ValueError, match=message):
-    human_sheet.read_candidates(path, ClipSource(small_data))
+    human_sheet.read_candidates(path, ClipPictures(ClipSource(small_data)))

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from crosstrainer_jax import wild
+from crosstrainer_jax import judging, wild
 from crosstrainer_jax.datasets.youtube.source import YouTube
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
 from tests.inference.test_coach import write_video
@@ -46,6 +46,16 @@ def test_each_sentence_is_the_reference_of_its_window(small_run, small_data, fol
   assert json.loads((place / 'report.json').read_text())['command'] == 'the command'
   out = capsys.readouterr().out
   assert 'bbbbbbbbbbb' in out
+  shown = wild.pictures(place, str(folder))
+  assert list(shown) == [first.clip_id, second.clip_id]
+  written = judging.write_sheet(place, shown, 5, 0)
+  assert written == place / 'human' / 'feedback'
+  page = (written / 'sheet.html').read_text()
+  assert page.count('data:image/webp') == 1  # of the sentence that names a fault
+  assert 'Your knees stay too straight' in page
+  (place / wild.WINDOWS).unlink()
+  with pytest.raises(FileNotFoundError, match='evaluate these videos again'):
+    wild.pictures(place, str(folder))
   assert 'ccccccccccc' in out
 
 
