@@ -34,10 +34,11 @@ def preset() -> ml_collections.ConfigDict:
   # The workdir of a finished run whose parameters and tokenizer this one starts from.
   config.init = ml_collections.ConfigDict({'from_run': ''})
   # `openai` is any server that speaks OpenAI's chat completions, `local` a directory of the hub (docs/discovery.md).
+  # Phrases are learnt as they were found, or under the names of the file `canonical` (discover --canonical).
   config.discovery = ml_collections.ConfigDict({
     'backend': 'lexicon', 'model': '', 'base_url': '', 'api_key_env': 'OPENAI_API_KEY', 'prompt': 'paper',
     'temperature': 0.0, 'max_tokens': 300, 'retries': 2, 'concurrency': 4, 'requests_per_minute': 0.0, 'timeout': 120.0,
-    'answers': '',
+    'answers': '', 'canonical': '',
   })  # fmt: skip
   config.prompt = ml_collections.ConfigDict({'k': 3})
   config.tokenizer = ml_collections.ConfigDict({'vocab_size': 2048})

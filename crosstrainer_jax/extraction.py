@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 
 import ml_collections
 
-from crosstrainer_jax import backends, datasets
+from crosstrainer_jax import backends, datasets, wording
 from crosstrainer_jax.discovery import lexicon
-from crosstrainer_jax.discovery.backend import Discoverer
+from crosstrainer_jax.discovery.backend import Attributes, Discoverer
 from crosstrainer_jax.discovery.language import LanguageDiscoverer
 from crosstrainer_jax.discovery.language_model import Unreadable
 from crosstrainer_jax.evaluation import bert_score, scores
@@ -27,22 +27,27 @@ class Extractor:
   """Reads texts with the backend of discovery of a run's config, which is opened when there is something to read.
 
   Raises:
-    ValueError: when it is, a backend that cannot be opened, such as a server without its key.
+    FileNotFoundError, ValueError: no file of the canonical names that the config asks for; later, a backend that cannot
+      be opened, such as a server without its key.
   """
 
   def __init__(self, config: ml_collections.ConfigDict):
     self._settings = config.discovery
+    self._names = wording.canonical_names(config.discovery)
     self._known: dict[str, list[str] | None] = {}
 
   @functools.cached_property
   def _discoverer(self) -> Discoverer:
     return backends.create(self._settings.backend, backends.ModelSettings.of(self._settings))
 
+  def _incorrect(self, found: Attributes) -> list[str]:
+    return wording.renamed(found.incorrect, self._names)
+
   def __call__(self, text: str) -> list[str] | None:
     """Attributes that `text` calls incorrect; None where a language model gave no answer that can be read."""
     if text not in self._known:
       try:
-        self._known[text] = list(self._discoverer.discover(text, _ANY_SPORT).incorrect)
+        self._known[text] = self._incorrect(self._discoverer.discover(text, _ANY_SPORT))
       except Unreadable:
         self._known[text] = None
     return self._known[text]
@@ -55,7 +60,7 @@ class Extractor:
     progress = Progress('attributes of feedback', len(new), unit='text')
     try:
       for number, found in self._discoverer.discover_many([(text, _ANY_SPORT) for text in new]):
-        self._known[new[number]] = None if isinstance(found, Unreadable) else list(found.incorrect)
+        self._known[new[number]] = None if isinstance(found, Unreadable) else self._incorrect(found)
         progress.update(1)
     finally:
       progress.close()

@@ -174,6 +174,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
   if base is not None:
     fingerprints['decoder_fingerprint'] = base.fingerprint
+  if config.discovery.canonical:
+    fingerprints['canonical_names'] = wording.fingerprint_of(config.discovery)
   origin = parent.find(config)
   if origin is not None:
     origin.require_fit(config, video_encoder.fingerprint, fingerprints.get('decoder_fingerprint'))
@@ -203,9 +205,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     attributes = read_attributes(workdir / 'attributes.jsonl')
     clips = source.infos()
     unread = {clip.clip_id for clip in clips if clip.commentary.strip()} - attributes.keys()
-    for clip in clips:
-      if clip.clip_id in attributes:
-        clip.correct, clip.incorrect = attributes[clip.clip_id].correct, attributes[clip.clip_id].incorrect
+    wording.put_attributes(clips, attributes, config.discovery)
   if wordless := wording.put_words(clips, config.data):
     say(f'  {wordless} comments have no sentence in {config.data.condensed}: as if nobody had spoken')
   split = _spoken(clips, _readable(clips, splits.split_of(clips, config), unread))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crosstrainer_jax import backends, provenance
+from crosstrainer_jax import backends, provenance, wording
 from crosstrainer_jax.baselines import BASELINES
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.datasets.manifest.rows import resolve
@@ -64,6 +64,7 @@ def evaluate(workdir: Path, dataset: Path, source: YouTube, command: str) -> Rep
     raise ValueError(f'{source.root}: no video with usable narration{_counted(losses)}')
   config = provenance.recorded_config(workdir)
   discoverer = backends.create(config.discovery.backend, backends.ModelSettings.of(config.discovery))
+  names = wording.canonical_names(config.discovery)
   coach = Coach(workdir)
   references: list[Reference] = []
   answers: list[Prediction] = []
@@ -74,8 +75,8 @@ def evaluate(workdir: Path, dataset: Path, source: YouTube, command: str) -> Rep
       for comment, window, answer in _assess(coach, source.root, take, lose):
         found = discoverer.discover(comment.text, take.sport)
         reference = Reference(
-          f'{take.name}/{comment.name}', take.name, take.sport, take.skill, take.participant, found.incorrect, None,
-          comment.text,
+          f'{take.name}/{comment.name}', take.name, take.sport, take.skill, take.participant,
+          wording.renamed(found.incorrect, names), None, comment.text,
         )  # fmt: skip
         references.append(reference)
         answers.append(reference.answer(*answer))
@@ -179,11 +180,9 @@ def _assess(coach: Coach, root: str, take: Take, lose: Lose) -> list[tuple[Comme
 def _floors(workdir: Path, dataset: Path, seed: int, references: Sequence[Reference]) -> dict[str, list[Prediction]]:
   """What the training clips of the run say, whatever is seen."""
   clips = ClipSource(dataset).infos()
-  attributes = read_attributes(workdir / 'attributes.jsonl')
-  for clip in clips:
-    if clip.clip_id in attributes:
-      clip.incorrect = attributes[clip.clip_id].incorrect
-  split = splits.split_of(clips, provenance.recorded_config(workdir))
+  config = provenance.recorded_config(workdir)
+  wording.put_attributes(clips, read_attributes(workdir / 'attributes.jsonl'), config.discovery)
+  split = splits.split_of(clips, config)
   train = [Reference.from_clip(clips[i]) for i in split.train if clips[i].commentary.strip()]
   nothing = np.zeros((len(train), 1), np.float32), np.zeros((len(references), 1), np.float32)
   return {name: BASELINES[name](seed).fit(train, nothing[0]).predict(nothing[1], references) for name in FLOORS}

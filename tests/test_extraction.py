@@ -1,5 +1,7 @@
 """Feedback is read by what read the commentary."""
 
+import json
+
 import pytest
 
 from crosstrainer_jax import backends, settings
@@ -18,6 +20,12 @@ def test_rules_read_names_or_phrases():
   assert extractor('lexicon')(text) == ['knee bend']
   assert extractor('lexicon-phrases')(text) == ['knees straight']
   assert extractor('lexicon')('') == []
+
+
+def test_names_take_the_place_of_phrases(tmp_path):
+  path = tmp_path / 'names.json'
+  path.write_text(json.dumps({'method': 'by hand', 'phrases': {'knees straight': 'stiff legs'}}))
+  assert extractor('lexicon-phrases', canonical=path)('Your knees stay too straight.') == ['stiff legs']
 
 
 @pytest.fixture

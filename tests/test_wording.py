@@ -6,9 +6,10 @@ import types
 import numpy as np
 import pytest
 
+from crosstrainer_jax.discovery.backend import Attributes
 from crosstrainer_jax.discovery.journal import text_sha
 from crosstrainer_jax.input.source import ClipInfo
-from crosstrainer_jax.wording import put_words
+from crosstrainer_jax.wording import canonical_names, fingerprint_of, put_attributes, put_words
 
 
 def clip(name, commentary):
@@ -49,3 +50,27 @@ def test_sentences_of_other_comments_are_refused(sentences):
     put_words([clip('a', 'Other talk.')], data(sentences))
   with pytest.raises(FileNotFoundError):
     put_words([clip('a', 'x')], data(sentences.with_name('none.jsonl')))
+
+
+def names_in(path, **phrases):
+  path.write_text(json.dumps({'method': 'by hand', 'phrases': phrases}))
+  return types.SimpleNamespace(canonical=str(path))
+
+
+def test_attributes_stay_as_they_were_found_or_get_one_name(tmp_path):
+  found = {'a': Attributes(['steady', 'deep knees'], ['bent knees', 'knee bend', 'gaze']), 'b': Attributes([], [])}
+  clips = [clip('a', 'Talk.'), clip('unread', 'Talk.'), clip('b', 'Talk.')]
+  clips[1].incorrect = ['as before']
+  put_attributes(clips, found, types.SimpleNamespace(canonical=''))
+  assert clips[0].incorrect == ['bent knees', 'knee bend', 'gaze']
+  put_attributes(clips, found, names_in(tmp_path / 'names.json', **{'bent knees': 'knee bend', 'deep knees': 'knee bend', 'steady': 'balance'}))
+  assert [one.incorrect for one in clips] == [['knee bend', 'gaze'], ['as before'], []]
+  assert clips[0].correct == ['balance']
+
+
+def test_other_names_make_another_run(tmp_path):
+  one, two = names_in(tmp_path / 'a.json', x='y'), names_in(tmp_path / 'b.json', x='z')
+  assert fingerprint_of(one) == fingerprint_of(one) != fingerprint_of(two)
+  assert canonical_names(types.SimpleNamespace(canonical='')) == {}
+  with pytest.raises(FileNotFoundError, match='discover --canonical'):
+    canonical_names(types.SimpleNamespace(canonical=str(tmp_path / 'none.json')))

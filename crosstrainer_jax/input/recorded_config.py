@@ -35,6 +35,7 @@ LATER: dict[str, dict[str, Any]] = {
     'requests_per_minute': 0.0,
     'timeout': 120.0,
     'answers': '',
+    'canonical': '',
   },
   'encoder': {'revision': '', 'fps': 0, 'dtype': ''},
   'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
