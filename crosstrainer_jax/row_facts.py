@@ -4,6 +4,9 @@ import hashlib
 import json
 from collections.abc import Iterable
 
+import ml_collections
+
+from crosstrainer_jax import wording
 from crosstrainer_jax.baselines import BASELINES, RETRIEVAL
 from crosstrainer_jax.baselines.zero_shot import ROW as ZERO_SHOT
 from crosstrainer_jax.inference.zero_shot import ZeroShot
@@ -18,9 +21,8 @@ _BLIND = ('always none', 'random', 'majority')
 
 def of_rows(run: Run, rows: Iterable[str], vlm: ZeroShot | None = None) -> dict[str, dict[str, str]]:
   """Row → what stands behind it, by heading."""
-  return {
-    row: {'sees': _seen(run, row, vlm)} | _made_by(run, row, vlm) | {'text': run.config.data.text} for row in rows
-  }
+  truth = {'text': run.config.data.text, 'attributes': _discovery(run.config.discovery)}
+  return {row: {'sees': _seen(run, row, vlm)} | _made_by(run, row, vlm) | truth for row in rows}
 
 
 def prompts_hash(k: int) -> str:
@@ -48,6 +50,13 @@ def _seen(run: Run, row: str, vlm: ZeroShot | None) -> str:
   size = encoder.config.image_size
   zeroed = ', zeroed' if row.startswith('video zeroed') else ''
   return f'{views} × {frames} frames, {encoder.config.fps} a second, {size} pixels{zeroed}; {encoder.name}'
+
+
+def _discovery(settings: ml_collections.ConfigDict) -> str:
+  """What read the attributes in the text."""
+  asked = f', {settings.model}, prompt {settings.prompt}' if settings.model else ''
+  named = f', names {wording.fingerprint_of(settings)[:10]}' if settings.canonical else ''
+  return f'{settings.backend}{asked}{named}'
 
 
 def _made_by(run: Run, row: str, vlm: ZeroShot | None) -> dict[str, str]:

@@ -63,7 +63,11 @@ def test_attributes_stay_as_they_were_found_or_get_one_name(tmp_path):
   clips[1].incorrect = ['as before']
   put_attributes(clips, found, types.SimpleNamespace(canonical=''))
   assert clips[0].incorrect == ['bent knees', 'knee bend', 'gaze']
-  put_attributes(clips, found, names_in(tmp_path / 'names.json', **{'bent knees': 'knee bend', 'deep knees': 'knee bend', 'steady': 'balance'}))
+  put_attributes(
+    clips,
+    found,
+    names_in(tmp_path / 'names.json', **{'bent knees': 'knee bend', 'deep knees': 'knee bend', 'steady': 'balance'}),
+  )
   assert [one.incorrect for one in clips] == [['knee bend', 'gaze'], ['as before'], []]
   assert clips[0].correct == ['balance']
 
