@@ -10,9 +10,10 @@ import numpy as np
 
 from crosstrainer_jax.evaluation import submission
 from crosstrainer_jax.input.buckets import as_path
+from crosstrainer_jax.input.record import LEVELS
 from crosstrainer_jax.recipe import STAGE2
 from crosstrainer_jax.run import Run
-from crosstrainer_jax.training.telemetry import Progress
+from crosstrainer_jax.training.telemetry import Progress, say
 
 EGO = 'ego'
 FORMS = ('logits', 'labels')
@@ -21,7 +22,9 @@ FORMS = ('logits', 'labels')
 def write(run: Run, path: str, test_list: str, form: str) -> Path:
   """Writes the submission for the takes of the official list; the probe sees each view alone.
 
-  Logits of a take are means over its clips. The label form takes the views' joint answer as the benchmark does.
+  Logits of a take are means over its clips. The label form takes the views' joint answer as the benchmark does. Where
+  the dataset knows the levels of all takes, those of the validation list for example, the benchmark's accuracy with
+  logits is printed.
 
   Args:
     test_list: proficiency_demonstrator_test.json of the dataset, or a text file with a take's name in each line.
@@ -36,7 +39,14 @@ def write(run: Run, path: str, test_list: str, form: str) -> Path:
     levels = {take: int(submission.average_views(found[None])[0].argmax()) for take, found in logits.items()}
     return submission.write_submission(path, submission.label_form(levels, takes))
   ego, exo = ({take: part(found) for take, found in logits.items()} for part in (lambda x: x[0], lambda x: x[1:]))
-  return submission.write_submission(path, submission.logits_form(ego, exo, takes))
+  content = submission.logits_form(ego, exo, takes)
+  written = submission.write_submission(path, content)
+  known = {clip.take: LEVELS[clip.proficiency] for clip in run.clips if clip.proficiency >= 0}
+  if known.keys() >= set(takes):
+    accuracy = submission.official_accuracy(content, {take: submission.CLASS_OF[known[take]] for take in takes})
+    scores = ', '.join(f'{views} {value:.1f} %' for views, value in accuracy.items())
+    say(f"The benchmark's own accuracy on these {len(takes)} takes, whose levels the dataset knows: {scores}")
+  return written
 
 
 def view_logits(run: Run, takes: set[str]) -> dict[str, np.ndarray]:

@@ -43,6 +43,22 @@ def test_labels_are_written_in_the_order_of_the_list(ego, tmp_path):
     level_submission.write(ego, str(tmp_path / 'out.json'), str(listed), 'logits')
 
 
+def test_the_accuracy_is_told_where_the_levels_are_known(ego, tmp_path, monkeypatch, capsys):
+  takes = sorted({clip.take for clip in ego.clips})[:4]
+  level = {clip.take: clip.proficiency for clip in ego.clips}
+  # every view is sure of the right level, in all takes but the first
+  logits = {take: np.tile(5 * np.eye(4)[(level[take] + (take == takes[0])) % 4], (5, 1)) for take in takes}
+  monkeypatch.setattr(level_submission, 'view_logits', lambda run, takes: logits)
+  (tmp_path / 'list.txt').write_text('\n'.join(takes))
+  level_submission.write(ego, str(tmp_path / 'out.json'), str(tmp_path / 'list.txt'), 'logits')
+  assert (
+    'these 4 takes, whose levels the dataset knows: ego 75.0 %, exo 75.0 %, combined 75.0 %' in capsys.readouterr().out
+  )
+  unknown = dataclasses.replace(ego, clips=[dataclasses.replace(clip, proficiency=-1) for clip in ego.clips])
+  level_submission.write(unknown, str(tmp_path / 'out.json'), str(tmp_path / 'list.txt'), 'logits')
+  assert 'accuracy' not in capsys.readouterr().out
+
+
 def test_what_cannot_be_submitted(run, ego, tmp_path):
   with pytest.raises(ValueError, match="have no view 'ego'"):
     level_submission.view_logits(run, {run.clips[0].take})

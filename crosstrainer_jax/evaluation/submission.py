@@ -23,8 +23,10 @@ from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.record import LEVELS
 
 CLASSES = ('Novice', 'Early Expert', 'Intermediate Expert', 'Late Expert')
+# The project's name of a level → the benchmark's.
+CLASS_OF = dict(zip(('novice', 'early expert', 'intermediate', 'late expert'), CLASSES, strict=True))
 # For each class of the benchmark, its place in LEVELS.
-PLACES = tuple(LEVELS.index(name) for name in ('novice', 'early expert', 'intermediate', 'late expert'))
+PLACES = tuple(map(LEVELS.index, CLASS_OF))
 EXO_VIEWS = 4
 
 
