@@ -15,6 +15,8 @@
 `--candidates NAME=FILE.jsonl` it asks of retrieved clips whether they show how to correct what the expert criticised.
 """
 
+from __future__ import annotations
+
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
