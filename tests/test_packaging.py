@@ -204,7 +204,12 @@ def _run(python: str | pathlib.Path, folder: pathlib.Path, *arguments: str) -> s
 
 @pytest.mark.parametrize('verb', sorted(_verbs()))
 def test_every_verb_explains_itself(verb, tmp_path):
-  assert f'crosstrainer_jax.{verb}' in _run(sys.executable, tmp_path, '-m', f'crosstrainer_jax.{verb}', '--help')
+  said = _run(sys.executable, tmp_path, '-m', f'crosstrainer_jax.{verb}', '--help')
+  assert f'crosstrainer_jax.{verb}' in said
+  if verb == 'sweep':  # flags that it shares with train, and none that it does not
+    for flag in ('--seeds', '--held_out', '--write', '--sweep_dir', '--data_dir', '--override'):
+      assert flag in said
+    assert '--workdir' not in said
   assert not list(tmp_path.iterdir())
 
 

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 from absl.testing import flagsaver
@@ -379,11 +377,3 @@ def test_the_report_of_the_main_job_serves_both_sweeps(small_run):
   assert {(gap.dial, gap.score) for gap in found} == {(dial, score) for dial in sweeps.DIALS for score in dials.SCORES}
   assert {'attribute F1', 'feedback F1'} <= set(aggregate([run.report()]).columns)
   assert sweep_results.origin([run])[0].startswith('Scored: soccer: 4 clips, ')
-
-
-def test_help_shows_its_own_flags():
-  done = subprocess.run([sys.executable, '-m', 'crosstrainer_jax.sweep', '--help'], capture_output=True, text=True)
-  assert 'python -m crosstrainer_jax.sweep transfer --dry-run' in done.stdout
-  for flag in ('--seeds', '--held_out', '--write', '--sweep_dir', '--data_dir', '--override'):
-    assert flag in done.stdout
-  assert '--workdir' not in done.stdout

@@ -12,23 +12,30 @@ EXAMPLE = Path(__file__).parents[2] / 'examples' / 'assess_with_torch.py'
 CLIPS = 24
 
 
-def run_example(folder: Path, clips: Path) -> 'subprocess.CompletedProcess[str]':
+def run_example(folder: Path, *clips: Path) -> 'subprocess.CompletedProcess[str]':
+  """The example on one file of clips after another, in one process, since torch takes its time to come."""
   # Neither this package nor JAX may be needed: the example is copied away, and JAX cannot be imported.
   lonely = folder / 'example.py'
   lonely.write_text(EXAMPLE.read_text())
-  blocked = "import sys, runpy; sys.modules['jax'] = sys.modules['crosstrainer_jax'] = None; sys.argv = sys.argv[1:]; "
-  command = [sys.executable, '-W', 'error', '-c', blocked + "runpy.run_path(sys.argv[0], run_name='__main__')"]
-  return subprocess.run([*command, str(lonely), str(folder), str(clips)], capture_output=True, text=True, cwd='/')
+  program = (
+    "import sys, runpy; sys.modules['jax'] = sys.modules['crosstrainer_jax'] = None\n"
+    'example, folder, *clips = sys.argv[1:]\n'
+    'for file in clips:\n'
+    '  sys.argv = [example, folder, file]\n'
+    "  runpy.run_path(example, run_name='__main__')\n"
+  )
+  command = [sys.executable, '-W', 'error', '-c', program, str(lonely), str(folder), *map(str, clips)]
+  return subprocess.run(command, capture_output=True, text=True, cwd='/')
 
 
 def assert_same_answers(folder: Path) -> list[dict[str, Any]]:
   """All expected answers are given; returns them."""
-  for place in (folder, folder / 'more'):
-    if not (place / reference_clips.EXPECTED).is_file():
-      continue
-    done = run_example(folder, place / reference_clips.CLIPS)
-    assert done.returncode == 0, done.stdout + done.stderr
+  places = [place for place in (folder, folder / 'more') if (place / reference_clips.EXPECTED).is_file()]
+  done = run_example(folder, *(place / reference_clips.CLIPS for place in places))
+  assert done.returncode == 0, done.stdout + done.stderr
+  said = [line for line in done.stdout.splitlines() if 'expected answers were given' in line]
+  for place, line in zip(places, said, strict=True):
     expected: list[dict[str, Any]] = json.loads((place / reference_clips.EXPECTED).read_text())['clips']
-    assert f'{len(expected)} of {len(expected)} expected answers were given; others: none' in done.stdout
+    assert line == f'{len(expected)} of {len(expected)} expected answers were given; others: none'
   assert len(expected) == CLIPS
   return expected

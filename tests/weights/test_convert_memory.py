@@ -48,5 +48,5 @@ def test_memory_is_bounded(tmp_path, record_property):
   assert found['largest'] == 4 * MEBIBYTE
   beyond = found['peak'] - found['held']
   record_property('beside what stays', f'{beyond / MEBIBYTE:.1f} MiB')
-  # no less than what stays: otherwise it was not measured
-  assert -MEBIBYTE <= beyond <= benchmark.LARGEST * found['largest'], found
+  # no less than what stays, but for pages that a busy machine takes away: otherwise it was not measured
+  assert -0.1 * found['held'] <= beyond <= benchmark.LARGEST * found['largest'], found
