@@ -22,7 +22,11 @@ def run_example(folder: Path, *clips: Path) -> 'subprocess.CompletedProcess[str]
     'example, folder, *clips = sys.argv[1:]\n'
     'for file in clips:\n'
     '  sys.argv = [example, folder, file]\n'
-    "  runpy.run_path(example, run_name='__main__')\n"
+    '  try:\n'
+    "    runpy.run_path(example, run_name='__main__')\n"
+    '  except SystemExit as end:\n'
+    '    if end.code:\n'
+    '      raise\n'
   )
   command = [sys.executable, '-W', 'error', '-c', program, str(lonely), str(folder), *map(str, clips)]
   return subprocess.run(command, capture_output=True, text=True, cwd='/')
