@@ -6,8 +6,9 @@
     python -m crosstrainer_jax.sweep studies      # what the paper leaves open, one condition changed at a time
     python -m crosstrainer_jax.sweep kshot        # with k labelled clips of the new sport, from ZS-3 and from nothing
 
-Seeds are those of training; the world's own seed stays what the config says. `transfer` trains on one world. `dials`
-makes seven, of 0.8 GB each, and trains only the rows that it compares. In `kshot` the seed also draws the k clips.
+Seeds are those of training; the world's own seed stays what the config says. `transfer` trains on one world, and its
+runs are among those of `settings`, in one folder. `dials` makes seven worlds, of 0.8 GB each, and trains only the rows
+that it compares. In `kshot` the seed also draws the k clips.
 """
 
 import collections
@@ -92,10 +93,11 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """Runs, and the seconds that one of them is guessed to take."""
+  """Runs, the seconds that one of them is guessed to take, and their folder, where they share that of another sweep."""
 
   runs: tuple[Run, ...]
   seconds: float
+  folder: str = ''
 
   def settings(self) -> set[str]:
     """The settings that the sweep decides itself."""
@@ -107,11 +109,11 @@ def transfer(held_out: Sequence[str] = SPORTS, seeds: Sequence[str] = ('0', '1',
   """ZS-3 with each sport held out in turn; the language prior, which hardly varies, with seed 0 alone."""
   rows = collections.defaultdict(lambda: END_TO_END, {'0': f'{END_TO_END}, "video zeroed"'})
   runs = [
-    _run(sport, seed, smoke, overrides=(f'eval.rows=({rows[seed]}, {RETRIEVAL})',))
+    _run(sport, seed, smoke, overrides=(f'eval.rows=({rows[seed]}, {RETRIEVAL})',), prefix='ZS-3')
     for sport in held_out
     for seed in seeds
   ]
-  return Sweep(tuple(runs), SMOKE_SECONDS if smoke else TRANSFER_SECONDS)
+  return Sweep(tuple(runs), SMOKE_SECONDS if smoke else TRANSFER_SECONDS, 'settings')
 
 
 def dials(held_out: Sequence[str] = ('soccer',), seeds: Sequence[str] = ('0',), smoke: bool = False) -> Sweep:
@@ -143,6 +145,8 @@ def settings(
 ) -> Sweep:
   """Every setting of section 4.1 with every skill and sport held out in turn, and one sport to the skills of others.
 
+  On the embedded world those of ZS-3 are the runs of `transfer`.
+
   Args:
     held_out: sports to stay with; none for all.
     paper: the sizes of configs/paper.py.
@@ -163,7 +167,10 @@ def settings(
   for seed in seeds:
     runs.append(run(seed, 'in_domain', 'FS', overrides=rows))
     runs.append(run(seed, 'in_domain', 'FS-other', overrides=(*other.split(','), 'eval.rows=()')))
-    runs += [run(seed, 'cross_sport', 'ZS-3', sport) for sport in sports]
+    if dataset == 'skillsim':
+      runs += transfer(tuple(sports), (seed,), smoke).runs
+    else:
+      runs += [run(seed, 'cross_sport', 'ZS-3', sport) for sport in sports]
     runs += [run(seed, 'cross_skill', 'SPORT', sport) for sport in sports]
     for setting in ('ZS-2', 'ZS-1'):
       runs += [run(seed, 'cross_skill', setting, skill) for skills in sports.values() for skill in skills]
@@ -214,6 +221,8 @@ def studies(
 SWEEPS = {'transfer': transfer, 'dials': dials, 'settings': settings, 'kshot': kshot, 'studies': studies}
 
 
-def _run(sport: str, seed: str, smoke: bool, setting: str = '', overrides: tuple[str, ...] = ()) -> Run:
-  name = '-'.join(filter(None, (sport.replace(' ', '_'), f'seed{seed}', setting)))
+def _run(
+  sport: str, seed: str, smoke: bool, setting: str = '', overrides: tuple[str, ...] = (), prefix: str = ''
+) -> Run:
+  name = '-'.join(filter(None, (prefix, sport.replace(' ', '_'), f'seed{seed}', setting)))
   return Run(name, f'{CONFIG}:held_out={sport},seed={seed}{",smoke" if smoke else ""}', overrides)

@@ -10,7 +10,8 @@
     python -m crosstrainer_jax.sweep transfer --seeds=0 --config.stage1.epochs=1 --sweep_dir=runs/sweeps/short
 
 transfer: every sport held out in turn, three seeds. dials: two-stage minus end-to-end at three values of each dial.
-settings: FS, ZS-1, ZS-2, ZS-3, and one sport to the skills of others, with every skill and sport held out in turn.
+settings: FS, ZS-1, ZS-2, ZS-3, and one sport to the skills of others, with every skill and sport held out in turn; on
+the embedded world ZS-3 is transfer, whose runs are not made twice.
 studies: what the paper leaves open, one condition changed at a time.
 kshot: k labelled clips of the held-out sport, going on from the ZS-3 run and beginning from nothing.
 Every run is one of python -m crosstrainer_jax.train, in its own folder. Those that are done are skipped, one that fails
@@ -64,7 +65,7 @@ _WRITE = flags.DEFINE_multi_string(
 )
 _ONLY = flags.DEFINE_string('only', '', 'Does only the runs whose names this regular expression is found in.')
 _SWEEP_DIR = flags.DEFINE_string(
-  'sweep_dir', None, 'Where the runs are kept, a folder each. Default: runs/sweeps/<sweep>.'
+  'sweep_dir', None, 'Where the runs are kept, a folder each. Default: runs/sweeps/<sweep>, for transfer settings.'
 )
 # Those of train that mean the same here.
 for _name in ('data_dir', 'dry-run', 'override'):
@@ -84,7 +85,7 @@ def main(argv: list[str]) -> None:
     raise settings.SettingsError(f'--dataset and --paper are for the sweep settings, not for {name}')
   sweep = sweeps.SWEEPS[name](**{key: value for key, value in options.items() if value})
   of_dataset = '' if _DATASET.value == 'skillsim' else f'-{_DATASET.value}'
-  place = _SWEEP_DIR.value or f'runs/sweeps/{name}{of_dataset}{"-smoke" if _SMOKE.value else ""}'
+  place = _SWEEP_DIR.value or f'runs/sweeps/{sweep.folder or name}{of_dataset}{"-smoke" if _SMOKE.value else ""}'
   folder = on_this_machine(place, '--sweep_dir')
   runs = plan(sweep, folder, flags.FLAGS.override)
   chosen = choose(runs, _ONLY.value)

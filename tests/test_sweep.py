@@ -79,6 +79,13 @@ def test_transfer_holds_out_every_sport():
   assert f'{CROSSTRAINER} − {END_TO_END}' == dials.DIFFERENCE
 
 
+def test_the_runs_of_transfer_are_among_those_of_settings():
+  assert set(sweeps.transfer().runs) < set(sweeps.settings().runs)
+  others = set(sweeps.settings().runs) - set(sweeps.transfer().runs)
+  assert not [run.name for run in others if run.name.startswith('ZS-3')]
+  assert sweeps.transfer().folder == 'settings'
+
+
 def test_dials_have_three_values_and_share_the_default(tmp_path):
   defaults = compact.preset().data.skillsim
   for dial, values in sweeps.DIALS.items():
@@ -111,9 +118,9 @@ def test_studies_are_summed_up(runs, tmp_path, capsys):
 def test_dry_run_prints_the_plan_and_does_nothing(runs, tmp_path, capsys):
   verb('transfer', '--seeds=0,1', '--dry-run')
   out = capsys.readouterr().out
-  assert 'Sweep transfer: 8 runs in runs/sweeps/transfer, 0 done, 8 to do.' in out
+  assert 'Sweep transfer: 8 runs in runs/sweeps/settings, 0 done, 8 to do.' in out
   assert 'about 8 min a run (a guess until one is done)' in out
-  assert 'to do         rock_climbing-seed1  ' in out
+  assert 'to do         ZS-3-rock_climbing-seed1  ' in out
   assert "./launch_tpu.sh 'configs/cross_sport.py:held_out=rock climbing,seed=1'" in out
   assert runs == []
   assert list(tmp_path.iterdir()) == []
@@ -128,17 +135,17 @@ def test_transfer_writes_summary_and_pages(runs, tmp_path, capsys):
   assert len(runs) == 8
   out = capsys.readouterr().out
   assert re.search(
-    r'=== soccer-seed1 \(2 of 8\): 0 s, CrossTrainer attribute F1 1\.0; 6 runs left, about 10 min', out
+    r'=== ZS-3-soccer-seed1 \(2 of 8\): 0 s, CrossTrainer attribute F1 1\.0; 6 runs left, about 10 min', out
   ), out
-  folder = tmp_path / 'runs' / 'sweeps' / 'transfer'
-  assert provenance.recorded_config(folder / 'fitness-seed1').stage1.epochs == 1.0
-  assert read_report(folder / 'fitness-seed1' / 'report.json').command == (
+  folder = tmp_path / 'runs' / 'sweeps' / 'settings'
+  assert provenance.recorded_config(folder / 'ZS-3-fitness-seed1').stage1.epochs == 1.0
+  assert read_report(folder / 'ZS-3-fitness-seed1' / 'report.json').command == (
     './launch_tpu.sh configs/cross_sport.py:held_out=fitness,seed=1 '
     '\'--config.eval.rows=("end to end without attributes", "fine-tuned retrieval", "attribute retrieval")\' '
     '--config.stage1.epochs=1'
   )
   # the language prior is trained with one seed
-  assert [provenance.recorded_config(folder / f'soccer-seed{seed}').eval.rows for seed in (0, 1)] == [
+  assert [provenance.recorded_config(folder / f'ZS-3-soccer-seed{seed}').eval.rows for seed in (0, 1)] == [
     (END_TO_END, ZEROED, *RETRIEVAL),
     (END_TO_END, *RETRIEVAL),
   ]
@@ -206,55 +213,55 @@ def test_what_is_done_is_skipped_and_gives_the_time(runs, capsys):
   capsys.readouterr()
   verb('transfer', '--held_out=soccer,fitness', '--seeds=0')
   out = capsys.readouterr().out
-  assert runs == ['soccer-seed0', 'fitness-seed0']
-  assert '2 runs in runs/sweeps/transfer, 1 done, 1 to do' in out
+  assert runs == ['ZS-3-soccer-seed0', 'ZS-3-fitness-seed0']
+  assert '2 runs in runs/sweeps/settings, 1 done, 1 to do' in out
   assert 'about 2 min a run (median of the 1 that are done), 3 min in all, 2 min left' in out
-  assert 'done 101 s    soccer-seed0' in out
+  assert 'done 101 s    ZS-3-soccer-seed0' in out
 
 
 def test_parts_make_the_whole(runs, tmp_path, capsys):
   (tmp_path / 'page.md').write_text(PAGE)
   verb('transfer', '--seeds=0', '--only=soccer|fit', '--write=page.md')
-  assert runs == ['soccer-seed0', 'fitness-seed0']
+  assert runs == ['ZS-3-soccer-seed0', 'ZS-3-fitness-seed0']
   out = capsys.readouterr().out
-  assert 'Of these only: soccer-seed0, fitness-seed0.' in out
+  assert 'Of these only: ZS-3-soccer-seed0, ZS-3-fitness-seed0.' in out
   assert 'page.md left as before: 2 of 4 runs are missing' in out
   verb('transfer', '--seeds=0', '--write=page.md')
-  assert runs[2:] == ['basketball-seed0', 'rock_climbing-seed0']
+  assert runs[2:] == ['ZS-3-basketball-seed0', 'ZS-3-rock_climbing-seed0']
   assert 'ZS-3 · 4 runs' in (tmp_path / 'page.md').read_text()
 
 
 def test_a_failed_run_is_recorded_and_tried_again(runs, tmp_path, capsys):
   (tmp_path / 'page.md').write_text(PAGE)
-  runs.broken = {'soccer-seed1': RuntimeError('out of memory\nand so on')}
+  runs.broken = {'ZS-3-soccer-seed1': RuntimeError('out of memory\nand so on')}
   with pytest.raises(SystemExit) as stopped:
     verb('transfer', '--held_out=soccer', '--write=page.md')
   assert stopped.value.code == 1
-  assert runs == ['soccer-seed0', 'soccer-seed1', 'soccer-seed2']
+  assert runs == ['ZS-3-soccer-seed0', 'ZS-3-soccer-seed1', 'ZS-3-soccer-seed2']
   out = capsys.readouterr().out
-  assert '1 of 3 runs failed:\n  soccer-seed1: RuntimeError: out of memory' in out
+  assert '1 of 3 runs failed:\n  ZS-3-soccer-seed1: RuntimeError: out of memory' in out
   assert 'page.md left as before: 1 of 3 runs are missing' in out
   assert (tmp_path / 'page.md').read_text() == PAGE
-  failed = tmp_path / 'runs/sweeps/transfer/soccer-seed1/failed.txt'
+  failed = tmp_path / 'runs/sweeps/settings/ZS-3-soccer-seed1/failed.txt'
   assert 'RuntimeError: out of memory' in failed.read_text()
 
   runs.broken = {}
   verb('transfer', '--held_out=soccer', '--write=page.md')
-  assert runs[3:] == ['soccer-seed1']
-  assert 'failed before soccer-seed1' in capsys.readouterr().out
+  assert runs[3:] == ['ZS-3-soccer-seed1']
+  assert 'failed before ZS-3-soccer-seed1' in capsys.readouterr().out
   assert not failed.exists()
   assert 'old' not in (tmp_path / 'page.md').read_text()
 
 
 def test_an_interrupt_ends_the_sweep_which_goes_on_later(runs, capsys):
-  runs.broken = {'soccer-seed1': KeyboardInterrupt()}
+  runs.broken = {'ZS-3-soccer-seed1': KeyboardInterrupt()}
   with pytest.raises(KeyboardInterrupt):
     verb('transfer', '--held_out=soccer')
-  assert runs == ['soccer-seed0', 'soccer-seed1']
+  assert runs == ['ZS-3-soccer-seed0', 'ZS-3-soccer-seed1']
   runs.broken = {}
   verb('transfer', '--held_out=soccer')
-  assert runs[2:] == ['soccer-seed1', 'soccer-seed2']
-  assert 'begun         soccer-seed1' in capsys.readouterr().out
+  assert runs[2:] == ['ZS-3-soccer-seed1', 'ZS-3-soccer-seed2']
+  assert 'begun         ZS-3-soccer-seed1' in capsys.readouterr().out
 
 
 def test_dials_write_table_and_plots(runs, tmp_path, capsys):
@@ -289,7 +296,7 @@ def test_dials_wait_for_all_runs(runs, tmp_path, capsys):
 
 def test_smoke_runs_lie_apart(runs, tmp_path):
   verb('transfer', '--held_out=soccer', '--seeds=3', '--smoke')
-  config = provenance.recorded_config(tmp_path / 'runs/sweeps/transfer-smoke/soccer-seed3')
+  config = provenance.recorded_config(tmp_path / 'runs/sweeps/settings-smoke/ZS-3-soccer-seed3')
   assert config.data.skillsim.train_clips == 48
   assert config.seed == 3
 
@@ -307,8 +314,8 @@ def test_smoke_runs_lie_apart(runs, tmp_path):
     (['transfer', '--config.stage1.epoch=3'], 'unknown setting --config.stage1.epoch'),
     (['transfer', '--held_out=tennis'], 'tennis'),
     (['transfer', '--seeds=a'], 'seed is an integer'),
-    (['transfer', '--seeds=1,1'], 'named twice: soccer-seed1'),
-    (['transfer', '--only=tennis'], 'is found in no name of a run: soccer-seed0'),
+    (['transfer', '--seeds=1,1'], 'named twice: ZS-3-soccer-seed1'),
+    (['transfer', '--only=tennis'], 'is found in no name of a run: ZS-3-soccer-seed0'),
     (['transfer', '--only=('], '--only=( is no regular expression'),
     (['transfer', '--sweep_dir=gs://b/x'], '--sweep_dir gs://b/x: this must lie on this machine'),
     (['transfer', '--write=none.md'], 'there is no page none.md'),
@@ -361,7 +368,7 @@ def test_shipped_page_has_every_block():
 
 def test_local_changes_show_in_the_origin(runs, tmp_path):
   verb('transfer', '--held_out=soccer', '--seeds=0')
-  [run] = sweep.plan(sweeps.transfer(['soccer'], ['0']), tmp_path / 'runs/sweeps/transfer')
+  [run] = sweep.plan(sweeps.transfer(['soccer'], ['0']), tmp_path / 'runs/sweeps/settings')
   path = run.workdir / 'environment.json'
   for dirty, text in ((True, 'Commit: abc with local changes.'), (False, 'Commit: abc.')):
     path.write_text(json.dumps(json.loads(path.read_text()) | {'commit': 'abc', 'dirty': dirty}))
