@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -89,9 +90,15 @@ def obtain(timeout: float = 60) -> bool:
       print(f'WordNet: {error}', flush=True)
   if os.environ.get('HF_HUB_OFFLINE', '').upper() in ('1', 'ON', 'YES', 'TRUE'):
     return False
-  print(f'WordNet: downloading it (11 MB) to {cache_folder()}, at most {timeout:.0f} s …', flush=True)
+  return _download(cache_folder(), timeout)
+
+
+@functools.cache
+def _download(folder: Path, timeout: float) -> bool:
+  """Tried once by a process: a sweep does not wait before each of its runs for what cannot be had."""
+  print(f'WordNet: downloading it (11 MB) to {folder}, at most {timeout:.0f} s …', flush=True)
   # in a process of its own, since nltk's downloader knows no timeout
-  command = [sys.executable, '-m', 'nltk.downloader', '-q', '-e', '-d', str(cache_folder()), 'wordnet']
+  command = [sys.executable, '-m', 'nltk.downloader', '-q', '-e', '-d', str(folder), 'wordnet']
   with contextlib.suppress(subprocess.SubprocessError, OSError):
     subprocess.run(command, check=False, timeout=timeout, capture_output=True)
   if find() is not None:

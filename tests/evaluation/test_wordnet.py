@@ -93,6 +93,8 @@ def test_a_download_that_hangs_or_fails_ends_in_a_line(monkeypatch, capsys, hang
   monkeypatch.setattr(subprocess, 'run', run)
   assert not wordnet.obtain(timeout=0.1)
   assert 'METEOR is computed without synonyms' in capsys.readouterr().out
+  assert not wordnet.obtain(timeout=0.1)
+  assert capsys.readouterr().out == ''  # a second run in the same process does not wait again
   assert wordnet.main([]) == 1
 
 
