@@ -5,7 +5,7 @@ Nothing is trained here: a cell whose runs are not finished stays empty, and say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from crosstrainer_jax.configs import sweeps
@@ -23,16 +23,16 @@ from crosstrainer_jax.training.telemetry import Progress, say
 ROWS = tuple(row for row in report.ROWS if row not in ('video zeroed', 'CrossTrainer with true attributes'))
 
 
-def read_runs(folder: Path, settings: set[str], rows: Sequence[str]) -> list[Finished]:
-  """The finished runs of these settings in a sweep's folder, with these rows."""
+def read_runs(folder: Path, settings: set[str], rows: Sequence[str], metrics: Collection[str] = ()) -> list[Finished]:
+  """The finished runs of these settings in a sweep's folder, with these rows and metrics."""
   done = sorted(path.parent for path in folder.glob('*/done.json') if (path.parent / 'report.json').is_file())
   found = [workdir for workdir in done if recorded_config(workdir).split.setting in settings]
   runs = []
   progress = Progress('scoring runs', len(found), unit='run')
   try:
-    for number, workdir in enumerate(found, 1):
-      runs.append(read_finished(workdir, reading_of, rows))
-      progress.update(number)
+    for workdir in found:
+      runs.append(read_finished(workdir, reading_of, rows, metrics))
+      progress.update(1)
   finally:
     progress.close()
   return runs
@@ -48,7 +48,14 @@ def publish(item: str, dataset: str, folder: Path, pages: Sequence[Path]) -> Non
   found = panels.panels(item, dataset, sweeps.SKILLS[dataset])
   settings = {place.setting for panel in found for row in panel.places.values() for place in row}
   wordnet.obtain()
-  runs = read_runs(folder, settings, rows)
+  metrics = {
+    name
+    for panel in found
+    for number in range(len(panel.columns))
+    for column in comparison.shown_columns(panel, number)
+    for name in column.metrics
+  }
+  runs = read_runs(folder, settings, rows, metrics)
   if not runs:
     raise FileNotFoundError(f'{folder}: no finished run here. Train them: {train_command(dataset)}')
   footnotes = Footnotes()

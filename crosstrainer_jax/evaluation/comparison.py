@@ -49,7 +49,13 @@ def columns_of(metric: str, dataset: str) -> list[Column]:
       Column('ours, prefix-kept', (f'{own} {prefix_kept.SUFFIX}',), 'all'),
       Column('ours, stripped', (own,), 'all'),
     ]
-  return [Column('ours', (metric,), 'all')]
+  return [Column('ours', (metric.removesuffix('-score'),), 'all')]
+
+
+def shown_columns(panel: Panel, number: int) -> list[Column]:
+  """What stands beside column `number` of a panel: a figure has one line for each row."""
+  found = columns_of(panel.metrics[number], panel.dataset)
+  return found[:1] if panel.item.startswith('figure') else found
 
 
 def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resamples: int = 1000) -> Interval:
@@ -116,12 +122,12 @@ def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others:
   for number, name in enumerate(panel.columns):
     columns.append(f'{name} published')
     cells_of.append((number, None))
-    found = columns_of(panel.metrics[number], panel.dataset)
-    # a figure has one line for each row
-    for own in found[:1] if panel.item.startswith('figure') else found:
+    for own in shown_columns(panel, number):
       metric = metric_of(runs, own)
       # It says so where ours is another variant, such as METEOR without synonyms, or a lexical similarity.
-      variant = '' if metric.startswith(panel.metrics[number]) and '-es' not in metric else f' ({metric})'
+      named = panel.metrics[number]
+      same = named.startswith(metric) or (metric.startswith(named) and '-es' not in metric)
+      variant = '' if same else f' ({metric})'
       columns.append(f'{name} {own.name}{variant}')
       cells_of.append((number, own))
   rows = []

@@ -6,7 +6,7 @@ Scores of a part of the test clips, such as one skill, and of several runs toget
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import ml_collections
@@ -59,12 +59,14 @@ def read_finished(
   workdir: str | Path,
   reading: Callable[[ml_collections.ConfigDict, Sequence[Reference]], scores.Reading],
   rows: Sequence[str] = (),
+  metrics: Collection[str] = (),
 ) -> Finished:
   """Reads the run in `workdir`, and counts.
 
   Args:
     reading: how texts are read, by the run's config and for these test clips.
     rows: those that are wanted; none for all.
+    metrics: names of those that are wanted; none for all.
 
   Raises:
     FileNotFoundError: the run has not been evaluated.
@@ -79,7 +81,7 @@ def read_finished(
   for path in sorted(folder.glob('*.jsonl')):
     name = path.stem.replace('_', ' ')
     if path.name != REFERENCES and (not rows or name in rows):
-      found[name] = scores.statistics(predictions.read_predictions(path), references, how)
+      found[name] = scores.statistics(predictions.read_predictions(path), references, how, metrics)
   split = config.split
   what = config.data.dataset, split.setting, split.held_out, split.source, config.seed
   return Finished(workdir, *what, is_other(workdir.name), references, found)

@@ -9,6 +9,7 @@ import functools
 from typing import Any
 
 import nltk
+from nltk.stem.porter import PorterStemmer
 from nltk.translate.meteor_score import single_meteor_score
 
 from crosstrainer_jax.evaluation import wordnet
@@ -19,6 +20,14 @@ class NoSynonyms:
 
   def synsets(self, word: str) -> list[Any]:
     return []
+
+
+class Remembered:
+  """nltk's stemmer and a WordNet; what was looked up of a word is kept, since texts repeat their words."""
+
+  def __init__(self, reader: Any):
+    self.synsets = functools.lru_cache(maxsize=1 << 15)(reader.synsets)
+    self.stem = functools.lru_cache(maxsize=1 << 15)(PorterStemmer().stem)
 
 
 @functools.cache
@@ -49,7 +58,11 @@ def meteor(said: tuple[str, ...], reference: tuple[str, ...]) -> float:
   return _meteor(said, reference, column())
 
 
+_remembered = functools.cache(Remembered)
+
+
 @functools.lru_cache(maxsize=1 << 17)
 def _meteor(said: tuple[str, ...], reference: tuple[str, ...], name: str) -> float:
   del name  # for the cache: with and without synonyms are two scores
-  return float(single_meteor_score(reference, said, wordnet=synonyms()[1]))
+  known = _remembered(synonyms()[1])
+  return float(single_meteor_score(reference, said, stemmer=known, wordnet=known))

@@ -173,9 +173,13 @@ def _p_value(p: float) -> str:
 
 
 def statistics(
-  predictions: Sequence[Prediction], references: Sequence[Reference], reading: Reading
+  predictions: Sequence[Prediction], references: Sequence[Reference], reading: Reading, only: Collection[str] = ()
 ) -> dict[str, Scored]:
-  """Every metric of one row before it is summed, or the reason why the row lacks it."""
+  """Every metric of one row before it is summed, or the reason why the row lacks it.
+
+  Args:
+    only: names of metrics; what none of them needs is not computed. Empty for all.
+  """
   if not references:
     raise ValueError('There are no clips to score: check the split and its filters.')
   predictions = align(predictions, references)
@@ -183,9 +187,12 @@ def statistics(
   extract, name_fault = functools.cache(reading.extract), functools.cache(reading.name_fault)
   reading = dataclasses.replace(reading, extract=extract, name_fault=name_fault)
   metrics: dict[str, Scored] = {}
-  metrics |= _attribute_metrics(predictions, references, reading)
-  metrics |= _feedback_metrics(predictions, references, reading)
-  metrics |= _level_metrics(predictions, references)
+  if not only or any(name.startswith(('IoU', 'attribute')) for name in only):
+    metrics |= _attribute_metrics(predictions, references, reading)
+  if not only or any(not name.startswith(('IoU', 'attribute', 'level')) for name in only):
+    metrics |= _feedback_metrics(predictions, references, reading, only)
+  if not only or any(name.startswith('level') for name in only):
+    metrics |= _level_metrics(predictions, references)
   return metrics
 
 
@@ -273,8 +280,11 @@ def _attribute_metrics(
 
 
 def _feedback_metrics(
-  predictions: Sequence[Prediction], references: Sequence[Reference], reading: Reading
+  predictions: Sequence[Prediction], references: Sequence[Reference], reading: Reading, only: Collection[str] = ()
 ) -> dict[str, Scored]:
+  def wanted(end: str) -> bool:
+    return not only or any(name.endswith(end) for name in only)
+
   texts = [prediction.feedback for prediction in predictions]
   faults = ('feedback F1', 'feedback F1 macro')
   scores = ('BLEU-4', meteor.column(), 'ROUGE-L')
@@ -285,9 +295,11 @@ def _feedback_metrics(
   metrics: dict[str, Scored] = {}
   if any(reference.commentary.strip() for reference in references):
     metrics |= feedback.text_statistics(texts, references)
-    metrics |= feedback.masked_statistics(texts, references, reading.nouns)
-    metrics |= prefix_kept.prefix_kept_statistics(texts, references)
-    if reading.bert is not None:
+    if wanted('masked'):
+      metrics |= feedback.masked_statistics(texts, references, reading.nouns)
+    if wanted(prefix_kept.SUFFIX):
+      metrics |= prefix_kept.prefix_kept_statistics(texts, references)
+    if reading.bert is not None and wanted('BERT'):
       metrics['BERT'] = feedback.bert_statistic(texts, references, reading.bert)
   else:
     metrics |= dict.fromkeys(every, 'these clips have no commentary')

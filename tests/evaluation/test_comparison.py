@@ -1,9 +1,12 @@
 """Ours beside the paper's, from runs whose answers are right as often as they are told to be."""
 
+import dataclasses
+import types
+
 import pytest
 
 from crosstrainer_jax.configs.sweeps import SKILLS
-from crosstrainer_jax.evaluation import comparison, panels
+from crosstrainer_jax.evaluation import comparison, panels, scores
 from crosstrainer_jax.evaluation.finished import read_finished
 from crosstrainer_jax.evaluation.panels import Place
 from crosstrainer_jax.evaluation.table import Footnotes
@@ -41,6 +44,8 @@ def test_what_is_missing_says_why(runs):
   )
   assert comparison.value(runs, Place('FS'), 'zero-shot VLM', IOU).note == 'this row was not run'
   bert = comparison.columns_of('BERT-score', 'qevd')[0]
+  with_bert = types.SimpleNamespace(similarity=lambda: scores.LEXICAL)
+  assert set(bert.metrics) < set(scores.columns(dataclasses.replace(scores.PLAIN, bert=with_bert)))
   assert comparison.value(runs, Place('FS'), 'CrossTrainer', bert).note == 'no such score'
 
 

@@ -25,6 +25,27 @@ def test_what_the_run_was_and_its_scores_on_a_part(tmp_path):
   assert list(read_finished(tmp_path / 'run', reading_of, ['random']).rows) == ['random']
 
 
+@pytest.mark.parametrize(
+  'names',
+  [
+    ['IoU@1.0'],
+    ['BLEU-4', 'ROUGE-L prefix-kept'],
+    ['ROUGE-L masked', 'feedback F1'],
+    ['level accuracy', 'attribute F1'],
+  ],
+)
+def test_metrics_that_are_not_wanted_change_nothing(tmp_path, names):
+  write_run(tmp_path / 'run', 'configs/in_domain.py:seed=2', SKILLS, {'CrossTrainer': 6})
+  every = read_finished(tmp_path / 'run', reading_of).rows['CrossTrainer']
+  some = read_finished(tmp_path / 'run', reading_of, metrics=names).rows['CrossTrainer']
+  assert set(names) <= set(some) < set(every)
+  for name, metric in some.items():
+    if isinstance(metric, str):
+      assert every[name] == metric
+    else:
+      np.testing.assert_array_equal(every[name].sums, metric.sums)
+
+
 def test_a_run_without_predictions_is_named(tmp_path):
   folder = write_run(tmp_path / 'run', 'configs/in_domain.py', SKILLS, {})
   (folder / 'predictions' / 'references.jsonl').unlink()
