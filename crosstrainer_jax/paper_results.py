@@ -52,7 +52,8 @@ def publish(item: str, dataset: str, folder: Path, pages: Sequence[Path]) -> Non
     name
     for panel in found
     for number in range(len(panel.columns))
-    for column in comparison.shown_columns(panel, number)
+    for column in (*comparison.shown_columns(panel, number), comparison.truth_column(panel))
+    if column is not None
     for name in column.metrics
   }
   runs = read_runs(folder, settings, rows, metrics)

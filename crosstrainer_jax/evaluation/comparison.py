@@ -26,6 +26,10 @@ UNCHANGED = 'feedback of the first row: attributes of the test set do not enter 
 EXTERNAL = 'not run here: its answers are scored from a file, eval --external'
 
 
+# Where the true faults are known, what a panel's scores stand for: of ours alone, since nobody else's is known.
+TRUTH = {'table 1b': 'feedback F1', 'table 3': 'attribute F1', 'table 4 left': 'feedback F1'}
+
+
 @dataclasses.dataclass(frozen=True)
 class Column:
   """One column of ours: which clips, and the metrics that may stand for it, the first that a run has."""
@@ -56,6 +60,12 @@ def shown_columns(panel: Panel, number: int) -> list[Column]:
   """What stands beside column `number` of a panel: a figure has one line for each row."""
   found = columns_of(panel.metrics[number], panel.dataset)
   return found[:1] if panel.item.startswith('figure') else found
+
+
+def truth_column(panel: Panel) -> Column | None:
+  """The score against the true faults that stands at the end of a panel, where any are known."""
+  name = TRUTH.get(panel.item)
+  return None if name is None else Column(f'{name}, ours', (name,))
 
 
 def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resamples: int = 1000) -> Interval:
@@ -130,6 +140,13 @@ def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others:
       variant = '' if same else f' ({metric})'
       columns.append(f'{name} {own.name}{variant}')
       cells_of.append((number, own))
+  truth = truth_column(panel)
+  known = truth is not None and any(
+    isinstance(metrics.get(truth.metrics[0]), Statistic) for run in runs for metrics in run.rows.values()
+  )
+  if truth is not None and known:
+    columns.append(truth.name)
+    cells_of.append((0, truth))
   rows = []
   for row in [*panel.rows, *(other for other in others if other not in panel.ours.values())]:
     ours = panel.ours.get(row, row)

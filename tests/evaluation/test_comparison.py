@@ -66,7 +66,20 @@ def test_both_protocols_stand_beside_what_is_published(runs):
 
 def test_noise_has_rows_of_its_own(runs):
   (panel,) = panels.panels('table 4', 'egoexo4d', SKILLS['egoexo4d'])
-  rows = dict(comparison.filled(panel, runs, Footnotes(), ()).rows)
+  table = comparison.filled(panel, runs, Footnotes(), ())
+  rows = dict(table.rows)
   assert rows['10 % noise'][0] == '45.2'
   assert rows['10 % noise'][1][0].isdigit()
   assert rows['70 % noise'][1].startswith('–')
+
+
+def test_scores_against_the_truth_stand_where_it_is_known(runs):
+  (panel,) = panels.panels('table 4', 'egoexo4d', SKILLS['egoexo4d'])
+  table = comparison.filled(panel, runs, Footnotes(), ())
+  assert table.columns[-1] == 'feedback F1, ours'
+  assert dict(table.rows)['10 % noise'][-1][0].isdigit()
+  unknown = [
+    dataclasses.replace(run, rows={row: metrics | {'feedback F1': 'unknown'} for row, metrics in run.rows.items()})
+    for run in runs
+  ]
+  assert 'feedback F1, ours' not in comparison.filled(panel, unknown, Footnotes(), ()).columns
