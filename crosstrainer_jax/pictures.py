@@ -92,7 +92,7 @@ class VideoPictures(Mapping[str, Picture]):
     window = self._windows[clip_id]
     info = video.probe(window.path)
     times = np.arange(window.begin, min(window.end, info.duration), 1 / FPS)
-    frames = video.read_frames(window.path, times, PIXELS)
+    frames = video.read_frames(window.path, times.tolist(), PIXELS)
     # without the bars that make it square
     height, width = (max(1, round(PIXELS * side / max(info.height, info.width))) for side in (info.height, info.width))
     top, left = (PIXELS - height) // 2, (PIXELS - width) // 2
