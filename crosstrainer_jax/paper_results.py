@@ -88,11 +88,13 @@ def _facts(item: str, dataset: str, found: Sequence[Panel], runs: Sequence[Finis
   """What a reader must know before the numbers."""
   theirs = sorted({panels.NAMES[panel.dataset] for panel in found})
   seeds = sorted({run.seed for run in runs})
+  clips = ' to '.join(map(str, sorted({f(len(run.references) for run in runs) for f in (min, max)})))
   facts = [f'{item.capitalize()}: published on {" and ".join(theirs)}, ours on {dataset}']
   if dataset not in {panel.dataset for panel in found}:
     facts.append('Other people, other comments: the two sides are not comparable. What can be compared is their shape.')
   facts += [
-    f'{len(runs)} finished runs, seeds {", ".join(map(str, seeds))}.',
+    f'Finished runs: {len(runs)}, seeds {", ".join(map(str, seeds))}, of {clips} test clips each.',
+    f'Hardware: {"; ".join(dict.fromkeys(run.hardware for run in runs))}',
     'Ours: mean over sports of the mean over seeds [95 % bootstrap over seeds, sports and takes].',
     f'Commands: {train_command(dataset)}; {show_command(item, dataset)}',
   ]

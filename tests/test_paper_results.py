@@ -23,7 +23,8 @@ def test_a_table_is_printed_and_written(folder, tmp_path, capsys):
   paper_results.publish('table 1', 'skillsim', folder, [page])
   out, text = capsys.readouterr().out, page.read_text()
   for said in (
-    '1 finished runs, seeds 0',
+    'Finished runs: 1, seeds 0, of 16 test clips each',
+    'Hardware: two abaci',
     'not comparable',
     'sweep settings --dataset=skillsim',
     'Table 1b, Ego-Exo4D',

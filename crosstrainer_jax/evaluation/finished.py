@@ -15,6 +15,7 @@ import numpy as np
 from crosstrainer_jax.baselines.prediction import Reference
 from crosstrainer_jax.evaluation import predictions, scores
 from crosstrainer_jax.evaluation.panels import is_other
+from crosstrainer_jax.evaluation.report import read_report
 from crosstrainer_jax.input.recorded_config import recorded_config
 
 REFERENCES = 'references.jsonl'
@@ -27,6 +28,7 @@ class Finished:
   Attributes:
     dataset, setting, held_out, source, seed: of its config.
     other: whether it learnt attributes of another backend than the other runs of its sweep (its name says so).
+    hardware: that it was evaluated on.
     references: the test clips.
     rows: row name → metric name → statistic over these clips, or why the row lacks it.
   """
@@ -38,6 +40,7 @@ class Finished:
   source: str
   seed: int
   other: bool
+  hardware: str
   references: list[Reference]
   rows: dict[str, dict[str, scores.Scored]]
 
@@ -84,4 +87,5 @@ def read_finished(
       found[name] = scores.statistics(predictions.read_predictions(path), references, how, metrics)
   split = config.split
   what = config.data.dataset, split.setting, split.held_out, split.source, config.seed
-  return Finished(workdir, *what, is_other(workdir.name), references, found)
+  hardware = read_report(workdir / 'report.json').hardware
+  return Finished(workdir, *what, is_other(workdir.name), hardware, references, found)

@@ -6,6 +6,7 @@ from pathlib import Path
 from crosstrainer_jax import settings
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.evaluation.predictions import write_predictions, write_references
+from crosstrainer_jax.evaluation.report import Report
 
 WORDS = ('balance', 'timing', 'speed', 'extension')
 
@@ -38,7 +39,11 @@ def write_run(folder: Path, config: str, skills, rows: dict[str, int], overrides
   made = settings.load_config(config, list(overrides))
   folder.mkdir(parents=True)
   (folder / 'config.json').write_text(json.dumps(made.to_dict()))
-  (folder / 'report.json').write_text('{}')
+  split = made.split
+  report = Report(
+    'skillsim', split.setting, split.held_out, made.seed, 'command', 'two abaci', 8, 4, 8, [], rows={}, differences={}
+  )
+  (folder / 'report.json').write_text(report.to_json())
   (folder / 'done.json').write_text('{"seconds": 1.0}')
   truth = references(skills)
   write_references(folder / 'predictions' / 'references.jsonl', truth)
