@@ -60,7 +60,7 @@ def publish(item: str, dataset: str, folder: Path, pages: Sequence[Path]) -> Non
   if not runs:
     raise FileNotFoundError(f'{folder}: no finished run here. Train them: {train_command(dataset)}')
   footnotes = Footnotes()
-  others = () if item == 'table 4' else comparison.FLOORS
+  others = () if item == 'table 4' else comparison.OTHERS
   tables = [comparison.filled(panel, runs, footnotes, others) for panel in found]
   facts = _facts(item, dataset, found, runs)
   console = terminal()

@@ -19,8 +19,8 @@ from crosstrainer_jax.evaluation.panels import Panel, Place, describe
 from crosstrainer_jax.evaluation.scores import in_headline
 from crosstrainer_jax.evaluation.table import MISSING, Footnotes, Table
 
-# Rows that answer to no published method and must stand beside the others all the same.
-FLOORS = ('always none', 'random', 'majority')
+# Rows of ours that stand in every table: floors, and a rival that is strong.
+OTHERS = ('always none', 'random', 'majority', 'nearest neighbour', 'linear classifier on v')
 # Table 4 does not say how attributes of a test set enter the scores of feedback. Here they do not.
 UNCHANGED = 'feedback of the first row: attributes of the test set do not enter its scores here'
 EXTERNAL = 'not run here: its answers are scored from a file, eval --external'
@@ -121,7 +121,7 @@ def _by_sport(parts: Sequence[tuple[Finished, Statistic]]) -> list[Run]:
   ]
 
 
-def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others: Sequence[str] = FLOORS) -> Table:
+def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others: Sequence[str] = OTHERS) -> Table:
   """The panel as a table: for every column what is published, and ours with its interval.
 
   Args:
