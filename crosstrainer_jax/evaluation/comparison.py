@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from crosstrainer_jax.evaluation import meteor, prefix_kept
-from crosstrainer_jax.evaluation.bootstrap import Interval, Run, Statistic, hierarchical
+from crosstrainer_jax.evaluation.bootstrap import Interval, Run, Statistic, hierarchical, hierarchical_difference
 from crosstrainer_jax.evaluation.finished import Finished
 from crosstrainer_jax.evaluation.panels import Panel, Place, describe
 from crosstrainer_jax.evaluation.scores import in_headline
@@ -21,6 +21,8 @@ from crosstrainer_jax.evaluation.table import MISSING, Footnotes, Table
 
 # Rows of ours that stand in every table: floors, and a rival that is strong.
 OTHERS = ('always none', 'random', 'majority', 'nearest neighbour', 'linear classifier on v')
+# Those of ours that CrossTrainer is compared with, paired.
+CROSSTRAINER, RIVALS = 'CrossTrainer', ('nearest neighbour', 'linear classifier on v', 'end to end without attributes')
 # Table 4 does not say how attributes of a test set enter the scores of feedback. Here they do not.
 UNCHANGED = 'feedback of the first row: attributes of the test set do not enter its scores here'
 EXTERNAL = 'not run here: its answers are scored from a file, eval --external'
@@ -74,20 +76,44 @@ def value(runs: Iterable[Finished], place: Place, row: str, column: Column, resa
   notes: dict[str, None] = {}
   serving = [run for run in runs if place.serves(run)]
   for run in serving:
-    metrics = run.rows.get(row)
-    if metrics is None:
-      notes['this row was not run'] = None
-      continue
-    found = next((metrics[name] for name in column.metrics if name in metrics), 'no such score')
+    found = _counted(run, place, row, column)
     if isinstance(found, str):
       notes[found] = None
-      continue
-    statistic = in_headline(found, column.metrics[0], run.references) if column.scope == 'headline' else found
-    parts.append((run, statistic.keep(run.where(place.sport, place.skill))))
+    else:
+      parts.append((run, found))
   if not parts:
     reason = '; '.join(notes) if serving else f'no finished run of {describe(place)}'
     return Interval(math.nan, math.nan, math.nan, 0, 0, reason)
   return hierarchical(_by_sport(parts), resamples)
+
+
+def difference(
+  runs: Iterable[Finished], place: Place, first: str, second: str, column: Column, resamples: int = 1000
+) -> Interval:
+  """`first` minus `second`, rows of ours, over the runs that have both: the same seeds, sports and takes are drawn."""
+  parts: tuple[list[tuple[Finished, Statistic]], list[tuple[Finished, Statistic]]] = ([], [])
+  for run in runs:
+    if place.serves(run):
+      one, other = (_counted(run, place, row, column) for row in (first, second))
+      if isinstance(one, Statistic) and isinstance(other, Statistic):
+        both = one.counted & other.counted
+        for part, statistic in zip(parts, (one, other), strict=True):
+          part.append((run, statistic.keep(both)))
+  if not parts[0]:
+    return Interval(math.nan, math.nan, math.nan, 0, 0, 'no run has both rows')
+  return hierarchical_difference(*map(_by_sport, parts), resamples)
+
+
+def _counted(run: Finished, place: Place, row: str, column: Column) -> Statistic | str:
+  """A row's statistic on the clips of a cell, or why there is none."""
+  metrics = run.rows.get(row)
+  if metrics is None:
+    return 'this row was not run'
+  found = next((metrics[name] for name in column.metrics if name in metrics), 'no such score')
+  if isinstance(found, str):
+    return found
+  statistic = in_headline(found, column.metrics[0], run.references) if column.scope == 'headline' else found
+  return statistic.keep(run.where(place.sport, place.skill))
 
 
 def metric_of(runs: Iterable[Finished], column: Column) -> str:
@@ -167,12 +193,19 @@ def filled(panel: Panel, runs: Sequence[Finished], footnotes: Footnotes, others:
         cells.append(shown(value(runs, place, ours, column), footnotes))
     label = row if ours in (row, '') or own_runs else f'{row} (ours: {ours})'
     rows.append((label, cells))
+  for rival in RIVALS if others and CROSSTRAINER in panel.rows else ():
+    cells = []
+    for number, column in cells_of:
+      place = panel.places[CROSSTRAINER][number]
+      less = None if column is None else difference(runs, place, CROSSTRAINER, rival, column)
+      cells.append(MISSING if less is None else shown(less, footnotes, '+'))
+    rows.append((f'{CROSSTRAINER} − {rival}', cells))
   return Table(panel.title, columns, rows)
 
 
-def shown(interval: Interval, footnotes: Footnotes) -> str:
-  """`25.7 [24, 27]`, or – with the reason in a footnote."""
+def shown(interval: Interval, footnotes: Footnotes, sign: str = '') -> str:
+  """`25.7 [24, 27]`, or – with the reason in a footnote; with the sign `+`, that of a difference."""
   if math.isnan(interval.value):
     return MISSING + footnotes.mark(interval.note)
-  bounds = '' if math.isnan(interval.low) else f' [{interval.low:.0f}, {interval.high:.0f}]'
-  return f'{interval.value:.1f}{bounds}{footnotes.mark(interval.note)}'
+  bounds = '' if math.isnan(interval.low) else f' [{interval.low:{sign}.0f}, {interval.high:{sign}.0f}]'
+  return f'{interval.value:{sign}.1f}{bounds}{footnotes.mark(interval.note)}'

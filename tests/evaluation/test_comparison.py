@@ -83,3 +83,21 @@ def test_scores_against_the_truth_stand_where_it_is_known(runs):
     for run in runs
   ]
   assert 'feedback F1, ours' not in comparison.filled(panel, unknown, Footnotes(), ()).columns
+
+
+def test_differences_are_paired(runs):
+  found = comparison.difference(runs, Place('FS'), 'CrossTrainer', 'nearest neighbour', IOU)
+  assert (found.value, found.n_clips) == (pytest.approx(37.5), 24)
+  assert found.low < found.value < found.high
+  # a row against itself: whatever is drawn, nothing is left
+  same = comparison.difference(runs, Place('FS'), 'random', 'random', IOU)
+  assert (same.value, same.low, same.high) == (0, 0, 0)
+  missing = comparison.difference(runs, Place('ZS-3'), 'CrossTrainer', 'nearest neighbour', IOU)
+  assert missing.note == 'no run has both rows'
+
+
+def test_a_table_ends_with_differences(runs):
+  table = comparison.filled(panels.panels('table 3', 'egoexo4d', SKILLS['egoexo4d'])[0], runs, Footnotes())
+  rows = dict(table.rows)
+  assert rows['CrossTrainer − nearest neighbour'][1].startswith('+37.5 [+')
+  assert rows['CrossTrainer − end to end without attributes'][1].startswith('–')
