@@ -101,7 +101,7 @@ def difference(
           part.append((run, statistic.keep(both)))
   if not parts[0]:
     return Interval(math.nan, math.nan, math.nan, 0, 0, 'no run has both rows')
-  return hierarchical_difference(*map(_by_sport, parts), resamples)
+  return hierarchical_difference(_by_sport(parts[0]), _by_sport(parts[1]), resamples)
 
 
 def _counted(run: Finished, place: Place, row: str, column: Column) -> Statistic | str:
