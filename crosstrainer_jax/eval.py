@@ -198,22 +198,26 @@ def _wild(folders: Sequence[str]) -> None:
   given = flags.FLAGS
   if len(folders) != 1:
     raise settings.SettingsError('--setting=wild takes one folder of videos, as yt-dlp makes it')
+  if given.candidates:
+    raise settings.SettingsError(
+      '--candidates are clips of the run’s dataset: they cannot be judged with --setting=wild'
+    )
   # takes seconds to import, which --help should not
   from crosstrainer_jax import wild
   from crosstrainer_jax.datasets.youtube.source import YouTube
 
   workdir = as_path(given.workdir) if given.workdir else newest_run(given.runs)
   check(workdir, '--workdir', write=True)
-  say(f'Evaluating {workdir}{"" if given.workdir else ", the newest run"}, on {folders[0]}')
-  settings.keep_compiled(given.data_dir or 'runs/datasets')
-  dataset = dataset_of(workdir, provenance.recorded_config(workdir), given.data_dir)
-  command = shlex.join(['python', '-m', 'crosstrainer_jax.eval', *sys.argv[1:]])
-  source = YouTube(folders[0], given.sport, table=given.sport_table)
-  folder, count = wild.folder_of(workdir, source.root), getattr(given, 'human-sheet')
+  folder, count = wild.folder_of(workdir, folders[0]), getattr(given, 'human-sheet')
   if not count or not (folder / 'report.json').is_file():
+    source = YouTube(folders[0], given.sport, table=given.sport_table)
+    say(f'Evaluating {workdir}{"" if given.workdir else ", the newest run"}, on {folders[0]}')
+    settings.keep_compiled(given.data_dir or 'runs/datasets')
+    dataset = dataset_of(workdir, provenance.recorded_config(workdir), given.data_dir)
+    command = shlex.join(['python', '-m', 'crosstrainer_jax.eval', *sys.argv[1:]])
     wild.evaluate(workdir, dataset, source, command).print()
   if count:
-    _sheet(folder, wild.pictures(folder, source.root), {})
+    _sheet(folder, wild.pictures(folder, folders[0]), {})
 
 
 def _vlm(config: ml_collections.ConfigDict) -> ZeroShot | None:

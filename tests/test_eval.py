@@ -9,6 +9,7 @@ import pytest
 
 from crosstrainer_jax import eval as eval_verb
 from crosstrainer_jax import judging
+from crosstrainer_jax.settings import SettingsError
 
 
 def finished(folder, seconds):
@@ -90,3 +91,20 @@ def test_a_sheet_is_written_from_the_predictions_and_judged(small_run, small_dat
   eval_verb.main(['eval', *forms[1:]])
   assert json.loads((folder / 'judged.json').read_text())['raters'] == ['ann', 'bob']
   assert 'expert’s comment' in capsys.readouterr().out
+
+
+def test_a_sheet_of_videos_in_the_wild_needs_what_the_evaluation_left(tmp_path, monkeypatch):
+  """An evaluation that is there is not made again, so that nothing need tell the sport."""
+  folder = tmp_path / 'run' / 'wild' / 'videos'
+  folder.mkdir(parents=True)
+  (folder / 'report.json').write_text('{}')
+  wild = {'workdir': str(tmp_path / 'run'), 'setting': 'wild', 'sport': '', 'sport_table': '', 'human-sheet': 2}
+  given_to(monkeypatch, **wild)
+  with pytest.raises(FileNotFoundError, match='evaluate these videos again'):
+    eval_verb.main(['eval', str(tmp_path / 'videos')])
+  given_to(monkeypatch, **wild | {'candidates': ['ours=found.jsonl']})
+  with pytest.raises(SettingsError, match='cannot be judged with --setting=wild'):
+    eval_verb.main(['eval', str(tmp_path / 'videos')])
+  given_to(monkeypatch, **wild | {'human-sheet': 0})
+  with pytest.raises(ValueError, match='nothing tells the sport'):
+    eval_verb.main(['eval', str(tmp_path / 'videos')])
