@@ -29,31 +29,38 @@ class Prefix:
 
   Attributes:
     cache: of its P slots.
-    counts: int32[B], tokens of each row, padding left out.
+    counts: int32[B], the rotary position that follows in each row: of plain text, how many tokens it has.
   """
 
   cache: KVCache
   counts: jax.Array
 
 
-def read_prefix(decoder: Decoder, embeddings: jax.Array, mask: jax.Array) -> Prefix:
+def read_prefix(decoder: Decoder, embeddings: jax.Array, mask: jax.Array, positions: jax.Array | None = None) -> Prefix:
   """Prefills what prompts begin with, to be continued by `generate` as often as wanted, with the same decoder.
 
   Args:
     embeddings: float[B, P, D], video tokens mixed in.
     mask: bool[B, P], False at padding.
+    positions: int32[B, P, 3], where pictures stand among the words; see `mrope`.
   """
   graphdef, state = nnx.split(decoder)
-  return _read_prefix(graphdef, state, embeddings, mask)
+  return _read_prefix(graphdef, state, embeddings, mask, positions)
 
 
 @functools.partial(jax.jit, static_argnames='graphdef')
-def _read_prefix(graphdef: nnx.GraphDef[Decoder], state: nnx.State, embeddings: jax.Array, mask: jax.Array) -> Prefix:
-  return _prefill(nnx.merge(graphdef, state), embeddings, mask, None)[1]
+def _read_prefix(
+  graphdef: nnx.GraphDef[Decoder],
+  state: nnx.State,
+  embeddings: jax.Array,
+  mask: jax.Array,
+  positions: jax.Array | None,
+) -> Prefix:
+  return _prefill(nnx.merge(graphdef, state), embeddings, mask, positions, None)[1]
 
 
 def _prefill(
-  decoder: Decoder, embeddings: jax.Array, mask: jax.Array, prefix: Prefix | None
+  decoder: Decoder, embeddings: jax.Array, mask: jax.Array, positions: jax.Array | None, prefix: Prefix | None
 ) -> tuple[jax.Array, Prefix]:
   """Hidden states of `embeddings` behind `prefix`, and the two together."""
   batch, length, _ = embeddings.shape
@@ -61,10 +68,16 @@ def _prefill(
     cache, before = decoder.init_cache(batch, length), jnp.zeros(batch, jnp.int32)
   else:
     cache, before = prefix.cache.grow(length), prefix.counts
-  positions = jnp.maximum(before[:, None] + jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+  if positions is None:
+    positions = jnp.maximum(before[:, None] + jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+    behind = before + jnp.sum(mask, axis=1, dtype=jnp.int32)
+  else:
+    # Behind a picture text goes on from its furthest place, which is less than it has tokens.
+    behind = before + jnp.max(jnp.where(mask[..., None], positions + 1, 0), axis=(1, 2))
+    positions = before[:, None, None] + positions
   hidden, filled = decoder(embeddings, positions, mask.astype(jnp.int32), cache=cache)
   assert filled is not None
-  return hidden, Prefix(filled, before + jnp.sum(mask, axis=1, dtype=jnp.int32))
+  return hidden, Prefix(filled, behind)
 
 
 def generate(
@@ -82,6 +95,7 @@ def generate(
   key: jax.Array | None = None,
   banned_ids: Sequence[int] = (),
   prefix: Prefix | None = None,
+  positions: jax.Array | None = None,
   split_layers: bool | None = None,
 ) -> tuple[jax.Array, jax.Array]:
   """Continues each prompt until an end token, or for `max_new_tokens`.
@@ -103,6 +117,7 @@ def generate(
     key: a PRNG key, needed for sampling only.
     banned_ids: tokens that are never written, such as placeholders and the rows that pad the embedding table.
     prefix: what stands before the prompts, from `read_prefix` with the same decoder; every row needs a token behind it.
+    positions: int32[B, L, 3], from 0 in every row, where pictures stand among the words; see `mrope`.
     split_layers: decode with copies of the layers, which is faster and takes their memory a second time
       (`Decoder.split_layers`). None does so for a large model on a CPU or GPU that has room for them.
 
@@ -146,6 +161,7 @@ def generate(
     jax.random.key(0) if key is None else key,
     jnp.asarray(banned_ids, jnp.int32),
     prefix,
+    positions,
     None if top_p is None else jnp.asarray(top_p, jnp.float32),
     top_k=top_k,
     max_new_tokens=max_new_tokens,
@@ -196,6 +212,7 @@ def _generate(
   key: jax.Array,
   banned_ids: jax.Array,
   prefix: Prefix | None,
+  positions: jax.Array | None,
   top_p: jax.Array | None,
   *,
   top_k: int | None,
@@ -224,7 +241,7 @@ def _generate(
     return finished | jnp.isin(token, eos_ids), token, (tokens, log_probs)
 
   # Prefill, once for all samples of a prompt.
-  hidden, read = _prefill(decoder, embeddings, mask, prefix)
+  hidden, read = _prefill(decoder, embeddings, mask, positions, prefix)
   last = length - 1 - jnp.argmax(mask[:, ::-1], axis=1)
   hidden = jnp.repeat(hidden[jnp.arange(batch), last], samples, axis=0)
   cache = read.cache.repeat(samples).grow(max_new_tokens - 1)

@@ -31,7 +31,7 @@ from jax.sharding import Mesh
 
 from crosstrainer_jax.models import attention
 from crosstrainer_jax.models.decoder_config import REMAT_POLICIES, DecoderConfig
-from crosstrainer_jax.models.lora import LoRALinear
+from crosstrainer_jax.models.lora import LoRALinear, apply
 from crosstrainer_jax.models.matmul import matmul
 from crosstrainer_jax.models.quantized import QuantizedLinear, QuantizedLoRALinear
 from crosstrainer_jax.models.rotary import rotary_angles, rotary_frequencies, rotate
@@ -117,10 +117,6 @@ def _linear(
   return kind(inputs, outputs, **settings)
 
 
-def _apply(linear: nnx.Linear, x: jax.Array, deterministic: bool) -> jax.Array:
-  return linear(x, deterministic) if isinstance(linear, LoRALinear) else linear(x)
-
-
 @dataclasses.dataclass(frozen=True)
 class Visible:
   """Who may attend to whom, made once for all layers.
@@ -170,7 +166,7 @@ class Attention(nnx.Module):
     deterministic: bool,
   ) -> tuple[jax.Array, KVCache | None]:
     def heads(linear: nnx.Linear) -> jax.Array:
-      return _apply(linear, x, deterministic).reshape(*x.shape[:2], -1, self.config.head_dim)
+      return apply(linear, x, deterministic).reshape(*x.shape[:2], -1, self.config.head_dim)
 
     queries, keys, values = heads(self.q_proj), heads(self.k_proj), heads(self.v_proj)
     if self.config.qk_norm:
@@ -186,7 +182,7 @@ class Attention(nnx.Module):
       keys, values = cache.keys[layer], cache.values[layer]
     seen = visible.segments, visible.mask, visible.kernel, visible.mesh
     mixed = checkpoint_name(attention.attend(queries, keys, values, *seen), 'mixed')
-    return _apply(self.o_proj, mixed.reshape(*x.shape[:2], -1), deterministic), cache
+    return apply(self.o_proj, mixed.reshape(*x.shape[:2], -1), deterministic), cache
 
 
 class SwiGLU(nnx.Module):
@@ -200,8 +196,8 @@ class SwiGLU(nnx.Module):
     self.down_proj = _linear(config, 'mlp/down_proj', width, embed, ('mlp', 'embed'), rngs, gain, bias)
 
   def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
-    gate, up = (_apply(linear, x, deterministic) for linear in (self.gate_proj, self.up_proj))
-    return _apply(self.down_proj, jax.nn.silu(gate) * up, deterministic)
+    gate, up = (apply(linear, x, deterministic) for linear in (self.gate_proj, self.up_proj))
+    return apply(self.down_proj, jax.nn.silu(gate) * up, deterministic)
 
 
 class DecoderLayer(nnx.Module):
@@ -285,7 +281,8 @@ class Decoder(nnx.Module):
 
     Args:
       embeddings: float[B, L, D].
-      positions: int32[B, L], rotary position of each token within its own segment.
+      positions: int32[B, L], rotary position of each token within its own segment; or int32[B, L, 3], its places in
+        time, rows and columns, where the config has `mrope_section`.
       segment_ids: int32[B, L], 0 for padding, whose states mean nothing; a token attends only within its own segment.
       deterministic: False switches dropout on.
       cache: what was computed before; `L` further slots are written. It must have room for them.
@@ -316,7 +313,8 @@ class Decoder(nnx.Module):
       mask = attention.mask_of(segment_ids, seen, cache.index)
       cache = dataclasses.replace(cache, segment_ids=seen)
     visible = Visible(segment_ids, mask, kernel, self.mesh)
-    angles = rotary_angles(positions, rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling))
+    frequencies = rotary_frequencies(config.head_dim, config.rope_theta, config.rope_scaling)
+    angles = rotary_angles(positions, frequencies, config.mrope_section)
 
     def block(layer: DecoderLayer, carry: Any, number: jax.Array | int) -> Any:
       x, cache = carry

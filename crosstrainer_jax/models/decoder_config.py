@@ -37,6 +37,7 @@ class DecoderConfig:
   head_dim: int = 32
   rope_theta: float = 10_000.0
   rope_scaling: RopeScaling | None = None
+  mrope_section: tuple[int, ...] = ()  # rotary frequencies that turn with time, row and column, of Qwen2.5-VL
   rms_norm_eps: float = 1e-5
   tie_embeddings: bool = True
   qkv_bias: bool = False
@@ -64,6 +65,11 @@ class DecoderConfig:
       raise ValueError(f'decoder: num_heads = {self.num_heads} is no multiple of num_kv_heads = {self.num_kv_heads}')
     if self.head_dim < 2 or self.head_dim % 2:
       raise ValueError(f'decoder: head_dim must be even and positive for rotary positions, not {self.head_dim}')
+    if self.mrope_section and (len(self.mrope_section) != 3 or sum(self.mrope_section) != self.head_dim // 2):
+      raise ValueError(
+        f'decoder: mrope_section = {self.mrope_section} does not share {self.head_dim // 2} rotary frequencies out to '
+        'time, rows and columns'
+      )
     if not 0.0 <= self.dropout < 1.0:
       raise ValueError(f'decoder: dropout must lie in [0, 1), not {self.dropout}')
     if self.lora is not None and self.lora.adapts('lm_head'):

@@ -181,6 +181,16 @@ def read_config(directory: str | Path, **settings: Any) -> DecoderConfig:
   Raises:
     FileNotFoundError, ValueError: no `config.json`, or none of a decoder that is supported.
   """
+  path, fields = read_fields(directory)
+  return decoder_config(fields, str(path), **settings)
+
+
+def read_fields(directory: str | Path) -> tuple[Path, dict[str, Any]]:
+  """The path and the content of the `config.json` of a directory.
+
+  Raises:
+    FileNotFoundError, ValueError: there is none, or it is broken.
+  """
   path = Path(directory) / 'config.json'
   if not path.is_file():
     raise FileNotFoundError(f'{directory}: no model of the hub here (config.json is missing)')
@@ -188,7 +198,7 @@ def read_config(directory: str | Path, **settings: Any) -> DecoderConfig:
     fields = json.loads(path.read_text())
   except ValueError as error:
     raise ValueError(f'{path}: not JSON ({error})') from error
-  return decoder_config(fields, str(path), **settings)
+  return path, fields
 
 
 def _rope(read: _Fields) -> tuple[float, RopeScaling | None]:

@@ -86,6 +86,11 @@ class LoRALinear(nnx.Linear):
     return super().__call__(x) + matmul(low, self.lora_b[...].astype(dtype)) * self.scale
 
 
+def apply(linear: nnx.Linear, x: jax.Array, deterministic: bool) -> jax.Array:
+  """dtype[..., outputs] of a linear layer that may have an adapter."""
+  return linear(x, deterministic) if isinstance(linear, LoRALinear) else linear(x)
+
+
 def merged(kernel: jax.Array, lora_a: jax.Array, lora_b: jax.Array, scale: float) -> jax.Array:
   """W + α/r · A·B: one matrix (or a stack of them) that does what both did. Summed in float32, given in W's dtype."""
   return (kernel.astype(jnp.float32) + scale * (lora_a @ lora_b)).astype(kernel.dtype)

@@ -35,11 +35,12 @@ class Whitening(nnx.Module):
 
 
 class Mapper(nnx.Module):
-  """Linear(inputs, outputs), GELU, Linear(outputs, outputs); with `whitened`, a fixed `Whitening` first.
+  """Linear(inputs, hidden), GELU, Linear(hidden, outputs); with `whitened`, a fixed `Whitening` first.
 
   Args:
     inputs: width of the video features.
     outputs: width of the decoder's embeddings.
+    hidden: width between the two layers; 0 for that of the outputs, as in LLaVA.
     dtype: of the computation.
     param_dtype: of the stored parameters.
     whitened: adds `whitening`, the identity until `whiten` has set it.
@@ -55,8 +56,9 @@ class Mapper(nnx.Module):
     dtype: str = 'float32',
     param_dtype: str = 'float32',
     whitened: bool = False,
+    hidden: int = 0,
   ) -> None:
-    def linear(inputs: int, axes: tuple[str, str]) -> nnx.Linear:
+    def linear(inputs: int, outputs: int, axes: tuple[str, str]) -> nnx.Linear:
       return nnx.Linear(
         inputs,
         outputs,
@@ -67,8 +69,9 @@ class Mapper(nnx.Module):
         rngs=rngs,
       )
 
-    self.fc1 = linear(inputs, ('features', 'long'))
-    self.fc2 = linear(outputs, ('mlp', 'embed'))
+    hidden = hidden or outputs
+    self.fc1 = linear(inputs, hidden, ('features', 'long'))
+    self.fc2 = linear(hidden, outputs, ('mlp', 'embed'))
     self.whitened = whitened
     if whitened:
       self.whitening = Whitening(inputs)

@@ -1,10 +1,10 @@
-"""Adapters of L in PEFT's directory format: `adapter_config.json` and `adapter_model.safetensors` (or `.bin`)."""
+"""Adapters in PEFT's directory format: `adapter_config.json` and `adapter_model.safetensors` (or `.bin`)."""
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -50,19 +50,51 @@ SUPPORTED: dict[str, tuple[Any, ...]] = {
 }
 
 
-def sources(config: DecoderConfig) -> dict[str, Source]:
-  """Where each parameter of the adapters of a `Decoder` comes from."""
+class Layer(NamedTuple):
+  """A stack of linear layers that may be adapted.
+
+  Attributes:
+    path: in the state of the model.
+    target: what `LoRAConfig.targets` is looked for in.
+    name: there; `{}` is the number of the layer.
+  """
+
+  path: str
+  target: str
+  name: str
+
+
+# Those of a `Decoder`.
+LAYERS = tuple(Layer(f'layers/{path}', path, f'model.layers.{{}}.{name}') for path, name in linears().items())
+
+
+class Adaptable(Protocol):
+  """The config of a model that may have adapters."""
+
+  @property
+  def lora(self) -> LoRAConfig | None:
+    """Of all of them."""
+
+
+def sources(config: Adaptable, layers: Sequence[Layer] = LAYERS) -> dict[str, Source]:
+  """Where each parameter of the adapters of a model comes from.
+
+  Args:
+    layers: of the model; by default it is a `Decoder`.
+  """
   found = {}
-  for path, name in linears().items():
-    if config.lora is not None and config.lora.adapts(path):
+  for layer in layers:
+    if config.lora is not None and config.lora.adapts(layer.target):
       for ours, theirs in (('lora_a', 'lora_A'), ('lora_b', 'lora_B')):
-        there = f'base_model.model.model.layers.{{}}.{name}.{theirs}.weight'
-        found[f'layers/{path}/{ours}'] = Source(there, LINEAR)
+        found[f'{layer.path}/{ours}'] = Source(f'base_model.model.{layer.name}.{theirs}.weight', LINEAR)
   return found
 
 
-def read_config(directory: str | Path) -> LoRAConfig:
+def read_config(directory: str | Path, layers: Sequence[Layer] = LAYERS) -> LoRAConfig:
   """The adapter's settings.
+
+  Args:
+    layers: of the model that it adapts.
 
   Raises:
     FileNotFoundError, ValueError: no adapter there, or one that does something that is not supported here.
@@ -84,38 +116,46 @@ def read_config(directory: str | Path) -> LoRAConfig:
   if fields.get('use_rslora'):
     # Kalajdzievski 2023: scaled by α / √r.
     alpha *= rank**0.5
-  paths = [path for path, name in linears().items() if _is_target(fields['target_modules'], name)]
-  if not paths:
-    raise ValueError(
-      f'{path}: target_modules = {fields["target_modules"]!r} names none of {sorted(linears().values())}'
-    )
-  return LoRAConfig(rank, alpha, fields.get('lora_dropout', 0.0), f'^({"|".join(paths)})$')
+  targets = [layer.target for layer in layers if _is_target(fields['target_modules'], layer.name)]
+  if not targets:
+    listed = sorted(layer.name.partition('{}.')[2] for layer in layers)
+    raise ValueError(f'{path}: target_modules = {fields["target_modules"]!r} names none of {listed}')
+  return LoRAConfig(rank, alpha, fields.get('lora_dropout', 0.0), f'^({"|".join(targets)})$')
 
 
-def check(directory: str | Path, lora: LoRAConfig | None) -> None:
+def check(directory: str | Path, lora: LoRAConfig | None, layers: Sequence[Layer] = LAYERS) -> None:
   """Whether the settings are those of the adapter; dropout belongs to training, and is ours to choose.
 
   Raises:
     FileNotFoundError, ValueError: they are not, or there is no adapter that is supported; the message says which
       settings it needs.
   """
-  there = read_config(directory)
-  if lora is None or (lora.rank, lora.alpha, _paths(lora)) != (there.rank, there.alpha, _paths(there)):
+  there = read_config(directory, layers)
+  wanted = there.rank, there.alpha, _targets(there, layers)
+  if lora is None or (lora.rank, lora.alpha, _targets(lora, layers)) != wanted:
     raise ValueError(
       f'{Path(directory) / CONFIG}: the adapter has other settings than config.lora: set '
       f'--config.lora.rank={there.rank} --config.lora.alpha={there.alpha} --config.lora.targets={there.targets!r}'
     )
 
 
-def _paths(lora: LoRAConfig) -> list[str]:
-  return [path for path in linears() if lora.adapts(path)]
+def _targets(lora: LoRAConfig, layers: Sequence[Layer]) -> list[str]:
+  return [layer.target for layer in layers if lora.adapts(layer.target)]
 
 
 def _is_target(targets: str | list[str], name: str) -> bool:
   """PEFT's rule: a text is a pattern for the whole name of a layer, or `all-linear`; of a list, ends of names."""
   if isinstance(targets, str):
-    return targets == 'all-linear' or re.fullmatch(targets, f'model.layers.0.{name}') is not None
-  return any(name == target or name.endswith(f'.{target}') for target in targets)
+    return targets == 'all-linear' or re.fullmatch(targets, name.format(0)) is not None
+  return any(name.endswith(f'.{target}') for target in targets)
+
+
+def _target_modules(lora: LoRAConfig, layers: Sequence[Layer]) -> str | list[str]:
+  """What PEFT is told to adapt: ends of names in a decoder; in a larger model, where others end so too, a pattern."""
+  adapted = [layer.name for layer in layers if lora.adapts(layer.target)]
+  if layers == LAYERS:
+    return sorted(name.rpartition('.')[2] for name in adapted)
+  return '|'.join(re.escape(name).replace(r'\{\}', r'\d+') for name in adapted)
 
 
 def tensors(directory: str | Path) -> Tensors:
@@ -130,14 +170,15 @@ def tensors(directory: str | Path) -> Tensors:
   return Tensors(found[0])
 
 
-def load(directory: str | Path, config: DecoderConfig, like: nnx.State) -> nnx.State:
+def load(directory: str | Path, config: Adaptable, like: nnx.State, layers: Sequence[Layer] = LAYERS) -> nnx.State:
   """The parameters of the adapters, each at its place.
 
   Args:
-    config: of the decoder, with `lora` from `read_config`.
+    config: of the model, with `lora` from `read_config`.
     like: abstract state of the adapters alone.
+    layers: of the model.
   """
-  return convert.load(tensors(directory), sources(config), like)
+  return convert.load(tensors(directory), sources(config, layers), like)
 
 
 def merged_tensors(decoder: nnx.State, config: DecoderConfig) -> Iterator[tuple[str, np.ndarray]]:
@@ -169,18 +210,21 @@ def merged_tensors(decoder: nnx.State, config: DecoderConfig) -> Iterator[tuple[
   return convert.tensors(decoder, decoder_sources(config), read)
 
 
-def save(directory: str | Path, config: DecoderConfig, adapters: nnx.State, base: str) -> None:
+def save(
+  directory: str | Path, config: Adaptable, adapters: nnx.State, base: str, layers: Sequence[Layer] = LAYERS
+) -> None:
   """Writes an adapter that PEFT can open.
 
   Args:
     adapters: the state of the adapters alone.
     base: name or path of the model that it adapts.
+    layers: of that model.
   """
   lora = config.lora
   assert lora is not None
   directory = Path(directory)
   directory.mkdir(parents=True, exist_ok=True)
-  write_tensors(directory / WEIGHTS[0], dict(convert.tensors(adapters, sources(config))), {'format': 'pt'})
+  write_tensors(directory / WEIGHTS[0], dict(convert.tensors(adapters, sources(config, layers))), {'format': 'pt'})
   fields = {
     'base_model_name_or_path': base,
     'bias': 'none',
@@ -190,7 +234,7 @@ def save(directory: str | Path, config: DecoderConfig, adapters: nnx.State, base
     'lora_dropout': lora.dropout,
     'peft_type': 'LORA',
     'r': lora.rank,
-    'target_modules': sorted(name.rpartition('.')[2] for path, name in linears().items() if lora.adapts(path)),
+    'target_modules': _target_modules(lora, layers),
     'task_type': 'CAUSAL_LM',
   }
   (directory / CONFIG).write_text(json.dumps(fields, indent=2) + '\n')

@@ -166,6 +166,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
   'Siglip': _SQUARE | {'resample': 3, 'default_to_square': False},
   # its size follows from the picture, see siglip2.py
   'Siglip2': {'resample': 2, 'image_mean': HALF, 'image_std': HALF},
+  # its size follows from the picture, see qwen_pixels.py
+  'Qwen2VL': {'resample': 3, 'image_mean': CLIP_MEAN, 'image_std': CLIP_STD},
   'ViT': _SQUARE | {'resample': 2, 'default_to_square': True},
   'VideoMAE': _VIDEO_MAE,
   'VJEPA2': _VIDEO_MAE | {'crop_size': 256, 'image_mean': IMAGENET_MEAN, 'image_std': IMAGENET_STD},

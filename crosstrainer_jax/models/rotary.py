@@ -46,13 +46,24 @@ def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None 
   return (frequencies * (kept + (1 - kept) / scaling.factor)).astype(np.float32)
 
 
-def rotary_angles(positions: jax.Array, frequencies: np.ndarray) -> tuple[jax.Array, jax.Array]:
-  """Cosine and sine of the rotary angles of `positions` int32[B, L] (Su et al. 2021, eq. 34).
+def rotary_angles(
+  positions: jax.Array, frequencies: np.ndarray, sections: tuple[int, ...] = ()
+) -> tuple[jax.Array, jax.Array]:
+  """Cosine and sine of the rotary angles of `positions` (Su et al. 2021, eq. 34).
+
+  Args:
+    positions: int32[B, L]; or int32[B, L, A], where a token has a place on A axes (Qwen2-VL, arXiv:2409.12191,
+      section 2.1: time, row and column).
+    frequencies: float32[head_dim / 2], radians a position.
+    sections: how many of the frequencies turn with each axis, in their order.
 
   Returns:
     Two float32[B, L, 1, head_dim / 2].
   """
-  angles = positions[:, :, None, None].astype(jnp.float32) * frequencies
+  places = positions[:, :, None, None]
+  if positions.ndim == 3:
+    places = positions[:, :, None, np.repeat(np.arange(len(sections)), sections)]
+  angles = places.astype(jnp.float32) * frequencies
   return jnp.cos(angles), jnp.sin(angles)
 
 

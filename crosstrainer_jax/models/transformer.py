@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from crosstrainer_jax.models.lora import LoRAConfig, LoRALinear
 from crosstrainer_jax.weights.convert import LINEAR, Source
 
 # By the names that Hugging Face configs use. An activation that is not here is refused, never replaced.
@@ -74,18 +75,18 @@ def linear(
   rngs: nnx.Rngs,
   axes: tuple[str | None, str | None] = (None, None),
   bias: bool = True,
+  lora: LoRAConfig | None = None,
 ) -> nnx.Linear:
-  """A linear layer on the logical `axes`; `config` has `dtype` and `param_dtype`."""
-  return nnx.Linear(
-    inputs,
-    outputs,
-    use_bias=bias,
-    dtype=jnp.dtype(config.dtype),
-    param_dtype=jnp.dtype(config.param_dtype),
-    kernel_metadata={'logical_axes': axes},
-    bias_metadata={'logical_axes': axes[1:]},
-    rngs=rngs,
-  )
+  """A linear layer on the logical `axes`, adapted where there is `lora`; `config` has `dtype` and `param_dtype`."""
+  settings: dict[str, Any] = {
+    'use_bias': bias,
+    'dtype': jnp.dtype(config.dtype),
+    'param_dtype': jnp.dtype(config.param_dtype),
+    'kernel_metadata': {'logical_axes': axes},
+    'bias_metadata': {'logical_axes': axes[1:]},
+    'rngs': rngs,
+  }
+  return nnx.Linear(inputs, outputs, **settings) if lora is None else LoRALinear(inputs, outputs, lora=lora, **settings)
 
 
 class Attention(nnx.Module):

@@ -95,10 +95,13 @@ def tensors(
   stacked = [path for path in sources if '{}' in sources[path].name]
   for path in alone:
     yield sources[path].name, _arranged(read(path, None), sources[path])
-  layers = next((variables[path].shape[0] for path in stacked if path in variables), 0)
+  # A parameter that is not there has been read from elsewhere, and is a stack of what the others are.
+  known = {path: variables[path].shape[0] for path in stacked if path in variables}
+  layers = max(known.values(), default=0)
   for layer in range(layers):
     for path in stacked:
-      yield sources[path].name.format(layer), _arranged(read(path, layer), sources[path])
+      if layer < known.get(path, layers):
+        yield sources[path].name.format(layer), _arranged(read(path, layer), sources[path])
 
 
 def _arranged(value: jax.Array, source: Source) -> np.ndarray:

@@ -13,6 +13,7 @@ from crosstrainer_jax.inference import generate as module
 from crosstrainer_jax.inference.generate import generate, read_prefix
 from crosstrainer_jax.models.decoder import Decoder
 from crosstrainer_jax.models.decoder_config import DecoderConfig
+from crosstrainer_jax.models.mrope import Picture, positions
 
 EOS, PAD, LENGTH, NEW = 3, 0, 8, 7
 CONFIG = DecoderConfig(
@@ -126,6 +127,26 @@ def test_a_prefix_that_was_read_before_changes_nothing(side: str) -> None:
     again, their_log_probs = generate(decoder(), x[:, cut:], mask[:, cut:], NEW, prefix=before, **common)
     np.testing.assert_array_equal(again[rows], tokens[rows])
     np.testing.assert_allclose(their_log_probs[rows], log_probs[rows], atol=1e-5)
+
+
+def test_pictures_may_stand_in_what_was_read_before_and_in_the_rest() -> None:
+  """Text goes on behind the furthest place of a picture, wherever the prefix is cut."""
+  config = dataclasses.replace(CONFIG, mrope_section=(1, 1, 1))
+  seeing = nnx.merge(*nnx.split(decoder()))
+  seeing.config = seeing.layers.attention.config = config
+  x, _ = prompts()
+  x, mask = x[:1], jnp.ones((1, LENGTH), bool)
+  places, _ = positions([1, Picture(1, 1, 3), 1, Picture(2, 1, 1, 5.0), 1])
+  common = {'eos_id': EOS, 'pad_id': PAD}
+  whole, scores = generate(seeing, x, mask, NEW, positions=places[None], **common)
+  plain, other = generate(seeing, x, mask, NEW, **common)
+  assert np.abs(other - scores).max() > 1e-3
+  before = read_prefix(seeing, x[:, :4], mask[:, :4], places[None, :4])
+  assert before.counts.tolist() == [4]
+  rest = places[None, 4:] - 4
+  again, their_scores = generate(seeing, x[:, 4:], mask[:, 4:], NEW, prefix=before, positions=rest, **common)
+  np.testing.assert_array_equal(again, whole)
+  np.testing.assert_allclose(their_scores, scores, atol=1e-5)
 
 
 @pytest.mark.parametrize('cut', [{'top_k': 1}, {'top_p': 1e-6}])

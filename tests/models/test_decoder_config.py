@@ -11,7 +11,7 @@ from crosstrainer_jax.models.decoder_config import REMAT_POLICIES, DecoderConfig
   ('field', 'value'),
   [
     ('num_kv_heads', 3), ('head_dim', 5), ('vocab_size', 0), ('dropout', 1.0), ('remat', 'some'), ('max_position', 0),
-    ('quantize', 'int3'), ('attention', 'quick'),
+    ('quantize', 'int3'), ('attention', 'quick'), ('mrope_section', (1, 2)), ('mrope_section', (4, 6, 7)),
   ],
 )  # fmt: skip
 def test_impossible_configs_are_refused_by_name(field: str, value: object) -> None:

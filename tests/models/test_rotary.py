@@ -33,6 +33,21 @@ def test_rotation_pairs_halves_as_hugging_face_does() -> None:
   np.testing.assert_allclose(turned, [0.0, np.cos(0.5), 0.0, np.sin(0.5)], atol=2e-5)
 
 
+def test_a_token_with_equal_places_turns_as_a_word_does() -> None:
+  frequencies = rotary_frequencies(8, 100.0)
+  words = jnp.arange(5)[None]
+  for plain, split in zip(
+    rotary_angles(words, frequencies), rotary_angles(jnp.stack([words] * 3, -1), frequencies, (1, 2, 1)), strict=True
+  ):
+    np.testing.assert_array_equal(plain, split)
+
+
+def test_each_axis_turns_its_own_frequencies() -> None:
+  frequencies = rotary_frequencies(8, 100.0)
+  _, sine = rotary_angles(jnp.asarray([[[3, 5, 7]]]), frequencies, (1, 2, 1))
+  np.testing.assert_allclose(sine[0, 0, 0], np.sin(np.asarray([3, 5, 5, 7]) * frequencies), atol=1e-6)
+
+
 def test_linear_scaling_divides_every_frequency() -> None:
   plain = rotary_frequencies(8, 10_000.0)
   np.testing.assert_allclose(rotary_frequencies(8, 10_000.0, RopeScaling('linear', 4.0)), plain / 4)
