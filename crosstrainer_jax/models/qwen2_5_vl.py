@@ -15,12 +15,12 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
+from crosstrainer_jax.input.mrope import Grid
 from crosstrainer_jax.models import llama_family, peft_adapter, qwen_vision
 from crosstrainer_jax.models.decoder import Decoder
 from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.models.mapper import Mapper
-from crosstrainer_jax.models.mrope import Picture
 from crosstrainer_jax.models.peft_adapter import Layer
 from crosstrainer_jax.models.qwen_pixels import QwenPixels, check_frames
 from crosstrainer_jax.models.qwen_vision import QwenVision, QwenVisionConfig, windows
@@ -194,7 +194,7 @@ class Pictures(NamedTuple):
   positions: np.ndarray
   valid: np.ndarray
   slots: list[np.ndarray]
-  grids: list[Picture]
+  grids: list[Grid]
 
 
 def prepare(
@@ -218,7 +218,7 @@ def prepare(
     patches.append(_patches(jnp.asarray(frames[None]), each, config)[0])
     interval = config.tokens_per_second * config.temporal_patch_size / rate
     merge = config.spatial_merge_size
-    grids.append(Picture(len(patches[-1]), rows // merge, columns // merge, interval))
+    grids.append(Grid(len(patches[-1]), rows // merge, columns // merge, interval))
   most = max(len(layout.valid) for layout in layouts)
   positions, valid, slots, start = [], [], [], 0
   for number, layout in enumerate(layouts):

@@ -11,9 +11,9 @@ from flax import nnx
 
 from crosstrainer_jax.inference import generate as module
 from crosstrainer_jax.inference.generate import generate, read_prefix
+from crosstrainer_jax.input.mrope import Grid, places, positions
 from crosstrainer_jax.models.decoder import Decoder
 from crosstrainer_jax.models.decoder_config import DecoderConfig
-from crosstrainer_jax.models.mrope import Picture, positions
 
 EOS, PAD, LENGTH, NEW = 3, 0, 8, 7
 CONFIG = DecoderConfig(
@@ -136,14 +136,14 @@ def test_pictures_may_stand_in_what_was_read_before_and_in_the_rest() -> None:
   seeing.config = seeing.layers.attention.config = config
   x, _ = prompts()
   x, mask = x[:1], jnp.ones((1, LENGTH), bool)
-  places, _ = positions([1, Picture(1, 1, 3), 1, Picture(2, 1, 1, 5.0), 1])
+  where, _ = positions([1, places(Grid(1, 1, 3)), 1, places(Grid(2, 1, 1, 5.0)), 1])
   common = {'eos_id': EOS, 'pad_id': PAD}
-  whole, scores = generate(seeing, x, mask, NEW, positions=places[None], **common)
+  whole, scores = generate(seeing, x, mask, NEW, positions=where[None], **common)
   plain, other = generate(seeing, x, mask, NEW, **common)
   assert np.abs(other - scores).max() > 1e-3
-  before = read_prefix(seeing, x[:, :4], mask[:, :4], places[None, :4])
+  before = read_prefix(seeing, x[:, :4], mask[:, :4], where[None, :4])
   assert before.counts.tolist() == [4]
-  rest = places[None, 4:] - 4
+  rest = where[None, 4:] - 4
   again, their_scores = generate(seeing, x[:, 4:], mask[:, 4:], NEW, prefix=before, positions=rest, **common)
   np.testing.assert_array_equal(again, whole)
   np.testing.assert_allclose(their_scores, scores, atol=1e-5)

@@ -9,8 +9,8 @@ import numpy as np
 from flax import nnx
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from crosstrainer_jax.input.mrope import Grid, places, positions
 from crosstrainer_jax.models.decoder import Decoder
-from crosstrainer_jax.models.mrope import Picture, positions
 from crosstrainer_jax.models.qwen2_5_vl import Pictures, Qwen2_5_VL, prepare
 from crosstrainer_jax.models.qwen_pixels import QwenPixels
 
@@ -80,25 +80,25 @@ SEQUENCES: dict[str, list[int | str]] = {
 FPS = 4.0
 
 
-def grid_of(name: str) -> Picture:
+def grid_of(name: str) -> Grid:
   """Merged tokens of a picture."""
   _, (steps, rows, columns) = processed(PICTURES[name])
-  return Picture(steps, rows // 2, columns // 2, 2 * VISION['tokens_per_second'] / FPS)
+  return Grid(steps, rows // 2, columns // 2, 2 * VISION['tokens_per_second'] / FPS)
 
 
 def words_and_places(parts: Sequence[int | str]) -> tuple[np.ndarray, np.ndarray]:
   """tokens int32[1, L] and positions int32[1, L, 3] of a sequence."""
   tokens: list[int] = []
-  places: list[int | Picture] = []
+  parts_of_it: list[int | np.ndarray] = []
   for seed, part in enumerate(parts):
     if isinstance(part, int):
       tokens += np.random.default_rng(seed).integers(0, 50, part).tolist()
-      places.append(part)
+      parts_of_it.append(part)
     else:
       grid = grid_of(part)
       tokens += [START, *[VIDEO if PICTURES[part].ndim == 4 else IMAGE] * grid.tokens, END]
-      places += [1, grid, 1]
-  return np.asarray([tokens]), positions(places)[0][None]
+      parts_of_it += [1, places(grid), 1]
+  return np.asarray([tokens]), positions(parts_of_it)[0][None]
 
 
 def pictures_of(model: Qwen2_5_VL, names: Sequence[str]) -> Pictures:

@@ -15,8 +15,8 @@ import pytest
 from flax import nnx
 
 from crosstrainer_jax.inference.generate import generate
+from crosstrainer_jax.input.mrope import places, positions
 from crosstrainer_jax.models import peft_adapter, qwen2_5_vl
-from crosstrainer_jax.models.mrope import positions
 from crosstrainer_jax.models.qwen2_5_vl import Qwen2_5_VL, prepare, read_config
 from crosstrainer_jax.models.qwen_pixels import QwenPixels
 from crosstrainer_jax.weights import convert
@@ -107,12 +107,12 @@ def test_pixels_and_tokens_of_the_tower(names: list[str], reference: tuple, reco
 def test_positions_and_logits(name: str, reference: tuple, record_property: Callable) -> None:
   model, directory = reference
   mine = load(directory)
-  tokens, places = words_and_places(SEQUENCES[name])
+  tokens, where = words_and_places(SEQUENCES[name])
   given = theirs(SEQUENCES[name], tokens)
   if name != 'text':
     known = {key: given[key] for key in given if 'grid' in key or key in ('input_ids', 'mm_token_type_ids')}
     expected, _ = model.model.get_rope_index(**known)
-    np.testing.assert_array_equal(places[0].T, expected[:, 0])
+    np.testing.assert_array_equal(where[0].T, expected[:, 0])
   with torch.no_grad():
     expected = model(**given).logits
   assert expected.std() > 0.3
@@ -131,18 +131,18 @@ def test_text_goes_on_behind_the_last_moment_of_a_long_video(reference: tuple) -
   grid = made.grids[0]
   assert (grid.steps - 1) * grid.interval > max(grid.rows, grid.columns)
   tokens = np.asarray([[1, 2, *[tiny_qwen.VIDEO] * grid.tokens, 3, 4, 5]])
-  places, behind = positions([2, grid, 3])
+  where, behind = positions([2, places(grid), 3])
   assert behind == 2 + 23 + 1 + 3
   patches, each = tiny_qwen.processed(long)
   given = {
     'input_ids': torch.tensor(tokens), 'pixel_values_videos': torch.tensor(patches),
-    'video_grid_thw': torch.tensor([each]), 'position_ids': torch.tensor(places.T[:, None]),
+    'video_grid_thw': torch.tensor([each]), 'position_ids': torch.tensor(where.T[:, None]),
   }  # fmt: skip
   with torch.no_grad():
     expected = model(**given).logits
   slots = np.asarray([[0, 0, *made.slots[0], 0, 0, 0]])
   x = embeddings(mine, tokens, slots, made.patches, made.positions, made.valid)
-  hidden, _ = mine.decoder(x, jnp.asarray(places[None]), jnp.ones(tokens.shape, jnp.int32))
+  hidden, _ = mine.decoder(x, jnp.asarray(where[None]), jnp.ones(tokens.shape, jnp.int32))
   assert difference(mine.decoder.logits(hidden), expected) <= TOLERANCE
 
 
@@ -150,7 +150,7 @@ def test_greedy_texts_are_equal(reference: tuple) -> None:
   model, directory = reference
   mine = load(directory)
   for parts in SEQUENCES.values():
-    tokens, places, x = sequence(mine, parts)
+    tokens, where, x = sequence(mine, parts)
     with torch.no_grad():
       expected = model.generate(**theirs(parts, tokens), max_new_tokens=12, do_sample=False, pad_token_id=0)
     # Padding on both sides, which changes nothing.
@@ -163,7 +163,7 @@ def test_greedy_texts_are_equal(reference: tuple) -> None:
       12,
       eos_id=63,
       pad_id=0,
-      positions=jnp.asarray(np.pad(places, ((0, 0), (2, 3), (0, 0)))),
+      positions=jnp.asarray(np.pad(where, ((0, 0), (2, 3), (0, 0)))),
     )
     ends = np.flatnonzero(np.asarray(found[0]) == 63)
     kept = slice(ends[0] if len(ends) else None)

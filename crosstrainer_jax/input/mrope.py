@@ -7,14 +7,15 @@ trained so, and vLLM serves it so. `transformers` 5 goes on from the furthest ro
 differs for videos with more time steps than that; see docs/qwen2_5_vl.md.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 
-class Picture(NamedTuple):
-  """The grid of merged tokens of a picture or a video.
+class Grid(NamedTuple):
+  """The merged tokens of a picture or a video.
 
   Attributes:
     steps: T, time steps; 1 for a picture.
@@ -23,34 +24,36 @@ class Picture(NamedTuple):
   """
 
   steps: int
-  rows: int
-  columns: int
+  rows: int = 1
+  columns: int = 1
   interval: float = 1.0
 
   @property
   def tokens(self) -> int:
     return self.steps * self.rows * self.columns
 
-  def places(self) -> np.ndarray:
-    """int32[tokens, 3]: time, row and column of every token, step after step and row after row, from 0."""
-    steps, rows, columns = np.indices((self.steps, self.rows, self.columns)).reshape(3, -1)
-    # Rounded down behind the product, so that intervals that are no whole numbers do not add up to an error.
-    return np.stack([np.floor(steps * self.interval), rows, columns], -1).astype(np.int32)
+
+@functools.lru_cache(maxsize=64)
+def places(grid: Grid) -> np.ndarray:
+  """int32[tokens, 3]: time, row and column of every token, step after step and row after row, from 0."""
+  steps, rows, columns = np.indices((grid.steps, grid.rows, grid.columns)).reshape(3, -1)
+  # Rounded down behind the product, so that intervals that are no whole numbers do not add up to an error.
+  return np.stack([np.floor(steps * grid.interval), rows, columns], -1).astype(np.int32)
 
 
-def positions(parts: Sequence[int | Picture]) -> tuple[np.ndarray, int]:
+def positions(parts: Sequence[int | np.ndarray]) -> tuple[np.ndarray, int]:
   """Positions of a sequence.
 
   Args:
-    parts: in their order, a number of words or a picture.
+    parts: in their order, a number of words, or the places int32[N, 3] of a picture's tokens.
 
   Returns:
     int32[L, 3], and the position of what would follow.
   """
   found, start = [np.zeros((0, 3), np.int32)], 0
   for part in parts:
-    places = part.places() if isinstance(part, Picture) else np.repeat(np.arange(part, dtype=np.int32)[:, None], 3, 1)
-    if len(places):
-      found.append(places + start)
+    own = np.repeat(np.arange(part, dtype=np.int32)[:, None], 3, 1) if isinstance(part, int) else part
+    if len(own):
+      found.append(own + np.int32(start))
       start = int(found[-1].max()) + 1
   return np.concatenate(found), start

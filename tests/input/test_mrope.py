@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from crosstrainer_jax.models.mrope import Picture, positions
+from crosstrainer_jax.input.mrope import Grid, places, positions
 
 
 def test_the_example_of_qwens_authors() -> None:
   """3 steps of 2 x 2 tokens, 50 apart in time, then five words: they go on behind the last moment."""
-  found, behind = positions([Picture(3, 2, 2, 50.0), 5])
+  found, behind = positions([places(Grid(3, 2, 2, 50.0)), 5])
   time, rows, columns = found.T
   assert time[:12].tolist() == [0] * 4 + [50] * 4 + [100] * 4
   assert rows[:12].tolist() == [0, 0, 1, 1] * 3
@@ -25,7 +25,7 @@ def test_text_alone_is_counted() -> None:
 
 
 def test_a_picture_begins_where_the_text_before_it_ends_and_its_longer_side_decides() -> None:
-  found, behind = positions([2, Picture(1, 1, 3), 1, Picture(1, 4, 2), 1])
+  found, behind = positions([2, places(Grid(1, 1, 3)), 1, places(Grid(1, 4, 2)), 1])
   assert found[2:5].tolist() == [[2, 2, 2], [2, 2, 3], [2, 2, 4]]
   assert found[5].tolist() == [5, 5, 5]
   assert found[6].tolist() == [6, 6, 6]
@@ -35,8 +35,8 @@ def test_a_picture_begins_where_the_text_before_it_ends_and_its_longer_side_deci
 
 @pytest.mark.parametrize(('interval', 'expected'), [(0.5, [0, 0, 1, 1]), (1.5, [0, 1, 3, 4]), (2.0, [0, 2, 4, 6])])
 def test_fractions_of_a_place_are_rounded_down_and_do_not_add_up(interval: float, expected: list[int]) -> None:
-  assert Picture(4, 1, 1, interval).places()[:, 0].tolist() == expected
+  assert places(Grid(4, 1, 1, interval))[:, 0].tolist() == expected
 
 
 def test_places_are_whole_numbers_of_32_bits() -> None:
-  assert positions([1, Picture(2, 1, 1, 0.3)])[0].dtype == np.int32
+  assert positions([1, places(Grid(2, 1, 1, 0.3))])[0].dtype == np.int32
