@@ -45,9 +45,10 @@ def preset() -> ml_collections.ConfigDict:
 
   # --- f_v: frozen, so that its features are cached; with `source='frames'` frames come in instead, and f_v trains too
   # unless `training.frozen` names it. `weights` is `shipped`, a file, or a directory or repository of the Hugging Face
-  # hub; `fps` (frames looked at in a second) and `dtype` are for those that leave them open, 0 and '' for their own.
+  # hub; `fps` (frames looked at in a second), `size` (their height and width) and `dtype` are for those that leave them
+  # open, 0 and '' for their own.
   config.encoder = ml_collections.ConfigDict({
-    'weights': 'shipped', 'revision': '', 'fps': 0, 'dtype': '', 'source': 'features', 'batch_size': 32,
+    'weights': 'shipped', 'revision': '', 'fps': 0, 'size': 0, 'dtype': '', 'source': 'features', 'batch_size': 32,
   })  # fmt: skip
 
   # --- L; f_m takes its width from here.
@@ -61,8 +62,9 @@ def preset() -> ml_collections.ConfigDict:
   config.lora = ml_collections.ConfigDict({
     'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': '',
   })  # fmt: skip
-  # f_m. Features of a frozen encoder are whitened for an L that starts from nothing (docs/decisions/0002).
-  config.mapper = ml_collections.ConfigDict({'whiten': True})
+  # f_m. Features of a frozen encoder are whitened for an L that starts from nothing (docs/decisions/0002). `weights` is a
+  # directory or repository of Qwen2.5-VL, whose merger it starts as.
+  config.mapper = ml_collections.ConfigDict({'whiten': True, 'weights': ''})
 
   # --- Training of every stage.
   config.training = ml_collections.ConfigDict({

@@ -14,6 +14,7 @@ Status: 0 where all programs fit, 3 where one does not, 1 for mistakes.
 """
 
 import argparse
+import dataclasses
 import json
 import re
 import sys
@@ -63,7 +64,8 @@ def _fit(options: argparse.Namespace) -> bool:
   how = plan.FORMULAS if not compiles else plan.QUICKLY if options.quick else plan.FULLY
   with tempfile.TemporaryDirectory() as scratch:
     config, decoder_source = sizes.with_decoder_sizes(config, Path(scratch))
-    width, encoder_source = sizes.feature_dim(config, options.feature_dim)
+    width, each, encoder_source = sizes.feature_dim(config, options.feature_dim)
+    clip = dataclasses.replace(clip, each=each)
     made = plan.make_plan(
       config,
       machine,
@@ -90,8 +92,6 @@ def _fit(options: argparse.Namespace) -> bool:
 
 def _clip(options: argparse.Namespace, config: 'ml_collections.ConfigDict') -> 'Clip':
   """Lengths from the flags, else from the prepared dataset, else assumed."""
-  import dataclasses
-
   from crosstrainer_jax.planning import workload
 
   named = {name: getattr(options, name) for name in ('views', 'seconds', 'prompt_tokens', 'target_tokens')}
@@ -142,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
   add = facts.add_argument
   add('--data_dir', default='runs/datasets', help='where prepared datasets lie (default: %(default)s)')
   add('--views', type=int, help='cameras (assumed: 5)')
-  add('--seconds', type=int, help='video tokens of a view, one a second (assumed: 10)')
+  add('--seconds', type=int, help='seconds of a view, each a video token of most encoders (assumed: 10)')
   add('--prompt_tokens', type=int, help='text around the video (assumed: 65)')
   add('--target_tokens', type=int, help='text to be written (assumed: 40)')
   add('--feature_dim', type=int, default=0, help='numbers of a video feature, where the encoder is not here')

@@ -99,6 +99,7 @@ AT_LEAST_0 = (
   'stage2.folds',
   'probe.steps',
   'encoder.fps',
+  'encoder.size',
   'lora.rank',
 )
 ABOVE_0 = (
@@ -255,6 +256,12 @@ def adapters(values: Values) -> Iterator[str]:
     yield "lora.rank is above 0, but L trains as well: freeze it, training.frozen=('^decoder/(?!.*lora_)',)"
 
 
+def merger(values: Values) -> Iterator[str]:
+  """A pretrained f_m takes features as they are."""
+  if values.get('mapper.weights') and values.get('mapper.whiten'):
+    yield 'mapper.weights names an f_m that was trained on plain features: mapper.whiten must be false'
+
+
 def towers(values: Values) -> Iterator[str]:
   """The heads of a tower divide its width."""
   width, heads = values.get('contrastive.width', 1), values.get('contrastive.heads', 1)
@@ -313,6 +320,7 @@ RULES = (
   rows,
   patterns,
   adapters,
+  merger,
   towers,
 )
 

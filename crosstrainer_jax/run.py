@@ -22,6 +22,7 @@ from crosstrainer_jax.discovery.journal import describe_unread
 from crosstrainer_jax.inference import second_encoding
 from crosstrainer_jax.inference.assessment import Assessor
 from crosstrainer_jax.inference.encoding import check_rate, encode_dataset, fitted, make_encode, to_common_shape
+from crosstrainer_jax.inference.trained import prompt_tokenizer
 from crosstrainer_jax.input import examples, features, narrowing, prompts, splits, tokenizer
 from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.recorded_config import CONFIG_FILE
@@ -101,7 +102,7 @@ class Run:
 
   def valid(self, indices: Sequence[int]) -> np.ndarray:
     """bool[N, V, S]: which video tokens of several clips are real."""
-    return np.stack([examples.valid_tokens(self.clips[i].frame_times, self.seconds) for i in indices])
+    return np.stack([self.text.valid(self.clips[i].frame_times, self.seconds) for i in indices])
 
   def assessor(self, params: nnx.State) -> Assessor:
     """Where there are several processes each answers for itself, on its own devices, and all come to the same."""
@@ -167,9 +168,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     recorded = features.RecordFeatures(source)
     video_encoder = encoders.of_records(recorded.encoder, recorded.width)
   else:
-    video_encoder = encoders.load(
-      config.encoder.weights, config.encoder.revision, config.encoder.fps, config.encoder.dtype
-    )
+    eyes = config.encoder
+    video_encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype, eyes.size)
   base = pretrained.find(config)
   fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
   if base is not None:
@@ -230,8 +230,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     with distributed.first('tokenizer'):
       learnt = base.directory if base is not None else None if origin is None else origin.tokenizer
       folder = _tokenizer(config, workdir, clips, split, learnt)
-    rows = None if base is None else base.config.vocab_size
-    text = examples.PromptTokenizer.load(folder, views * seconds, config.prompt.k, rows)
+    text = prompt_tokenizer(folder, config, video_encoder, base, views, seconds)
   with timed('model'):
     blueprint, initial = stages.build(
       config,
@@ -340,7 +339,7 @@ def _training_features(
 ) -> np.ndarray:
   """float32[N, D]: the real video tokens of at most `most` training clips, evenly drawn."""
   chosen = train[:: max(1, -(-len(train) // most))]
-  valid = np.stack([examples.valid_tokens(clips[i].frame_times, seconds) for i in chosen])
+  valid = np.stack([examples.valid_tokens(clips[i].frame_times, seconds, encoder.each) for i in chosen])
   if video.cache is not None:
     return video.cache.gather(chosen)[valid].astype(np.float32)
   encode, size, found = make_encode(encoder, mesh), sharding.data_shards(mesh), []

@@ -90,7 +90,7 @@ def load_config(path_with_arg: str, overrides: Sequence[str] = ()) -> ml_collect
   for override in overrides:
     _apply(config, override.removeprefix('--config.'))
   # A run is opened from other folders as well.
-  for part in ('encoder', 'decoder', 'lora'):
+  for part in ('encoder', 'decoder', 'lora', 'mapper'):
     weights = flatten(config).get(f'{part}.weights', '')
     if weights and pathlib.Path(weights).exists():
       config[part].weights = str(pathlib.Path(weights).absolute())

@@ -114,7 +114,7 @@ class Assessor:
       placed = sharding.put_batch(batch, self._mesh)
       embeddings = self._embed(self.params, placed)
       decoder = self._blueprint.merge(self.params).decoder
-      prefix = read_prefix(decoder, embeddings, placed['segment_ids'] > 0)
+      prefix = read_prefix(decoder, embeddings, placed['segment_ids'] > 0, placed.get('positions'))
       looks.append(Look(self.params, lengths[done : done + count], prefix))
     return looks
 
@@ -249,6 +249,8 @@ class Assessor:
           key=jax.random.fold_in(jax.random.key(seed), number * groups + group),
           banned_ids=self._encoder.banned,
           prefix=prefix,
+          # Behind what was looked at there are words alone, which are counted.
+          positions=batch.get('positions') if looks is None else None,
         )
         for group in range(groups)
       ]
@@ -269,11 +271,25 @@ class Assessor:
     return groups, -(-samples // groups)
 
   def _prompts(self, rows: Sequence[list[int]], valid: np.ndarray) -> dict[str, np.ndarray]:
-    """tokens, segment_ids and video_slots of rows, int32[N, L]; L is one of few, so that few lengths are compiled."""
-    video_id = self._encoder.video_id
-    parts = [examples.prompt_ids(row, seen.reshape(-1), video_id) for row, seen in zip(rows, valid, strict=True)]
+    """tokens, segment_ids and video_slots of rows, int32[N, L]; L is one of few, so that few lengths are compiled.
+
+    Of a decoder with M-RoPE also their positions, int32[N, L, 3].
+    """
+    video_id, pictures = self._encoder.video_id, self._encoder.pictures
+    parts = [
+      examples.prompt_ids(row, seen.reshape(-1), video_id, pictures) for row, seen in zip(rows, valid, strict=True)
+    ]
     length = examples.bucket(max((len(ids) for ids, _ in parts), default=1))
-    arrays = [examples.prompt_arrays(ids, slots, length, self._encoder.pad_id) for ids, slots in parts]
+    arrays = [
+      examples.prompt_arrays(
+        ids,
+        slots,
+        length,
+        self._encoder.pad_id,
+        None if pictures is None else examples.positions(ids, slots, video_id, pictures),
+      )
+      for ids, slots in parts
+    ]
     return {name: np.stack([row[name] for row in arrays]) for name in arrays[0]} if arrays else {}
 
   def _chunks(self, count: int, arrays: Arrays, video: Video | None = None) -> Iterator[tuple[Arrays, int]]:

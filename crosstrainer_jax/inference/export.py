@@ -32,19 +32,22 @@ from crosstrainer_jax.input.buckets import local_copy
 from crosstrainer_jax.input.files import leftovers, replacing
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.input.tokenizer import GENERATION
-from crosstrainer_jax.models import encoders, llama_family, mapper, peft_adapter
+from crosstrainer_jax.models import encoders, llama_family, mapper, peft_adapter, qwen2_5_vl, qwen_frames
 from crosstrainer_jax.models.decoder import Decoder
 from crosstrainer_jax.models.decoder_config import DecoderConfig
+from crosstrainer_jax.models.qwen2_5_vl import MODEL_TYPE
 from crosstrainer_jax.training import stages
 from crosstrainer_jax.training.telemetry import Progress
 from crosstrainer_jax.weights import convert, hub
 from crosstrainer_jax.weights.files import write_shards, write_tensors
-from crosstrainer_jax.weights.tensors import Tensors
+from crosstrainer_jax.weights.tensors import Tensor, Tensors
 
 LANGUAGE_MODEL, ADAPTER, ENCODER = 'language_model', 'adapter', 'encoder.safetensors'
 # Names the folder as one that an export may replace.
 PROMPTS, README = 'prompts.json', 'README.md'
 DTYPES = ('float32', 'bfloat16', 'float16')
+# How a model that sees is shown pictures.
+PROCESSORS = ('preprocessor_config.json', 'video_preprocessor_config.json', 'processor_config.json')
 # So many bytes of tensors are held at a time beside the model.
 SHARD = 2 * 10**9
 
@@ -166,15 +169,14 @@ class Export:
     kept = [path for path in sorted(words.iterdir()) if path.name != GENERATION]
     if self.trained.base is not None:
       # Who passes weights on must often pass on what they stand under.
-      kept += sorted(
-        path for name in ('LICENSE*', 'NOTICE*') for path in self.trained.base.directory.glob(name) if path.is_file()
-      )
+      wanted = ('LICENSE*', 'NOTICE*', *(PROCESSORS if self._sees else ()))
+      kept += sorted(path for name in wanted for path in self.trained.base.directory.glob(name) if path.is_file())
     # Where this L is none of theirs, that is said before anything is written.
     described = {'config.json': as_json(self._config()), GENERATION: as_json(generation_facts(self.trained))}
-    sources = llama_family.sources(self._decoder)
     plain = dataclasses.replace(self._decoder, lora=None, quantize='')
     shapes = nnx.state(nnx.eval_shape(lambda: Decoder(plain, nnx.Rngs(0))), nnx.Param)
-    size = _count(shapes) * jnp.dtype(self._dtype).itemsize
+    eyes = self._eyes()
+    size = (_count(shapes) + sum(math.prod(tensor.shape) for tensor in eyes.values())) * jnp.dtype(self._dtype).itemsize
 
     def write(folder: Path) -> None:
       folder.mkdir()
@@ -182,21 +184,54 @@ class Export:
         shutil.copy(path, folder / path.name)
       for name, text in described.items():
         (folder / name).write_text(text, encoding='utf-8')
-      count = sum(len(source.names(self._decoder.num_layers)) for source in sources.values())
-      decoder = self.model[1]['decoder']
-      progress = Progress('writing L', count, unit='tensor')
+      count = sum(len(source.names(self._decoder.num_layers)) for source in self._sources().values())
+      progress = Progress('writing L', count + len(eyes), unit='tensor')
       try:
-        write_shards(folder, self._tensors(decoder, progress), SHARD)
+        write_shards(folder, self._tensors(progress), SHARD)
       finally:
         progress.close()
 
     merged = ', adapter merged' if self._decoder.lora else ''
     what = f'L for `transformers` and vLLM ({self._dtype}{merged}), with its tokenizer; alone it sees no video'
+    if self._sees:
+      what = f'f_v, f_m and L as one {MODEL_TYPE} for `transformers` and vLLM ({self._dtype}{merged}), which sees video'
     return Part(f'{LANGUAGE_MODEL}/', what, size + sum(path.stat().st_size for path in kept), write)
 
-  def _tensors(self, decoder: nnx.State, progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
-    for name, tensor in peft_adapter.merged_tensors(decoder, self._decoder):
-      yield name, tensor.astype(jnp.dtype(self._dtype))
+  @property
+  def _sees(self) -> bool:
+    return self.trained.base is not None and self.trained.base.sees
+
+  def _names(self) -> qwen2_5_vl.Names:
+    """How a model that sees calls its parts: as the one that it started from."""
+    assert self.trained.base is not None
+    return qwen2_5_vl.names_of(Tensors(self.trained.base.directory))
+
+  def _sources(self) -> dict[str, convert.Source]:
+    """What the parameters of L are called."""
+    if self._sees:
+      return qwen2_5_vl.decoder_sources(self._decoder, self._names())
+    return llama_family.sources(self._decoder)
+
+  def _eyes(self) -> dict[str, Tensor]:
+    """Tensors of a model that sees beside its L, as they were before training; none of others."""
+    if not self._sees:
+      return {}
+    assert self.trained.base is not None
+    tensors, prefix = Tensors(self.trained.base.directory), self._names().vision
+    return {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+  def _tensors(self, progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
+    params, dtype = self.model[1], jnp.dtype(self._dtype)
+    trained = dict[str, np.ndarray]()
+    if self._sees:
+      trained |= convert.tensors(params['mapper'], qwen2_5_vl.merger_sources(self._names()))
+      if 'encoder' in params:
+        trained |= convert.tensors(params['encoder'], qwen_frames.sources([f'{self._names().text}layers.']))
+    for name, tensor in peft_adapter.merged_tensors(params['decoder'], self._decoder, self._sources()):
+      yield name, tensor.astype(dtype)
+      progress.update()
+    for name, before in self._eyes().items():
+      yield name, (trained[name] if name in trained else before.read()).astype(dtype)
       progress.update()
 
   def _config(self) -> dict[str, Any]:
@@ -224,7 +259,7 @@ class Export:
 
     def write(folder: Path) -> None:
       adapters = nnx.split_state(self.model[1]['decoder'], nnx.LoRAParam, ...)[0]
-      peft_adapter.save(folder, self._decoder, adapters, model_card.shown(trained.config.decoder.weights))
+      peft_adapter.save(folder, self._decoder, adapters, model_card.shown(trained.config.decoder.weights), base.layers)
 
     what = f'what LoRA added to `{model_card.shown(trained.config.decoder.weights)}`, for PEFT'
     if self._decoder.quantize:
@@ -289,7 +324,7 @@ class Export:
 
   def _reference_clips(self) -> list[Part]:
     card, count = self.trained.card, len(self._clips)
-    tokens = count * card.views * card.seconds
+    tokens = count * card.views * card.seconds * self.trained.encoder.each
     limits = self.trained.config.eval
 
     def answers(path: Path) -> None:
@@ -336,7 +371,8 @@ def left_behind(output: Path, but: Path | None = None) -> list[str]:
 def _dtype_of(trained: Trained) -> str:
   if trained.base is None:
     return str(trained.config.decoder.param_dtype)
-  stored = Tensors(trained.base.directory)['model.embed_tokens.weight'].dtype.name
+  tensors = Tensors(trained.base.directory)
+  stored = tensors[next(name for name in tensors if name.endswith('embed_tokens.weight'))].dtype.name
   return stored if stored in DTYPES else 'float32'
 
 

@@ -125,7 +125,7 @@ def model_card(trained: Trained, licences: Licences, contents: Mapping[str, str]
     '## What is here',
     '\n'.join(['| | |', '|---|---|', *(f'| `{file}` | {what} |' for file, what in contents.items())]),
     '## How to use it',
-    _usage(clips),
+    _usage(trained, clips),
     '## What it was trained on',
     _training(trained),
     '## Evaluation',
@@ -161,7 +161,14 @@ def _warnings(trained: Trained) -> list[str]:
   return warnings
 
 
-def _usage(clips: int) -> str:
+def _usage(trained: Trained, clips: int) -> str:
+  if trained.base is not None and trained.base.sees:
+    size, fps = trained.encoder.config.image_size, trained.encoder.config.fps
+    return (
+      '`Qwen2_5_VLForConditionalGeneration.from_pretrained("FOLDER/language_model")` of transformers opens the whole '
+      'model, and so does vLLM. A prompt of `prompts.json` says `<video>` once: there every view stands as a video of its own, '
+      f'{fps} frames of {size} x {size} pixels a second. docs/qwen2_5_vl.md of crosstrainer_jax says more.'
+    )
   check = (
     f'`clips.safetensors` holds features of {clips} test clips and `expected.json` the answers of crosstrainer_jax to '
     'them; the example compares its own with these.'

@@ -66,7 +66,7 @@ def look(trained: Trained, params: nnx.State | None, source: ClipSource, indices
     frames = np.stack([fitted(clip.frames, clip.frame_times, encoder.frame_size, shape)[0] for clip in records])
     encode = make_encode(trained.trained_encoder(params), trained.mesh)
     features = encode_in_batches(encode, frames, times, trained.batch_size(len(indices)))
-  valid = np.stack([examples.valid_tokens(row, trained.card.seconds) for row in times])
+  valid = np.stack([trained.text.valid(row, trained.card.seconds) for row in times])
   return Seen([clip.clip_id for clip in chosen], [clip.sport for clip in chosen], features, valid)
 
 

@@ -47,6 +47,7 @@ class Plan:
     seconds: every one once, those of a recording together.
     frames: reads the frames of some of them.
     recordings: the videos that those are read from; of nothing where they are in the records.
+    each: tokens of a second.
   """
 
   directory: Path
@@ -54,6 +55,7 @@ class Plan:
   seconds: list[Second]
   frames: Frames
   recordings: Recordings
+  each: int = 1
 
   def missing(self, host: int = 0, hosts: int = 1) -> list[Second]:
     """Those that the store does not have, of one of several hosts: its share does not depend on what others did."""
@@ -65,7 +67,7 @@ class Plan:
     """The clips' features out of a complete store."""
     store = SecondStore(self.directory)
     places = [[[-1 if k is None else store.place(k) for k in view] for view in clip] for clip in self.keys]
-    return ClipFeatures(store, np.array(places, np.int64))
+    return ClipFeatures(store, np.array(places, np.int64), self.each)
 
   def name(self, second: Second) -> str:
     """For people: which file or clip, and where in it."""
@@ -116,7 +118,7 @@ def make_plan(source: ClipSource, clips: Sequence[ClipInfo], encoder: Encoder) -
   else:
     frames = functools.partial(_from_records, source, places, per_token)
     directory = source.directory / f'features-{encoder.fingerprint}'
-  return Plan(directory, keys, seconds, frames, recordings)
+  return Plan(directory, keys, seconds, frames, recordings, encoder.each)
 
 
 def encode(plan: Plan, encoder: Encoder, batch_size: int, host: int | None = None, hosts: int | None = None) -> int:
@@ -167,7 +169,7 @@ def _encode(plan: Plan, missing: Sequence[Second], encoder: Encoder, batch_size:
         encoded = run(frames[:, None], times[:, None])
       except ValueError as error:
         raise ValueError(f'{plan.name(_first_bad(run, piece, frames, times))}: {error}') from error
-      yield encoded[: len(piece), 0, 0]
+      yield encoded[: len(piece), 0].reshape(len(piece), -1)
       progress.update(len(piece))
 
   try:
@@ -241,7 +243,7 @@ def estimate(plan: Plan, encoder: Encoder, batch_size: int) -> tuple[float, floa
     frames, valid = plan.frames(sample)
     run(frames[:, None], np.where(valid, 0.0, np.nan).astype(np.float32)[:, None])
     elapsed = time.monotonic() - begin
-  gigabytes = len(missing) * encoder.config.feature_dim * 2 / 1e9
+  gigabytes = len(missing) * encoder.each * encoder.config.feature_dim * 2 / 1e9
   return gigabytes, elapsed * len(missing) / batch_size / 3600
 
 

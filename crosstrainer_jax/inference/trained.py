@@ -18,7 +18,7 @@ from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.recorded_config import CONFIG_FILE, recorded_config
 from crosstrainer_jax.input.source import ClipSource
-from crosstrainer_jax.models import encoders, pretrained
+from crosstrainer_jax.models import encoders, pretrained, qwen2_5_vl
 from crosstrainer_jax.models.decoder_config import DecoderConfig
 from crosstrainer_jax.models.proficiency import Probe
 from crosstrainer_jax.training import sharding, stages
@@ -37,7 +37,7 @@ class Card:
     dataset, sports: what it was trained on.
     simulated: whether nobody real was in the training videos.
     views: number of views that it takes at most; missing ones are left out, as view dropout taught it.
-    seconds: video tokens per view; frames: T of a window, at the encoder's frames per second.
+    seconds: of a view, each a video token of most encoders; frames: T of a window, at the encoder's frames per second.
     fit: how a frame becomes a square, as in the training data.
     frame_size: height and width of those squares; 0 for the encoder's own, which frames straight from videos have.
     threshold: probability below which an attribute is "not sure"; precision: of attributes above it, on validation.
@@ -188,22 +188,23 @@ def read_trained(
       continue
     if not config[part].get('weights'):
       raise ValueError(f'--{part}_weights {weights}: the L of {workdir} started from nothing')
+    if config.mapper.get('weights') == config[part].weights:  # one model, of which f_m is a part
+      config.mapper.weights = weights
     config[part].weights = weights
     if Path(weights).exists():
       config[part].revision = ''
   card = Card.read(workdir)
   with _found(workdir, 'decoder'):
     base = pretrained.find(config)
-  rows = None if base is None else base.config.vocab_size
-  text = examples.PromptTokenizer.load(workdir / 'tokenizer', card.views * card.seconds, config.prompt.k, rows)
   eyes = config.encoder
   with _found(workdir, 'encoder'):
-    encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype)
+    encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype, eyes.size)
   if encoder.fingerprint != card.encoder:
     raise ValueError(
       f'{workdir} was trained with the video encoder {card.encoder}, but config.encoder.weights='
       f'{eyes.weights!r} is now {encoder.fingerprint}. Train it again, or name its weights with --encoder_weights.'
     )
+  text = prompt_tokenizer(workdir / 'tokenizer', config, encoder, base, card.views, card.seconds)
   trained = Trained(workdir, config, card, base, text, encoder)
   if base is not None:
     recorded = trained.environment.get('decoder_fingerprint', base.fingerprint)
@@ -213,6 +214,36 @@ def read_trained(
         'Name the weights that it was trained from with --decoder_weights.'
       )
   return trained
+
+
+def prompt_tokenizer(
+  folder: Path,
+  config: ml_collections.ConfigDict,
+  encoder: encoders.Encoder,
+  base: pretrained.Pretrained | None,
+  views: int,
+  seconds: int,
+) -> examples.PromptTokenizer:
+  """The words of a run, for clips of so many views and seconds.
+
+  Args:
+    folder: of the tokenizer.
+    base: the pretrained L, if any.
+
+  Raises:
+    ValueError: an L that reads places in pictures beside an f_v that makes none, or the other way round.
+  """
+  second, rows, pictures = encoder.second, None if base is None else base.config.vocab_size, None
+  if base is not None and base.sees:
+    whole = qwen2_5_vl.read_config(base.directory)
+    grid = second._replace(steps=seconds * second.steps)
+    pictures = examples.Pictures(grid, second.tokens, whole.vision_start_token_id, whole.vision_end_token_id)
+  elif second.tokens > 1:
+    raise ValueError(
+      f'{encoder.name} makes {second.tokens} tokens of a second, each at its place in a picture, which only its own L '
+      'reads: name the same directory as decoder.weights'
+    )
+  return examples.PromptTokenizer.load(folder, views * seconds * second.tokens, config.prompt.k, rows, pictures)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ import numpy as np
 
 from crosstrainer_jax.inference.encoding import make_encode
 from crosstrainer_jax.inference.trained import Trained
-from crosstrainer_jax.input import examples
 from crosstrainer_jax.input.video import Window
 from crosstrainer_jax.input.video_stream import stream_windows
 from crosstrainer_jax.models.encoders import Encoder
@@ -69,7 +68,7 @@ class WindowEncoder:
         features = self._encode(frames, times)
         timing['encode'] += time.monotonic() - begin
         for number in range(len(some)):
-          seen = examples.valid_tokens(times[number], features.shape[2])
+          seen = self._trained.text.valid(times[number], features.shape[2] // self._encoder.each)
           ready[first + number] = SeenWindow(features[number], seen, missing[number])
       yield self._joined([ready[piece] for piece in row])
       # Windows begin in order, so that no later one needs what lies before this one.
@@ -80,7 +79,7 @@ class WindowEncoder:
     """Pieces that follow each other as one window of all the views and seconds that the model takes."""
     card = self._trained.card
     seen = np.concatenate([piece.valid for piece in pieces], 1)
-    valid = np.zeros((card.views, card.seconds), bool)
+    valid = np.zeros((card.views, card.seconds * self._encoder.each), bool)
     valid[: len(seen), : seen.shape[1]] = seen
     features = np.zeros((*valid.shape, self._encoder.config.feature_dim), np.float16)
     features[valid] = np.concatenate([piece.features for piece in pieces], 1)[seen]

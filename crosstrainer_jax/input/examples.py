@@ -1,7 +1,8 @@
 """From one clip to the arrays of one training example, or of one prompt.
 
 The `<video>` of a prompt becomes V x S placeholder tokens, views one after another (paper, section 4.2). A placeholder
-whose view was dropped, or whose second has no frame, is left out.
+whose view was dropped, or whose second has no frame, is left out. Most encoders make one token of a second, so that S
+is seconds; one that makes a picture of it (Qwen2.5-VL) makes several, and its decoder reads of each where it lies.
 
 A batch of training, the clips of one update, holds R rows of L tokens with at most K clips and M targets in each:
 
@@ -9,7 +10,7 @@ A batch of training, the clips of one update, holds R rows of L tokens with at m
 |---|---|---|
 | `tokens` | int32[R, L] | of each clip the prompt with placeholders, then the target |
 | `segment_ids` | int32[R, L] | 1, 2 … for the clips of a row, 0 for padding |
-| `positions` | int32[R, L] | rotary positions, from 0 in every clip |
+| `positions` | int32[R, L] | rotary positions, from 0 in every clip; int32[R, L, 3] for pictures (`mrope`) |
 | `video_slots` | int32[R, L] | which of the row's K x V x S video tokens stands at a placeholder |
 | `target_slots` | int32[R, M] | positions whose state predicts a target |
 | `target_ids` | int32[R, M] | the targets |
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crosstrainer_jax.input import prompts
+from crosstrainer_jax.input import mrope, prompts
 from crosstrainer_jax.input.buckets import as_path, local_copy
 from crosstrainer_jax.input.chat import Layout, layout_of
 from crosstrainer_jax.input.source import ClipInfo
@@ -44,15 +45,34 @@ class Tokens:
   target: list[int]
 
 
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+  """How a decoder that knows where a token lies in a picture is shown a view.
+
+  Attributes:
+    grid: of a view.
+    each: tokens of a second.
+    before, after: ids of the tokens that stand around a view.
+  """
+
+  grid: mrope.Grid
+  each: int
+  before: int
+  after: int
+
+
 class PromptTokenizer:
   """Text to token ids, for one tokenizer and one number of video tokens.
 
   Args:
+    video_tokens: V * S.
     rows: of the decoder's embedding table; by default those of a decoder that is made for this tokenizer.
     layout: what stands around prompt and answer; by default what the tokenizer asks for.
+    pictures: for a decoder with M-RoPE.
 
   Attributes:
     layout: what stands around prompt and answer.
+    pictures: for a decoder with M-RoPE, else None.
     video_id: of the placeholder. A tokenizer without such a token has none in any text, and its placeholder is the
       first id behind the table.
     pad_id: fills rows.
@@ -61,8 +81,17 @@ class PromptTokenizer:
     banned: tokens that are no words: placeholders, and the rows that pad the table.
   """
 
-  def __init__(self, words: Words, video_tokens: int, k: int, rows: int | None = None, layout: Layout | None = None):
+  def __init__(
+    self,
+    words: Words,
+    video_tokens: int,
+    k: int,
+    rows: int | None = None,
+    layout: Layout | None = None,
+    pictures: Pictures | None = None,
+  ):
     self.words, self._video_tokens, self._k = words, video_tokens, k
+    self.pictures = pictures
     self.layout = layout or layout_of(words)
     self._cache: dict[str, list[int]] = {}
     self.rows = rows = padded_vocab_size(words) if rows is None else rows
@@ -78,11 +107,17 @@ class PromptTokenizer:
     self.banned = (*sorted(placeholders - {rows, *self.ends}), *range(len(words), rows))
 
   @classmethod
-  def load(cls, directory: str | Path, video_tokens: int, k: int, rows: int | None = None) -> 'PromptTokenizer':
+  def load(
+    cls, directory: str | Path, video_tokens: int, k: int, rows: int | None = None, pictures: Pictures | None = None
+  ) -> 'PromptTokenizer':
     """Of a directory in the Hugging Face format, with the layout that it asks for."""
     directory = local_copy(as_path(directory))
     words = load_tokenizer(directory)
-    return cls(words, video_tokens, k, rows, layout_of(words, directory))
+    return cls(words, video_tokens, k, rows, layout_of(words, directory), pictures)
+
+  def valid(self, frame_times: Array, seconds: int) -> Array:
+    """bool[V, S]: `valid_tokens` for the tokens that this decoder gets of a second."""
+    return valid_tokens(frame_times, seconds, 1 if self.pictures is None else self.pictures.each)
 
   def prompt(self, task: str, sport: str, attributes: Sequence[str] = ()) -> list[int]:
     """Ids of a prompt, with placeholders and what stands around it."""
@@ -95,8 +130,7 @@ class PromptTokenizer:
     else:
       raise ValueError(f'no task {task!r}')
     before, after = text.split(prompts.VIDEO)
-    video = [self.video_id] * self._video_tokens
-    return [*self.layout.before, *self._ids(before), *video, *self._ids(after), *self.layout.after]
+    return [*self.layout.before, *self._ids(before), *self._video(), *self._ids(after), *self.layout.after]
 
   def tokens(self, task: str, clip: ClipInfo, attributes: Sequence[str] = (), sport: str = '') -> Tokens:
     """The example of `clip`: F_a's target is the clip's incorrect attributes, otherwise the commentary.
@@ -109,6 +143,13 @@ class PromptTokenizer:
     return Tokens(
       self.prompt(task, sport or clip.sport, attributes), [*self._ids(self.layout.space + answer), *self.layout.close]
     )
+
+  def _video(self) -> list[int]:
+    """Placeholders, and what stands around them."""
+    if (pictures := self.pictures) is None:
+      return [self.video_id] * self._video_tokens
+    view = [pictures.before, *[self.video_id] * pictures.grid.tokens, pictures.after]
+    return view * (self._video_tokens // pictures.grid.tokens)
 
   def text(self, text: str) -> list[int]:
     """Ids of a text that stands alone, such as a comment."""
@@ -124,18 +165,24 @@ class PromptTokenizer:
 
 
 def row_arrays(
-  clips: Sequence[tuple[Tokens, Array]], length: int, targets: int, video_id: int, pad_id: int
+  clips: Sequence[tuple[Tokens, Array]],
+  length: int,
+  targets: int,
+  video_id: int,
+  pad_id: int,
+  pictures: Pictures | None = None,
 ) -> dict[str, Array]:
   """One row of a batch: the examples of several clips one after another, then padding.
 
   Args:
     clips: of each its tokens, and bool[V * S], False for the placeholders that are left out.
     length, targets: L and M.
+    pictures: for a decoder with M-RoPE.
 
   Raises:
     ValueError: the clips need more than that.
   """
-  parts = [prompt_ids([*tokens.prompt, *tokens.target], valid, video_id) for tokens, valid in clips]
+  parts = [prompt_ids([*tokens.prompt, *tokens.target], valid, video_id, pictures) for tokens, valid in clips]
   answers = [tokens.target for tokens, _ in clips]
   needed = sum(len(ids) for ids, _ in parts), sum(map(len, answers))
   if needed[0] > length or needed[1] > targets:
@@ -145,6 +192,8 @@ def row_arrays(
     )
   row = {name: np.zeros(length, np.int32) for name in ('tokens', 'segment_ids', 'positions', 'video_slots')}
   row['tokens'][:] = pad_id
+  if pictures is not None:
+    row['positions'] = np.zeros((length, 3), np.int32)
   aims = {name: np.zeros(targets, np.int32) for name in ('target_slots', 'target_ids')}
   weights = np.zeros(targets, np.float32)
   start = first = 0
@@ -152,7 +201,7 @@ def row_arrays(
     place = slice(start, start + len(ids))
     row['tokens'][place] = ids
     row['segment_ids'][place] = number + 1
-    row['positions'][place] = np.arange(len(ids))
+    row['positions'][place] = positions(ids, slots, video_id, pictures)
     row['video_slots'][place] = np.where(ids == video_id, slots + number * len(clips[number][1]), 0)
     start = place.stop
     aim = slice(first, first + len(answer))
@@ -174,11 +223,14 @@ def bucket(length: int) -> int:
   return -(-length // step) * step
 
 
-def prompt_ids(ids: Sequence[int], valid: Array, video_id: int) -> tuple[Array, Array]:
+def prompt_ids(
+  ids: Sequence[int], valid: Array, video_id: int, pictures: Pictures | None = None
+) -> tuple[Array, Array]:
   """The tokens without the placeholders that are not `valid`, int32[N], and the video tokens at their places, int32[N].
 
   Args:
     valid: bool[V * S].
+    pictures: where something stands around a view, it goes with a view of which nothing is seen.
   """
   tokens = np.asarray(ids, np.int32)
   is_video = tokens == video_id
@@ -186,23 +238,55 @@ def prompt_ids(ids: Sequence[int], valid: Array, video_id: int) -> tuple[Array, 
   slots[is_video] = np.arange(is_video.sum())
   kept = ~is_video
   kept[is_video] = valid
-  return tokens[kept], slots[kept]
+  tokens, slots = tokens[kept], slots[kept]
+  if pictures is not None and len(tokens):
+    bare = np.flatnonzero((tokens[:-1] == pictures.before) & (tokens[1:] == pictures.after))
+    kept = np.ones(len(tokens), bool)
+    kept[[*bare, *bare + 1]] = False
+    tokens, slots = tokens[kept], slots[kept]
+  return tokens, slots
 
 
-def prompt_arrays(ids: Array, slots: Array, length: int, pad_id: int) -> dict[str, Array]:
-  """tokens, segment_ids and video_slots of one prompt, from `prompt_ids`, padded on the right to `length`."""
+def positions(ids: Array, slots: Array, video_id: int, pictures: Pictures | None = None) -> Array:
+  """Rotary positions of tokens from `prompt_ids`, from 0: int32[N], or int32[N, 3] for a decoder with M-RoPE.
+
+  A view of which some seconds are not seen keeps the times of the others.
+  """
+  if pictures is None:
+    return np.arange(len(ids), dtype=np.int32)
+  grid = pictures.grid
+  view = np.where(ids == video_id, slots // grid.tokens, -1)
+  cuts = np.flatnonzero(np.diff(view)) + 1
+  runs = zip(np.split(view, cuts), np.split(slots, cuts), strict=True)
+  parts = [len(run) if run[0] < 0 else mrope.places(grid)[slot % grid.tokens] for run, slot in runs if len(run)]
+  return mrope.positions(parts)[0]
+
+
+def prompt_arrays(ids: Array, slots: Array, length: int, pad_id: int, places: Array | None = None) -> dict[str, Array]:
+  """tokens, segment_ids and video_slots of one prompt, from `prompt_ids`, padded on the right to `length`.
+
+  Args:
+    places: `positions` of a decoder with M-RoPE, which then are among them; others can count.
+  """
   row = {name: np.zeros(length, np.int32) for name in ('tokens', 'segment_ids', 'video_slots')}
   row['tokens'][:] = pad_id
   for name, value in (('tokens', ids), ('segment_ids', 1), ('video_slots', slots)):
     row[name][: len(ids)] = value
+  if places is not None:
+    row['positions'] = np.zeros((length, 3), np.int32)
+    row['positions'][: len(ids)] = places
   return row
 
 
-def valid_tokens(frame_times: Array, seconds: int) -> Array:
-  """bool[V, S]: whether a video token has at least one real frame, from float32[V, T] times (NaN where padded)."""
+def valid_tokens(frame_times: Array, seconds: int, each: int = 1) -> Array:
+  """bool[V, S]: whether a video token has at least one real frame, from float32[V, T] times (NaN where padded).
+
+  Args:
+    each: tokens of a second: S = seconds * each.
+  """
   views, frames = frame_times.shape
   per_token = frames // seconds
-  return np.isfinite(frame_times[:, : seconds * per_token]).reshape(views, seconds, per_token).any(-1)
+  return np.isfinite(frame_times[:, : seconds * per_token]).reshape(views, seconds, per_token).any(-1).repeat(each, 1)
 
 
 def drop_views(valid: Array, probability: float, random: np.random.Generator) -> Array:

@@ -69,7 +69,7 @@ class Stage:
     longer = {sport: self._longer(task.name, sport) for sport in {self.clips[index].sport for index in self.train}}
     for row, index in enumerate(self.train):
       clip = self.clips[index]
-      unseen = int((~examples.valid_tokens(clip.frame_times, self.seconds)).sum())
+      unseen = int((~self.encoder.valid(clip.frame_times, self.seconds)).sum())
       for attributes in (clip.incorrect, task.predicted.get(index)):
         if attributes is not None:
           tokens = self.encoder.tokens(task.name, clip, attributes)
@@ -144,7 +144,7 @@ def example(stage: Stage, task: Task, index: int, random: np.random.Generator) -
   attributes = clip.incorrect
   if index in task.predicted and random.random() >= task.true_ratio:
     attributes = task.predicted[index]
-  valid = examples.drop_views(examples.valid_tokens(clip.frame_times, stage.seconds), stage.view_dropout, random)
+  valid = examples.drop_views(stage.encoder.valid(clip.frame_times, stage.seconds), stage.view_dropout, random)
   name = clip.sport
   if random.random() < stage.name_dropout:
     name = random.choice(prompts.invented_names())
@@ -235,8 +235,9 @@ class Updates:
         clips.append(example(stage, task, int(indices[place]), random))
         for name, value in self._video(int(indices[place])).items():
           videos[name][row, column] = value
+      words = stage.encoder
       arrays.append(
-        examples.row_arrays(clips, shape.tokens, shape.targets, stage.encoder.video_id, stage.encoder.pad_id)
+        examples.row_arrays(clips, shape.tokens, shape.targets, words.video_id, words.pad_id, words.pictures)
       )
     return {name: np.stack([row[name] for row in arrays]) for name in arrays[0]} | videos
 

@@ -37,9 +37,9 @@ LATER: dict[str, dict[str, Any]] = {
     'answers': '',
     'canonical': '',
   },
-  'encoder': {'revision': '', 'fps': 0, 'dtype': ''},
+  'encoder': {'revision': '', 'fps': 0, 'size': 0, 'dtype': ''},
   'lora': {'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': ''},
-  'mapper': {'whiten': True},
+  'mapper': {'whiten': True, 'weights': ''},
   'init': {'from_run': ''},
   'decoder': {'attention': 'auto'},
   'contrastive': {

@@ -1,5 +1,7 @@
 """The store of a frozen encoder's features by second: float16[D] for each (recording, view, start), in ArrayRecord.
 
+Where a second is several tokens, D is that of all of them.
+
 It only grows, in parts that are renamed into place when they are whole: a kill costs one part, several hosts write
 parts of their own, and clips that overlap, or that are cut otherwise another time, share what is there. Beside each
 part lies what it holds, as runs of seconds that follow each other.
@@ -123,11 +125,13 @@ class ClipFeatures:
   """Windows of clips, cut out of a store when they are read; has the face of a `FeatureCache`.
 
   Args:
-    places: int64[clips, V, S], numbers of records; -1 where a second of a view has no frame, whose features are zero.
+    places: int64[clips, V, seconds], numbers of records; -1 where a second of a view has no frame, whose features are
+      zero.
+    each: tokens of a second, which its record holds one after another: S = seconds * each.
   """
 
-  def __init__(self, store: SecondStore, places: np.ndarray):
-    self._store, self._places = store, places
+  def __init__(self, store: SecondStore, places: np.ndarray, each: int = 1):
+    self._store, self._places, self._each = store, places, each
 
   def __len__(self) -> int:
     return len(self._places)
@@ -141,7 +145,8 @@ class ClipFeatures:
     read = self._store.read(places[seen])
     features = np.zeros((*places.shape, read.shape[-1]), np.float16)
     features[seen] = read
-    return features
+    views, seconds, width = features.shape
+    return features.reshape(views, seconds * self._each, width // self._each)
 
   def gather(self, indices: Sequence[int]) -> np.ndarray:
     """float16[N, V, S, D]."""

@@ -40,6 +40,7 @@ class CrossTrainer(nnx.Module):
     rounded: features of the encoder are rounded as those are that are cached: right where it is frozen.
     row_sharding: how the rows of a batch lie on a mesh. Left to itself the compiler lets activations follow the
       parameters, split by width, and every device computes all rows. None where there is no mesh.
+    mapper_hidden: width between the layers of f_m, see `Mapper`.
   """
 
   def __init__(
@@ -52,13 +53,16 @@ class CrossTrainer(nnx.Module):
     whitened: bool = False,
     rounded: bool = False,
     row_sharding: jax.sharding.NamedSharding | None = None,
+    mapper_hidden: int = 0,
   ):
     self.video_id = video_id
     self.row_sharding = row_sharding
     self.encoder = encoder
     self.rounded = rounded
     # f_m trains, so that its parameters are float32 whatever those of a frozen L are.
-    self.mapper = Mapper(feature_dim, decoder.hidden_size, rngs=rngs, dtype=decoder.dtype, whitened=whitened)
+    self.mapper = Mapper(
+      feature_dim, decoder.hidden_size, rngs=rngs, dtype=decoder.dtype, whitened=whitened, hidden=mapper_hidden
+    )
     # The exact type: a family's config may inherit from another's.
     self.decoder = next(module for kind, module in DECODERS.values() if type(decoder) is kind)(
       decoder, rngs, None if row_sharding is None else row_sharding.mesh

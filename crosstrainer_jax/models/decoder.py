@@ -21,7 +21,7 @@ its first axis. Rotary halves follow the layout of Hugging Face, so that a check
 import dataclasses
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -69,10 +69,20 @@ class KVCache:
     return KVCache(keys, values, jnp.repeat(self.segment_ids, times, axis=0), self.index)
 
 
+class Normed(Protocol):
+  """The config of a module with norms."""
+
+  @property
+  def rms_norm_eps(self) -> float: ...
+
+  @property
+  def param_dtype(self) -> str: ...
+
+
 class RMSNorm(nnx.Module):
   """x / sqrt(mean(x²) + eps) * scale, computed in float32 (Zhang & Sennrich 2019)."""
 
-  def __init__(self, config: DecoderConfig, width: int, axis: str | None = 'embed') -> None:
+  def __init__(self, config: Normed, width: int, axis: str | None = 'embed') -> None:
     self.eps = config.rms_norm_eps
     self.scale = nnx.Param(jnp.ones(width, config.param_dtype), logical_axes=(axis,))
 

@@ -1,8 +1,9 @@
 """The registry of video encoders f_v that are trained here, how one is written, and how any encoder is read.
 
 An encoder is an `nnx.Module` that turns uint8[N, T, H, W, 3] (and optional bool[N, T] validity) into float32[N, S, D],
-built from a dataclass that has `fps`, `image_size`, `tokens_per_second`, `frames_per_token` and `feature_dim`. Those of
-other projects are in `hub_encoders.py`.
+built from a dataclass that has `fps`, `image_size`, `frames_per_token` and `feature_dim`. One that makes a picture of
+those frames rather than one token, as Qwen2.5-VL does, has `second` as well, the grid of it. Those of other projects
+are in `hub_encoders.py`.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from crosstrainer_jax.input.mrope import Grid
 from crosstrainer_jax.models import egovlp, hub_encoders
 from crosstrainer_jax.models.preprocessing import Preprocessing
 from crosstrainer_jax.models.registry import Registry, configure
@@ -54,7 +56,6 @@ class RecordedConfig:
   feature_dim: int
   fps: int = 1
   image_size: int = 0
-  tokens_per_second: int = 1
   frames_per_token: int = 1
 
 
@@ -79,6 +80,17 @@ class Encoder:
   def frame_size(self) -> int | None:
     """Height and width that frames must have; None where any will do."""
     return None if self.resizes else self.config.image_size
+
+  @property
+  def second(self) -> Grid:
+    """The tokens of so many frames as are encoded together."""
+    found: Grid = getattr(self.config, 'second', Grid(1))
+    return found
+
+  @property
+  def each(self) -> int:
+    """How many they are."""
+    return self.second.tokens
 
   def apply(self, params: nnx.State, frames: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     """uint8[N, T, H, W, 3] -> float32[N, S, D]."""
@@ -112,7 +124,7 @@ def shipped_path() -> Path:
   return Path(str(importlib.resources.files('crosstrainer_jax.weights') / SHIPPED))
 
 
-def load(path: str | Path = 'shipped', revision: str = '', fps: int = 0, dtype: str = '') -> Encoder:
+def load(path: str | Path = 'shipped', revision: str = '', fps: int = 0, dtype: str = '', size: int = 0) -> Encoder:
   """Reads an encoder.
 
   Args:
@@ -121,11 +133,12 @@ def load(path: str | Path = 'shipped', revision: str = '', fps: int = 0, dtype: 
     revision: of a repository.
     fps: frames of a second that are looked at, where the weights leave that open; 0 for the family's own default.
     dtype: of the computation; '' for float32.
+    size: height and width that frames are resized to, where the weights leave that open; 0 for the family's default.
 
   Raises:
     FileNotFoundError, ValueError: nothing there, nothing that is supported, or what does not fit the encoder it names.
   """
-  given = {name: value for name, value in (('fps', fps), ('dtype', dtype)) if value}
+  given = {name: value for name, value in (('fps', fps), ('dtype', dtype), ('image_size', size)) if value}
   if str(path) == RECORDS:
     raise ValueError(
       f'config.encoder.weights={RECORDS}: the encoder is not here, only its features of the videos of one dataset; '
@@ -143,7 +156,7 @@ def load(path: str | Path = 'shipped', revision: str = '', fps: int = 0, dtype: 
   if path.is_dir() or path.suffix != '.safetensors' or _is_foreign(path):
     name, config, graph, params, fingerprint = hub_encoders.load(path, **given)
     return Encoder(name, config, graph, params, fingerprint, resizes=True, by_second=True)
-  if wrong := [name for name in given if name == 'fps' or dtype != 'float32']:
+  if wrong := [name for name in given if name != 'dtype' or dtype != 'float32']:
     raise ValueError(f'{path}: {", ".join(wrong)} cannot be set: these weights were trained with their own')
   try:
     with safe_open(str(path), 'numpy') as file:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
-from crosstrainer_jax.models import clip, egovlp, siglip, siglip2, vjepa2
+from crosstrainer_jax.models import clip, egovlp, qwen2_5_vl, qwen_frames, siglip, siglip2, vjepa2
+from crosstrainer_jax.models.qwen_frames import QwenFrames, QwenFramesConfig
 from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.tensors import TORCH_SUFFIXES, Tensors
 
@@ -23,6 +24,7 @@ class Family(NamedTuple):
     sources: (config, names of the tensors) -> where its parameters come from.
     ignored: names of tensors that are not needed.
     settings: (names of the tensors) -> settings that follow from them.
+    resizes: to any `image_size`; others have one.
   """
 
   name: str
@@ -31,6 +33,7 @@ class Family(NamedTuple):
   sources: Callable[[Any, Iterable[str]], dict[str, convert.Source]]
   ignored: tuple[str, ...]
   settings: Callable[[Iterable[str]], dict[str, Any]] = lambda _: {}
+  resizes: bool = False
 
 
 _CLIP = Family('clip', clip.ClipFramesConfig.from_hugging_face, clip.ClipFrames, clip.sources, clip.IGNORED)
@@ -55,6 +58,14 @@ FAMILIES: dict[str, Family] = {
     lambda config, _: vjepa2.sources(config),
     vjepa2.IGNORED,
   ),
+  qwen2_5_vl.MODEL_TYPE: Family(
+    qwen2_5_vl.MODEL_TYPE,
+    QwenFramesConfig.from_hugging_face,
+    QwenFrames,
+    lambda config, names: qwen_frames.sources(names),
+    qwen_frames.IGNORED,
+    resizes=True,
+  ),
 }
 # Where a processor lies: as transformers 5 saves it, a section of the first of these; or a file of its own.
 NESTED, SECTIONS = 'processor_config.json', ('image_processor', 'video_processor')
@@ -66,7 +77,7 @@ def load(path: Path, **settings: Any) -> tuple[str, Any, nnx.GraphDef, nnx.State
 
   Args:
     path: a directory of the hub, or the file of EgoVLPv2's checkpoint.
-    settings: `fps`, `dtype`, `param_dtype`, where they are to differ from the family's own.
+    settings: `fps`, `dtype`, `param_dtype`, `image_size`, where they are to differ from the family's own.
 
   Raises:
     FileNotFoundError, ValueError: what is there is no encoder, or none that is supported.
@@ -86,6 +97,8 @@ def _checkpoint(path: Path, settings: dict[str, Any]) -> tuple[Any, ...]:
   if path.suffix not in (*TORCH_SUFFIXES, '.safetensors'):
     raise ValueError(f'{path}: not a file of weights (.safetensors, {", ".join(TORCH_SUFFIXES)})')
   tensors = Tensors(path)
+  if 'image_size' in settings:
+    raise ValueError(f'{path}: frames of EgoVLPv2 have the size that it was trained with: leave encoder.size at 0')
   # A second is its frames.
   named = {{'fps': 'num_frames'}.get(name, name): value for name, value in settings.items()}
   config = egovlp.EgoVLPv2Config.from_checkpoint(tensors, **named)
@@ -103,6 +116,8 @@ def _directory(path: Path, settings: dict[str, Any]) -> tuple[Any, ...]:
       f'supported: {", ".join(FAMILIES)}'
     )
   family, tensors = FAMILIES[kind], Tensors(path)
+  if 'image_size' in settings and not family.resizes:
+    raise ValueError(f'{path}: frames of {kind} have the size that it was trained with: leave encoder.size at 0')
   processor = _processor(path)
   try:
     config = family.config(fields, processor, **family.settings(tensors), **settings)

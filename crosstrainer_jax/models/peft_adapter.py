@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -118,8 +118,8 @@ def read_config(directory: str | Path, layers: Sequence[Layer] = LAYERS) -> LoRA
     alpha *= rank**0.5
   targets = [layer.target for layer in layers if _is_target(fields['target_modules'], layer.name)]
   if not targets:
-    listed = sorted(layer.name.partition('{}.')[2] for layer in layers)
-    raise ValueError(f'{path}: target_modules = {fields["target_modules"]!r} names none of {listed}')
+    known = sorted(layer.name.partition('{}.')[2] for layer in layers)
+    raise ValueError(f'{path}: target_modules = {fields["target_modules"]!r} names none of {known}')
   return LoRAConfig(rank, alpha, fields.get('lora_dropout', 0.0), f'^({"|".join(targets)})$')
 
 
@@ -181,7 +181,9 @@ def load(directory: str | Path, config: Adaptable, like: nnx.State, layers: Sequ
   return convert.load(tensors(directory), sources(config, layers), like)
 
 
-def merged_tensors(decoder: nnx.State, config: DecoderConfig) -> Iterator[tuple[str, np.ndarray]]:
+def merged_tensors(
+  decoder: nnx.State, config: DecoderConfig, names: Mapping[str, Source] | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
   """The tensors of a decoder as a plain checkpoint has them: W + α/r · A·B where there are adapters.
 
   One at a time, so that no second copy of L is ever held. What was merged, or held in 4 bits, is float32; the rest is
@@ -189,6 +191,7 @@ def merged_tensors(decoder: nnx.State, config: DecoderConfig) -> Iterator[tuple[
 
   Args:
     decoder: its parameters, adapters included.
+    names: what they are called there; by default as in a decoder that stands alone.
   """
   variables = convert.flat(decoder)
 
@@ -207,7 +210,7 @@ def merged_tensors(decoder: nnx.State, config: DecoderConfig) -> Iterator[tuple[
     a, b = (part(f'{place}/{name}') for name in NAMES)
     return merged(value.astype(jnp.float32), a, b, config.lora.scale)
 
-  return convert.tensors(decoder, decoder_sources(config), read)
+  return convert.tensors(decoder, names or decoder_sources(config), read)
 
 
 def save(

@@ -37,6 +37,11 @@ TEXT: dict[str, Any] = {
 }  # fmt: skip
 VISION: dict[str, Any] = {'hidden_size': 3584, 'tokens_per_second': 4}
 SECTION = (16, 24, 24)
+# Tensors of the tower, as the decoder ignores them, and all but those of the two layers of the merger.
+VISUAL, NOT_MERGER = (
+  r'(model\.)?visual\.',
+  (r'lm_head\.', r'model\.(?!visual\.)', r'(model\.)?visual\.(?!merger\.mlp\.)'),
+)
 # Ids that text_config repeats, and fields of vision_config that say nothing more, or nothing about the result.
 REPEATED = ('image_token_id', 'video_token_id', 'vision_start_token_id', 'vision_end_token_id', 'vision_token_id')
 HARMLESS = llama_family.HARMLESS | {'in_chans', 'spatial_patch_size'}
@@ -169,14 +174,19 @@ def read_config(directory: str | Path, vision: dict[str, Any] | None = None, **s
   return model_config(fields, str(path), vision, **settings)
 
 
+def decoder_layers(names: Names = FORMS[1]) -> tuple[Layer, ...]:
+  """Linear layers that may be adapted of the decoder alone, for `peft_adapter`."""
+  return tuple(layer._replace(name=_renamed(layer.name, names)) for layer in peft_adapter.LAYERS)
+
+
 def layers(names: Names = FORMS[1]) -> tuple[Layer, ...]:
   """Linear layers that may be adapted, for `peft_adapter`: those of the decoder and of the tower."""
-  decoder = (Layer(f'decoder/{path}', target, there) for path, target, there in peft_adapter.LAYERS)
+  decoder = (layer._replace(path=f'decoder/{layer.path}') for layer in decoder_layers(names))
   tower = (
     Layer(f'vision/blocks/{path}', f'visual/{path}', f'{names.vision}blocks.{{}}.{name}')
     for path, name in qwen_vision.linears().items()
   )
-  return *(layer._replace(name=_renamed(layer.name, names)) for layer in decoder), *tower
+  return *decoder, *tower
 
 
 class Pictures(NamedTuple):
@@ -213,7 +223,8 @@ def prepare(
   patches, layouts, grids = [], [], []
   for picture, each, rate in zip(pictures, pixels, fps, strict=True):
     frames = check_frames(picture)
-    rows, columns = each.grid(*frames.shape[1:3], config)
+    _, height, width, _ = frames.shape
+    rows, columns = each.grid(height, width, config)
     layouts.append(windows(rows, columns, config))
     patches.append(_patches(jnp.asarray(frames[None]), each, config)[0])
     interval = config.tokens_per_second * config.temporal_patch_size / rate

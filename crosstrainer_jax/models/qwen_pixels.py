@@ -90,10 +90,12 @@ class QwenPixels:
     pixels = math.prod(nearest)
     if pixels > self.max_pixels:
       shrink = math.sqrt(height * width / self.max_pixels)
-      return tuple(max(unit, math.floor(side / shrink / unit) * unit) for side in (height, width))
+      high, wide = (max(unit, math.floor(side / shrink / unit) * unit) for side in (height, width))
+      return high, wide
     if pixels < self.min_pixels:
       grow = math.sqrt(self.min_pixels / (height * width))
-      return tuple(math.ceil(side * grow / unit) * unit for side in (height, width))
+      high, wide = (math.ceil(side * grow / unit) * unit for side in (height, width))
+      return high, wide
     return nearest
 
   def grid(self, height: int, width: int, config: QwenVisionConfig) -> tuple[int, int]:

@@ -135,9 +135,9 @@ def windows(rows: int, columns: int, config: QwenVisionConfig) -> Windows:
     raise ValueError(f'a grid of {rows} x {columns} patches cannot be merged {merge} by {merge}')
   high, wide = rows // merge, columns // merge
   down, across = -(-high // side), -(-wide // side)
-  tokens = np.full((down * side, across * side), -1)
-  tokens[:high, :wide] = np.arange(high * wide).reshape(high, wide)
-  tokens = tokens.reshape(down, side, across, side).transpose(0, 2, 1, 3).reshape(-1)
+  grid = np.full((down * side, across * side), -1)
+  grid[:high, :wide] = np.arange(high * wide).reshape(high, wide)
+  tokens = grid.reshape(down, side, across, side).transpose(0, 2, 1, 3).reshape(-1)
   real = tokens >= 0
   corner = np.stack(np.divmod(np.where(real, tokens, 0), wide), -1) * merge
   inside = np.stack(np.divmod(np.arange(merge**2), merge), -1)
@@ -177,9 +177,8 @@ class Attention(nnx.Module):
 
     def seen(size: int, queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
       """Attention within stretches of `size` slots."""
-      parts = (array.reshape(-1, size, *array.shape[2:]) for array in (queries, keys, values))
-      mask = valid.reshape(-1, 1, 1, size)
-      return jax.nn.dot_product_attention(*parts, mask=mask).reshape(queries.shape)
+      q, k, v = (array.reshape(-1, size, *array.shape[2:]) for array in (queries, keys, values))
+      return jax.nn.dot_product_attention(q, k, v, mask=valid.reshape(-1, 1, 1, size)).reshape(queries.shape)
 
     mixed = jax.lax.cond(whole, functools.partial(seen, slots), functools.partial(seen, size), queries, keys, values)
     return apply(self.proj, mixed.reshape(x.shape), deterministic)

@@ -8,6 +8,7 @@ it is. Whether a tower trains, in part or as a whole, is said by patterns over i
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +67,7 @@ class VideoTower(nnx.Module):
   """
 
   def __init__(self, config: TowerConfig, feature_dim: int, tokens: int, rngs: nnx.Rngs) -> None:
-    types = {'dtype': config.dtype, 'param_dtype': config.param_dtype}
+    types: dict[str, Any] = {'dtype': config.dtype, 'param_dtype': config.param_dtype}
     self.mapper = Mapper(feature_dim, config.width, rngs=rngs, whitened=True, **types)
     self.places = _table(tokens, config.width, config, rngs)
     self.transformer = Transformer(config.transformer, rngs)

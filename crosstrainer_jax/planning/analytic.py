@@ -14,7 +14,7 @@ from flax import nnx
 
 from crosstrainer_jax.models.cross_entropy import PIECE_BYTES
 from crosstrainer_jax.planning.machines import Machine
-from crosstrainer_jax.planning.programs import Model, bytes_per_chip
+from crosstrainer_jax.planning.programs import Model, bytes_per_chip, decoder_of
 from crosstrainer_jax.planning.workload import Workload
 from crosstrainer_jax.training import sharding
 
@@ -51,7 +51,7 @@ def flops(model: Model, workload: Workload, remat: str) -> Flops:
   head_flops = (6 if trained['table'] else 4) * head
   # Queries with keys, and shares with values; twice as much backward.
   attention = 3 * 4 * decoder.num_layers * decoder.num_heads * decoder.head_dim
-  clip, video, shape = workload.clip, workload.clip.views * workload.clip.seconds, workload.shape
+  clip, video, shape = workload.clip, workload.clip.video_tokens, workload.shape
   mapper = 4 * frozen['mapper'] + 6 * trained['mapper']
   useful = workload.clips * (
     clip.tokens * (layers + attention * clip.tokens / 2) + clip.target_tokens * head_flops + video * mapper
@@ -140,11 +140,6 @@ def step_seconds(machine: Machine, model: Model, workload: Workload, remat: str)
     'matrix products': computed / machine.chips / (machine.chip.flops * SHARE_OF_PEAK),
     'between chips': exchange,
   }
-
-
-def decoder_of(model: Model) -> Any:
-  """The config of L."""
-  return nnx.merge(model.blueprint.graph, model.params, model.blueprint.rest, copy=True).decoder.config
 
 
 def _matrices(part: nnx.State) -> dict[str, int]:

@@ -289,7 +289,7 @@ def _memory_by_formula(model: programs.Model, workload: Workload, remat: str, ma
 
 def _kernel_flops(model: programs.Model, workload: Workload, remat: str) -> float:
   """Attention by a kernel: of whole rows under the diagonal, backward two and a half times as much as forward."""
-  decoder = analytic.decoder_of(model)
+  decoder = programs.decoder_of(model)
   forward = 4 * decoder.num_layers * decoder.num_heads * decoder.head_dim * workload.shape.tokens / 2
   passes = 1 + 2.5 + (1 if remat in ('full', 'dots') else 0)
   return forward * passes * workload.positions

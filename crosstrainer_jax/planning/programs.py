@@ -70,6 +70,11 @@ def make_model(config: ml_collections.ConfigDict, mesh: Mesh, feature_dim: int) 
   return Model(config, mesh, blueprint, params, feature_dim, vocab_size)
 
 
+def decoder_of(model: Model) -> Any:
+  """The config of L."""
+  return nnx.merge(model.blueprint.graph, model.params, model.blueprint.rest, copy=True).decoder.config
+
+
 def train_step(model: Model, workload: Workload) -> Program:
   """The update of a run: what `stages.make_update` makes and `loop.fit` calls."""
   trained, frozen = model.blueprint.split(model.params)
@@ -93,10 +98,11 @@ def abstract_batch(workload: Workload, model: Model) -> dict[str, jax.ShapeDtype
   clip, shape = workload.clip, workload.shape
   rows, length, most = shape.rows, shape.tokens, shape.targets
   shapes = {
-    **dict.fromkeys(('tokens', 'segment_ids', 'positions', 'video_slots'), ((rows, length), jnp.int32)),
+    **dict.fromkeys(('tokens', 'segment_ids', 'video_slots'), ((rows, length), jnp.int32)),
+    'positions': ((rows, length, 3) if decoder_of(model).mrope_section else (rows, length), jnp.int32),
     **dict.fromkeys(('target_slots', 'target_ids'), ((rows, most), jnp.int32)),
     'target_weights': ((rows, most), jnp.float32),
-    'features': ((rows, shape.clips, clip.views, clip.seconds, model.feature_dim), jnp.float16),
+    'features': ((rows, shape.clips, clip.views, clip.view_tokens, model.feature_dim), jnp.float16),
   }
   place = sharding.batch_sharding(model.mesh)
   return {name: jax.ShapeDtypeStruct(shape, dtype, sharding=place) for name, (shape, dtype) in shapes.items()}
@@ -131,10 +137,11 @@ def generation(model: Model, clip: Clip, rows: int, new_tokens: int) -> Program:
   everywhere, split = sharding.replicated(model.mesh), sharding.batch_sharding(model.mesh)
   # Parameters have their places; streams of random numbers lie everywhere.
   state = jax.tree.map(lambda leaf: _placed(leaf, _place(leaf, everywhere)), state)
-  length = bucket(clip.views * clip.seconds + clip.prompt_tokens)
+  length = bucket(clip.video_tokens + clip.prompt_tokens)
   config = decoder.config
   prompt = jax.ShapeDtypeStruct((rows, length, config.hidden_size), config.dtype, sharding=split)
   mask = jax.ShapeDtypeStruct((rows, length), jnp.bool_, sharding=split)
+  places = jax.ShapeDtypeStruct((rows, length, 3), jnp.int32, sharding=split) if config.mrope_section else None
   small = {
     'eos_ids': jax.ShapeDtypeStruct((1,), jnp.int32, sharding=everywhere),
     'pad_id': jax.ShapeDtypeStruct((), jnp.int32, sharding=everywhere),
@@ -145,7 +152,7 @@ def generation(model: Model, clip: Clip, rows: int, new_tokens: int) -> Program:
 
   def lower() -> jax.stages.Lowered:
     return generate._generate.lower(
-      graphdef, state, prompt, mask, *small.values(), None, None,
+      graphdef, state, prompt, mask, *small.values(), None, places, None,
       top_k=None, max_new_tokens=new_tokens, samples=1, greedy=True, split_layers=False,
     )  # fmt: skip
 

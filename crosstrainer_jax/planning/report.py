@@ -46,8 +46,9 @@ def _head(plan: Plan, title: str, sources: dict[str, str]) -> Iterator[str]:
   yield f'  model      {counts} parameters'
   for name, source in sources.items():
     yield f'  {name:<10} {source}'
+  of_each = f' × {clip.each}' if clip.each > 1 else ''
   yield (
-    f'  clip       {clip.views} views × {clip.seconds} s = {clip.views * clip.seconds} video tokens, '
+    f'  clip       {clip.views} views × {clip.seconds} s{of_each} = {clip.video_tokens} video tokens, '
     f'{clip.prompt_tokens} of prompt, {clip.target_tokens} of target: {clip.tokens}'
   )
   yield f'             {clip.source}'

@@ -27,7 +27,8 @@ class Clip:
   """A clip as the model meets it.
 
   Attributes:
-    views, seconds: V and S, of which V * S are video tokens.
+    views, seconds: of the clip.
+    each: video tokens of a second of a view.
     prompt_tokens: text around the video.
     target_tokens: what is to be written, with its end.
     source: where these numbers are from.
@@ -37,6 +38,7 @@ class Clip:
   seconds: int = 10
   prompt_tokens: int = 65
   target_tokens: int = 40
+  each: int = 1
   source: str = 'assumed: change them with --views, --seconds, --prompt_tokens, --target_tokens'
 
   def __post_init__(self) -> None:
@@ -45,8 +47,17 @@ class Clip:
         raise ValueError(f'--{name} is {getattr(self, name)}, not at least 1')
 
   @property
+  def view_tokens(self) -> int:
+    """S, video tokens of a view."""
+    return self.seconds * self.each
+
+  @property
+  def video_tokens(self) -> int:
+    return self.views * self.view_tokens
+
+  @property
   def tokens(self) -> int:
-    return self.views * self.seconds + self.prompt_tokens + self.target_tokens
+    return self.video_tokens + self.prompt_tokens + self.target_tokens
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +164,7 @@ def of_dataset(directory: str | Path, template_tokens: int = TEMPLATE_TOKENS) ->
     max(_seconds(list(clip.frame_times)) for clip in clips),
     math.ceil(prompt * TOKENS_OF_A_WORD) + template_tokens,
     math.ceil(float(np.quantile(words, 0.95)) * TOKENS_OF_A_WORD) + 1,
-    f'{directory} ({len(clips)} clips; texts at the 95th percentile, {TOKENS_OF_A_WORD} tokens a word)',
+    source=f'{directory} ({len(clips)} clips; texts at the 95th percentile, {TOKENS_OF_A_WORD} tokens a word)',
   )
 
 

@@ -87,11 +87,18 @@ def architecture(
   base = pretrained.find(config)
   decoder = pretrained.fresh(config, vocab_size) if base is None else base.config
   whitened = config.mapper.whiten and (encoder is None or _is_frozen('encoder/', config.training.frozen))
+  merger = pretrained.find_mapper(config)
+  hidden = 0 if merger is None else merger.hidden
+  if merger is not None and (merger.inputs, merger.outputs) != (feature_dim, decoder.hidden_size):
+    raise ValueError(
+      f'{merger.directory}: its merger makes {merger.outputs} numbers of {merger.inputs}, but f_v gives {feature_dim} '
+      f'and L takes {decoder.hidden_size}: name one model as encoder.weights, mapper.weights and decoder.weights'
+    )
 
   def create() -> CrossTrainer:
     eyes = None if encoder is None else nnx.merge(encoder.graph, encoder.params)
     rounded = _is_frozen('encoder/', config.training.frozen)
-    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), eyes, whitened, rounded, rows)
+    return CrossTrainer(decoder, feature_dim, video_id, nnx.Rngs(seed), eyes, whitened, rounded, rows, hidden)
 
   return create
 
@@ -113,6 +120,9 @@ def build(
   base = pretrained.find(config)
   if base is not None:
     ready['decoder'] = base.load(jax.tree.map(_placed, abstract['decoder'], shardings['decoder']))
+  merger = pretrained.find_mapper(config)
+  if merger is not None:
+    ready['mapper'] = merger.load(jax.tree.map(_placed, abstract['mapper'], shardings['mapper']))
   if encoder is not None:
     ready['encoder'] = jax.device_put(encoder.params, shardings['encoder'])
   there = {path for path, _ in nnx.to_flat_state(nnx.State(ready))}

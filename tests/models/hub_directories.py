@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from crosstrainer_jax.models import clip, llama_family
+from crosstrainer_jax.models import clip, llama_family, qwen2_5_vl
 from crosstrainer_jax.models.decoder import Decoder
 from crosstrainer_jax.weights.convert import Source, flat
 from crosstrainer_jax.weights.files import write_shards, write_tensors
@@ -24,6 +24,17 @@ CLIP = {
   'vision_config': {
     'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 2, 'num_attention_heads': 2, 'image_size': 32,
     'patch_size': 16,
+  },
+}  # fmt: skip
+# Words and four special tokens of a tokenizer of hub_tokenizers take the first rows.
+QWEN = {
+  'model_type': 'qwen2_5_vl', 'vocab_size': 384, 'hidden_size': 32, 'intermediate_size': 48, 'num_hidden_layers': 2,
+  'num_attention_heads': 4, 'num_key_value_heads': 2, 'max_position_embeddings': 2048, 'rms_norm_eps': 1e-6,
+  'rope_theta': 10000.0, 'rope_scaling': {'type': 'mrope', 'mrope_section': [1, 1, 2]}, 'tie_word_embeddings': False,
+  'vision_start_token_id': 380, 'vision_end_token_id': 381, 'image_token_id': 382, 'video_token_id': 383,
+  'vision_config': {
+    'depth': 3, 'hidden_size': 16, 'intermediate_size': 20, 'num_heads': 2, 'patch_size': 4, 'window_size': 16,
+    'fullatt_block_indexes': [1], 'out_hidden_size': 32, 'tokens_per_second': 2,
   },
 }  # fmt: skip
 GOLDEN = Path(__file__).parent.parent / 'golden'
@@ -56,6 +67,17 @@ def write_clip(directory: Path) -> Path:
   patches = {'vision_model.embeddings.patch_embedding.weight': (16, 3, 16, 16)}
   _write(directory, CLIP, state, clip.sources(config), np.float32, patches)
   (directory / 'preprocessor_config.json').write_text(json.dumps(PROCESSOR))
+  return directory
+
+
+def write_qwen(directory: Path, **fields: Any) -> Path:
+  """Qwen2.5-VL with its processor, under the names of published files; `fields` of its config.json."""
+  described = {**QWEN, **fields}
+  config = qwen2_5_vl.model_config(described)
+  state = nnx.state(nnx.eval_shape(lambda: qwen2_5_vl.Qwen2_5_VL(config, nnx.Rngs(0))), nnx.Param)
+  _write(directory, described, state, qwen2_5_vl.sources(config, qwen2_5_vl.FORMS[0]), np.float32, {})
+  processor = {'image_processor_type': 'Qwen2VLImageProcessor', 'patch_size': 4, 'min_pixels': 64, 'max_pixels': 1024}
+  (directory / 'preprocessor_config.json').write_text(json.dumps(processor))
   return directory
 
 
@@ -97,7 +119,7 @@ def _write(
     if len(source.axes) == len(shape):
       shape = tuple(shape[axis] for axis in np.argsort(source.axes))
     for name in source.names(variable.shape[0] if variable.shape else 1):
-      centre = 1.0 if 'norm' in name and name.endswith('weight') else 0.0
+      centre = 1.0 if ('norm' in name or 'ln_q' in name) and name.endswith('weight') else 0.0
       tensors[name] = random.normal(centre, 0.2, shapes.get(name, shape)).astype(dtype)
   write_shards(directory, tensors.items(), shard_bytes=20_000)
   (directory / 'config.json').write_text(json.dumps(fields))

@@ -3,6 +3,7 @@
 The same weights give the same tokens of pictures, logits, gradients and texts.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +15,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from crosstrainer_jax.inference import reference_clips
+from crosstrainer_jax.inference.export import Export
 from crosstrainer_jax.inference.generate import generate
+from crosstrainer_jax.inference.trained import read_trained
+from crosstrainer_jax.input import examples
 from crosstrainer_jax.input.mrope import places, positions
 from crosstrainer_jax.models import peft_adapter, qwen2_5_vl
 from crosstrainer_jax.models.qwen2_5_vl import Qwen2_5_VL, prepare, read_config
 from crosstrainer_jax.models.qwen_pixels import QwenPixels
 from crosstrainer_jax.weights import convert
 from crosstrainer_jax.weights.tensors import Tensors
+from tests.inference import backbone
 from tests.models import tiny_qwen
 from tests.models.tiny_qwen import PICTURES, SEQUENCES, embeddings, logits, pictures_of, sequence, words_and_places
 
@@ -222,3 +228,54 @@ def test_adapters_of_peft(targets: str, reference: tuple, tmp_path: Path, record
   )
   with torch.no_grad():
     np.testing.assert_array_equal(again.eval()(**given).logits, model(**given).logits)
+
+
+def test_an_export_opens_in_transformers(small_data: Path, tmp_path: Path) -> None:
+  """The whole of it, as it was trained: what it makes of the same views of the same clip is what we make of it."""
+  base = backbone.write_base(tmp_path / 'base')
+  run = backbone.finish(backbone.config_on(base), tmp_path / 'run', small_data)
+  trained = read_trained(run)
+  export = Export(trained)
+  export.write(tmp_path / 'model')
+  folder = tmp_path / 'model' / 'language_model'
+  model, report = transformers.Qwen2_5_VLForConditionalGeneration.from_pretrained(
+    folder, attn_implementation='eager', output_loading_info=True
+  )
+  assert not any(report[kind] for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys'))
+  source = trained.source()
+  assert source is not None
+  clip = source[0]
+  text, config = trained.text, trained.encoder.config
+  blueprint, params = trained.load()
+  seen = reference_clips.look(trained, params, source, [0])
+  ids, slots = examples.prompt_ids(
+    text.prompt(examples.ATTRIBUTES, 'soccer'), seen.valid[0].reshape(-1), text.video_id, text.pictures
+  )
+  where = examples.positions(ids, slots, text.video_id, text.pictures)
+  ours = blueprint.merge(params)
+  ours.row_sharding = None  # one row is not split over a mesh
+  # As cached, in half precision, they would differ more than the models do.
+  features = np.asarray(trained.encoder.apply(trained.encoder.params, jnp.asarray(clip.frames)))
+  np.testing.assert_allclose(features, seen.features[0], rtol=0, atol=2e-3)
+  batch = {'tokens': ids[None], 'video_slots': slots[None], 'features': features[None]}
+  hidden, _ = ours.decoder(ours.embed(batch), where[None], np.ones((1, len(ids)), np.int32))
+
+  video_id = model.config.video_token_id
+  tokens = np.where(ids == text.video_id, video_id, ids)[None]
+  size = (config.image_size, config.image_size)
+  squares = dataclasses.replace(config.preprocessing, resize=size).pixels(jnp.asarray(clip.frames))
+  patches, grids = [], []
+  for view in np.asarray(squares):
+    pixels, grid = tiny_qwen.processed(view)
+    patches.append(pixels)
+    grids.append(grid)
+  assert len(patches) == seen.valid.shape[1]
+  given = {
+    'input_ids': torch.tensor(tokens), 'attention_mask': torch.ones(tokens.shape, dtype=torch.long),
+    'pixel_values_videos': torch.tensor(np.concatenate(patches)), 'video_grid_thw': torch.tensor(grids),
+    'position_ids': torch.tensor(where.T[:, None]),
+  }  # fmt: skip
+  with torch.no_grad():
+    expected = model.eval()(**given).logits.numpy()
+  assert expected.std() > 0.3
+  assert difference(ours.decoder.logits(hidden), expected) <= TOLERANCE

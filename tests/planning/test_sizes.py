@@ -45,10 +45,10 @@ def test_what_is_not_known_is_refused_with_what_would_do(tmp_path):
 def test_width_of_the_features():
   load = settings.load_config
   assert sizes.feature_dim(load('configs/cross_sport.py:paper'))[0] == 4096
-  assert sizes.feature_dim(load('configs/cross_sport.py:paper'), given=7) == (7, 'given')
+  assert sizes.feature_dim(load('configs/cross_sport.py:paper'), given=7) == (7, 1, 'given')
   clip = load('configs/cross_sport.py:paper', ['encoder.weights=openai/clip-vit-large-patch14'])
   assert sizes.feature_dim(clip)[0] == 768
-  width, source = sizes.feature_dim(load('configs/cross_sport.py'))
+  width, each, source = sizes.feature_dim(load('configs/cross_sport.py'))
   assert (width > 0, source) == (True, 'shipped')
   with pytest.raises(ValueError, match='--feature_dim'):
     sizes.feature_dim(load('configs/cross_sport.py:paper', ['encoder.weights=someone/else']))
