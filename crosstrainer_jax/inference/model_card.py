@@ -166,8 +166,8 @@ def _usage(trained: Trained, clips: int) -> str:
     size, fps = trained.encoder.config.image_size, trained.encoder.config.fps
     return (
       '`Qwen2_5_VLForConditionalGeneration.from_pretrained("FOLDER/language_model")` of transformers opens the whole '
-      'model, and so does vLLM. A prompt of `prompts.json` says `<video>` once: there every view stands as a video of its own, '
-      f'{fps} frames of {size} x {size} pixels a second. docs/qwen2_5_vl.md of crosstrainer_jax says more.'
+      'model, and so does vLLM. A prompt of `prompts.json` says `<video>` once: there every view stands as a video of '
+      f'its own, {fps} frames of {size} x {size} pixels a second. docs/qwen2_5_vl.md of crosstrainer_jax says more.'
     )
   check = (
     f'`clips.safetensors` holds features of {clips} test clips and `expected.json` the answers of crosstrainer_jax to '

@@ -276,6 +276,11 @@ def test_an_export_opens_in_transformers(small_data: Path, tmp_path: Path) -> No
     'position_ids': torch.tensor(where.T[:, None]),
   }  # fmt: skip
   with torch.no_grad():
-    expected = model.eval()(**given).logits.numpy()
-  assert expected.std() > 0.3
-  assert difference(ours.decoder.logits(hidden), expected) <= TOLERANCE
+    tower = model.model.visual(given['pixel_values_videos'], grid_thw=given['video_grid_thw']).pooler_output
+    single = model.eval()(**given).logits
+    exact = model.double()(**given | {'pixel_values_videos': given['pixel_values_videos'].double()}).logits
+  video_tokens = np.asarray(ours.video_tokens({'features': features[None]})).reshape(tower.shape)
+  assert difference(video_tokens, tower) <= TOLERANCE
+  # These weights are wide, and the sequence is long: in single precision the reference itself is off by 5e-4.
+  assert exact.std() > 0.3
+  assert difference(ours.decoder.logits(hidden), exact) <= 5 * difference(single, exact)
