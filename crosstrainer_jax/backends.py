@@ -129,10 +129,13 @@ def open_server(settings: ModelSettings) -> LanguageModel:
 
 
 def open_directory(settings: ModelSettings) -> LanguageModel:
-  """A model of the hub, run by our own decoder."""
+  """A model of the hub, run by our own decoder; one of Qwen2.5-VL sees images."""
   from crosstrainer_jax.inference.local_model import LocalModel
+  from crosstrainer_jax.inference.local_vision_model import LocalVisionModel
+  from crosstrainer_jax.models.pretrained import sees
 
-  return LocalModel(settings.model, settings.sampling, settings.concurrency)
+  kind = LocalVisionModel if settings.model and sees(settings.model) else LocalModel
+  return kind(settings.model, settings.sampling, settings.concurrency)
 
 
 def describe(asker: Asker) -> str:

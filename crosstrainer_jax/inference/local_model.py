@@ -1,6 +1,7 @@
-"""A language model from a directory of the hub, run by our own decoder: `--backend local` of discovery.
+"""A language model from a directory of the hub, run by our own decoder: `--backend local`.
 
-It answers as a server would, with the chat template of its tokenizer and greedy decoding or sampling.
+It answers as a server would, with the chat template of its tokenizer and greedy decoding or sampling. One that sees
+images is in `local_vision_model.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import functools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ from flax import nnx
 from crosstrainer_jax.discovery.language_model import CUT, STOP, Answer, Message, Question, Sampling, Unreadable
 from crosstrainer_jax.inference.generate import generate
 from crosstrainer_jax.input import chat, examples, tokenizer
-from crosstrainer_jax.models import llama_family
+from crosstrainer_jax.models import pretrained
 from crosstrainer_jax.models.decoder import Decoder
 from crosstrainer_jax.models.pretrained import Pretrained
 from crosstrainer_jax.training import sharding
@@ -28,6 +29,18 @@ from crosstrainer_jax.weights import hub
 
 # Longer conversations are refused: their cache would take the memory of the weights.
 LONGEST = 8192
+
+
+class Row(NamedTuple):
+  """A question as the model reads it.
+
+  Attributes:
+    ids: its tokens.
+    pictures: uint8[H, W, 3] each, in the order in which their placeholders stand among the tokens.
+  """
+
+  ids: list[int]
+  pictures: tuple[np.ndarray, ...] = ()
 
 
 class LocalModel:
@@ -52,10 +65,10 @@ class LocalModel:
     path = hub.locate(directory)
     dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
     settings = {'dtype': dtype, 'param_dtype': dtype, 'attention': 'xla'}
-    whole = llama_family.read_config(path)
+    whole = pretrained.read_config(path)
     # attention within a window is not computed
     longest = min(whole.max_position, whole.sliding_window or LONGEST, LONGEST)
-    config = llama_family.read_config(path, lora=None, max_position=longest, **settings)
+    config = pretrained.read_config(path, lora=None, max_position=longest, **settings)
     self._base = Pretrained(path, config)
     self._mesh = sharding.make_mesh((1, -1, 1), jax.local_devices())
     shards = sharding.data_shards(self._mesh)
@@ -82,27 +95,34 @@ class LocalModel:
   def complete(self, questions: Sequence[Question]) -> list[Answer | Unreadable]:
     """See `LanguageModel`; questions with images, and those that are too long, get no answer."""
     found: dict[int, Answer | Unreadable] = {}
-    rows: dict[int, list[int]] = {}
+    rows: dict[int, Row] = {}
     room = self._base.config.max_position - self.sampling.max_tokens
     for number, question in enumerate(questions):
-      if question.images:
-        found[number] = Unreadable('this model sees no images')
+      try:
+        row = self._row(question)
+      except Unreadable as error:
+        found[number] = error
         continue
-      ids = self._ids(question.messages)
-      if len(ids) > room:
-        found[number] = Unreadable(f'the question has {len(ids)} tokens, {room} are left for one')
+      if len(row.ids) > room:
+        found[number] = Unreadable(f'the question has {len(row.ids)} tokens, {room} are left for one')
       else:
-        rows[number] = ids
+        rows[number] = row
     numbers = list(rows)
     with self._lock:
       for start in range(0, len(numbers), self.group):
         part = numbers[start : start + self.group]
         written = self._write([rows[number] for number in part])
-        found.update((number, self._answer(rows[number], ids)) for number, ids in zip(part, written, strict=True))
+        found.update((number, self._answer(rows[number].ids, ids)) for number, ids in zip(part, written, strict=True))
     return [found[number] for number in range(len(questions))]
 
   def stop(self) -> None:
     """See `LanguageModel`; a batch that is under way comes to its end."""
+
+  def _row(self, question: Question) -> Row:
+    """A question as the model reads it; raises Unreadable where it cannot."""
+    if question.images:
+      raise Unreadable('this model sees no images')
+    return Row(self._ids(question.messages))
 
   def _ids(self, messages: Sequence[Message]) -> list[int]:
     """Token ids of a conversation that is to be answered."""
@@ -119,19 +139,20 @@ class LocalModel:
       raise ValueError(f'{self._base.directory}: the chat template refuses the conversation ({error})') from error
     return self._words.encode(text, add_special_tokens=False)
 
-  def _write(self, rows: Sequence[list[int]]) -> np.ndarray:
+  def _write(self, rows: Sequence[Row]) -> np.ndarray:
     """The continuation of each of at most `group` prompts, int32[rows, max_tokens]."""
     config, sampling = self._base.config, self.sampling
-    length = min(examples.bucket(max(map(len, rows))), config.max_position - sampling.max_tokens)
+    length = min(examples.bucket(max(len(row.ids) for row in rows)), config.max_position - sampling.max_tokens)
     # whatever is missing of a batch is filled with rows that are no prompt
     tokens, mask = np.zeros((self.group, length), np.int32), np.zeros((self.group, length), bool)
-    for row, ids in enumerate(rows):
-      tokens[row, : len(ids)], mask[row, : len(ids)] = ids, True
-    placed: dict[str, Any] = sharding.put_batch({'tokens': tokens, 'mask': mask}, self._mesh)
+    for number, row in enumerate(rows):
+      tokens[number, : len(row.ids)], mask[number, : len(row.ids)] = row.ids, True
+    placed: dict[str, Any] = sharding.put_batch({'mask': mask}, self._mesh)
+    embeddings, positions = self._embeddings(rows, tokens)
     ends, pad = self._layout.ends, self._words.pad_token_id
     written, _ = generate(
       self._decoder,
-      _embed(*nnx.split(self._decoder), placed['tokens']),
+      embeddings,
       placed['mask'],
       sampling.max_tokens,
       eos_id=ends,
@@ -139,8 +160,14 @@ class LocalModel:
       temperature=max(sampling.temperature, 0.0),
       key=jax.random.key(sampling.seed),
       banned_ids=tuple(range(len(self._words), config.vocab_size)),
+      positions=positions,
     )
     return np.asarray(jax.device_get(written))[: len(rows)]
+
+  def _embeddings(self, rows: Sequence[Row], tokens: np.ndarray) -> tuple[jax.Array, jax.Array | None]:
+    """What the decoder is given for `tokens` int32[group, L] of the rows, and its positions where they do not count."""
+    placed: Any = sharding.put_batch({'tokens': tokens}, self._mesh)
+    return _embed(*nnx.split(self._decoder), placed['tokens']), None
 
   def _answer(self, asked: Sequence[int], written: np.ndarray) -> Answer:
     places = np.flatnonzero(np.isin(written, self._layout.ends))

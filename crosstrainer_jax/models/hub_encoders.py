@@ -118,16 +118,20 @@ def _directory(path: Path, settings: dict[str, Any]) -> tuple[Any, ...]:
   family, tensors = FAMILIES[kind], Tensors(path)
   if 'image_size' in settings and not family.resizes:
     raise ValueError(f'{path}: frames of {kind} have the size that it was trained with: leave encoder.size at 0')
-  processor = _processor(path)
+  pictures = processor(path)
   try:
-    config = family.config(fields, processor, **family.settings(tensors), **settings)
+    config = family.config(fields, pictures, **family.settings(tensors), **settings)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from error
   return family.name, config, family.module, family.sources(config, tensors), family.ignored, tensors, ''
 
 
-def _processor(path: Path) -> dict[str, Any]:
-  """How pictures are prepared, by the first file that says so; transformers looks in the same order."""
+def processor(path: Path) -> dict[str, Any]:
+  """How pictures are prepared, by the first file of a directory that says so; transformers looks in the same order.
+
+  Raises:
+    FileNotFoundError, ValueError: none says so, or it is broken.
+  """
   nested = _json(path / NESTED) if (path / NESTED).is_file() else {}
   for name in SECTIONS:
     if name in nested:

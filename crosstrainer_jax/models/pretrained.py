@@ -97,6 +97,15 @@ def read_config(directory: str | Path, **settings: Any) -> Any:
   return of_family(fields, str(path), **settings)
 
 
+def sees(name: str | Path) -> bool:
+  """Whether a directory or repository of the hub holds a model that sees pictures.
+
+  Raises:
+    FileNotFoundError: nothing is there under this name.
+  """
+  return llama_family.read_fields(hub.locate(name))[1].get('model_type') == MODEL_TYPE
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainedMapper:
   """f_m from a directory of Qwen2.5-VL: its merger.

@@ -208,7 +208,12 @@ class Pictures(NamedTuple):
 
 
 def prepare(
-  pictures: Sequence[np.ndarray], pixels: Sequence[QwenPixels], fps: Sequence[float], config: QwenVisionConfig
+  pictures: Sequence[np.ndarray],
+  pixels: Sequence[QwenPixels],
+  fps: Sequence[float],
+  config: QwenVisionConfig,
+  steps: int = 1,
+  wide: int = 1,
 ) -> Pictures:
   """Patches of pictures and videos of any shapes.
 
@@ -216,6 +221,7 @@ def prepare(
     pictures: uint8[H, W, 3], or a video uint8[T, H, W, 3].
     pixels: for each.
     fps: of each, frames of a second; of a picture any.
+    steps, wide: N becomes a multiple of `steps`, and P one of `wide` windows, so that few shapes are compiled.
 
   Raises:
     ValueError: what is no picture, or one that is too narrow.
@@ -231,16 +237,22 @@ def prepare(
     merge = config.spatial_merge_size
     grids.append(Grid(len(patches[-1]), rows // merge, columns // merge, interval))
   most = max(len(layout.valid) for layout in layouts)
-  positions, valid, slots, start = [], [], [], 0
-  for number, layout in enumerate(layouts):
-    steps, rest = len(patches[number]), most - len(layout.valid)
-    patches[number] = jnp.pad(patches[number], ((0, 0), (0, rest), (0, 0)))
-    positions.append(np.tile(np.pad(layout.positions, ((0, rest), (0, 0))), (steps, 1, 1)))
-    valid.append(np.tile(np.pad(layout.valid, (0, rest)), (steps, 1)))
-    each_step = (start + np.arange(steps)) * (most // config.merged)
-    slots.append((each_step[:, None] + layout.tokens).reshape(-1).astype(np.int32))
-    start += steps
-  return Pictures(jnp.concatenate(patches), np.concatenate(positions), np.concatenate(valid), slots, grids)
+  most += -most % (wide * config.merged * config.window_side**2)
+  count = sum(grid.steps for grid in grids)
+  positions, valid = (
+    np.zeros((count + -count % steps, most, 2), np.int32),
+    np.zeros((count + -count % steps, most), bool),
+  )
+  slots, start = [], 0
+  for number, (layout, grid) in enumerate(zip(layouts, grids, strict=True)):
+    own = slice(start, start + grid.steps)
+    positions[own, : len(layout.valid)], valid[own, : len(layout.valid)] = layout.positions, layout.valid
+    first = np.arange(start, own.stop) * (most // config.merged)
+    slots.append((first[:, None] + layout.tokens).reshape(-1).astype(np.int32))
+    rest = len(valid) - count if number == len(grids) - 1 else 0
+    patches[number] = jnp.pad(patches[number], ((0, rest), (0, most - len(layout.valid)), (0, 0)))
+    start = own.stop
+  return Pictures(jnp.concatenate(patches), positions, valid, slots, grids)
 
 
 @jax.jit(static_argnums=(1, 2))

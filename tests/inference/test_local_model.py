@@ -61,7 +61,7 @@ def test_an_answer_is_the_greedy_continuation_of_the_conversation(model):
   for text, asked in zip(texts, [model._ids(question(text).messages) for text in texts], strict=True):
     assert model._words.decode(asked) == f'<|system|>S<end><|user|>{text}<end><|assistant|>'
   rows = [model._ids(question(text).messages) for text in texts]
-  for ids, written in zip(rows, model._write(rows), strict=True):
+  for ids, written in zip(rows, model._write([local_model.Row(ids) for ids in rows]), strict=True):
     tokens = jnp.array([[*ids, *written]])
     hidden, _ = model._decoder(model._decoder.embed(tokens), jnp.arange(tokens.shape[1])[None], jnp.ones_like(tokens))
     logits = np.asarray(model._decoder.logits(hidden[0, len(ids) - 1 : -1]))[:, : len(model._words)]

@@ -50,6 +50,10 @@ SPECIALS = {
   'mistral': ['<s>', '</s>', '[INST]', '[/INST]'],
   'qwen': ['<|endoftext|>', '<|im_start|>', '<|im_end|>'],
   'qwen2.5': ['<|endoftext|>', '<|im_start|>', '<|im_end|>'],
+  'qwen2.5-vl': [
+    '<|endoftext|>', '<|im_start|>', '<|im_end|>', '<|vision_start|>', '<|vision_end|>', '<|image_pad|>',
+    '<|video_pad|>',
+  ],
   'plain': ['<s>', '</s>'],
   'plain llama2': ['<s>', '</s>'],
 }  # fmt: skip
@@ -64,6 +68,7 @@ def write(directory: Path, kind: str) -> Path:
     'llama2': {'bos_token': '<s>', 'eos_token': '</s>', 'chat_template': LLAMA2},
     'mistral': {'bos_token': '<s>', 'eos_token': '</s>', 'chat_template': MISTRAL},
     'qwen2.5': {'eos_token': '<|im_end|>', 'pad_token': '<|endoftext|>', 'chat_template': QWEN25},
+    'qwen2.5-vl': {'eos_token': '<|im_end|>', 'pad_token': '<|endoftext|>', 'chat_template': QWEN25},
     'llama3': {'bos_token': specials[0], 'eos_token': '<|eot_id|>', 'chat_template': LLAMA3},
     'qwen': {'eos_token': '<|im_end|>', 'pad_token': '<|endoftext|>', 'chat_template': QWEN},
     'plain': {'bos_token': '<s>', 'eos_token': '</s>'},
