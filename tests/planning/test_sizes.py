@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crosstrainer_jax import settings
-from crosstrainer_jax.models import llama_family
+from crosstrainer_jax.models import llama_family, pretrained
 from crosstrainer_jax.planning import sizes
 from tests.models.test_llama_family import LLAMA_31_8B
 
@@ -52,3 +52,24 @@ def test_width_of_the_features():
   assert (width > 0, source) == (True, 'shipped')
   with pytest.raises(ValueError, match='--feature_dim'):
     sizes.feature_dim(load('configs/cross_sport.py:paper', ['encoder.weights=someone/else']))
+
+
+def test_qwen_makes_a_picture_of_every_second():
+  load = settings.load_config
+  assert sizes.feature_dim(load('configs/cross_sport.py:qwen2_5_vl'))[:2] == (5120, 64)
+  small = load('configs/cross_sport.py:qwen2_5_vl', ['encoder.size=112', 'encoder.fps=4'])
+  assert sizes.feature_dim(small)[:2] == (5120, 32)
+
+
+@pytest.mark.parametrize(('size', 'hidden', 'layers'), [('3B', 2048, 36), ('7B', 3584, 28)])
+def test_sizes_of_qwen_as_published(size, hidden, layers, tmp_path):
+  name = f'Qwen/Qwen2.5-VL-{size}-Instruct'
+  config = settings.load_config(
+    'configs/cross_sport.py:qwen2_5_vl', [f'{part}.weights={name}' for part in ('mapper', 'decoder')]
+  )
+  changed, source = sizes.with_decoder_sizes(config, tmp_path)
+  assert 'as published' in source
+  assert changed.mapper.weights == changed.decoder.weights == str(tmp_path)
+  decoder, merger = pretrained.find(changed).config, pretrained.find_mapper(changed)
+  assert (decoder.hidden_size, decoder.num_layers, decoder.mrope_section) == (hidden, layers, (16, 24, 24))
+  assert (merger.inputs, merger.outputs) == (5120, hidden)
