@@ -203,6 +203,11 @@ def test_adapters_of_peft(targets: str, reference: tuple, tmp_path: Path, record
   found = difference(logits(mine, parts), reference_output.logits.detach())
   assert difference(logits(load(directory), parts), reference_output.logits.detach()) > 100 * TOLERANCE
 
+  record_property('max_abs_difference', f'{found:.1e}')
+  assert found <= TOLERANCE
+  if targets == 'decoder':  # that its pattern is understood is seen by now
+    return
+
   reference_output.loss.backward()
   expected = {path: weight.grad.numpy() for path, weight in model.named_parameters() if weight.grad is not None}
 
