@@ -1,8 +1,11 @@
-"""Retrieval: recall at k and the median rank of what belongs to a query.
+"""Retrieval: recall at k and the median rank of what belongs to a query, and nDCG against graded ratings.
 
 The rank of a candidate is 1 + the number of candidates that score at least as high: among equals it comes last, so that
 a model that gives all the same score is not first but last everywhere. Where several candidates belong to a query, the
 best of them counts.
+
+What is chosen from decides how hard that is. `pools` draws the candidates of every query from its own group, a sport,
+since to tell sports apart is easy, and always as many, since with more to choose from every recall falls.
 """
 
 from __future__ import annotations
@@ -64,3 +67,68 @@ def median_rank(sums: np.ndarray) -> np.ndarray:
   below = np.cumsum(sums, -1)
   middle = [(below <= np.floor((total - odd) / 2)[..., None]).sum(-1) + 1 for odd in (1, 0)]
   return np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
+
+
+def pools(groups: Sequence[str], size: int, seed: int = 0) -> list[np.ndarray]:
+  """What each query chooses from, where query i belongs to candidate i: itself, and others of its group.
+
+  Args:
+    groups: of each query and its candidate, such as their sport.
+    size: of every pool.
+
+  Returns:
+    For each query int64[size] candidates, its own first; int64[0] where its group is smaller than a pool, and the query
+    cannot be counted.
+
+  Raises:
+    ValueError: a pool of fewer than two.
+  """
+  if size < 2:
+    raise ValueError(f'a pool of {size}: there is something to choose from 2 on')
+  names = np.asarray(groups)
+  found = []
+  for query, group in enumerate(groups):
+    # Of its own for each query, so that another query more or less changes no pool.
+    random = np.random.default_rng([seed, query])
+    others = np.flatnonzero(names == group)
+    others = others[others != query]
+    if len(others) < size - 1:
+      found.append(np.zeros(0, int))
+    else:
+      found.append(np.concatenate([[query], np.sort(random.choice(others, size - 1, replace=False))]))
+  return found
+
+
+def ndcg(scores: np.ndarray, gains: np.ndarray, k: int | None = None) -> np.ndarray:
+  """float64[N], the normalised discounted cumulative gain of each query (Järvelin & Kekäläinen 2002).
+
+  A rating g at rank r gives g / log2(1 + r); the sum is divided by that of the best order. Among equal scores the lower
+  rating comes first, so that a model that gives all the same score gains nothing by the order of the candidates.
+
+  Args:
+    scores: float[N, M] of candidates for each query, higher is better. A NaN ranks behind all others.
+    gains: float[N, M], ratings of the candidates, 0 for what is of no use; NaN is what nobody rated, which is left out.
+    k: only the first k ranks count; None for all.
+
+  Returns:
+    NaN for a query to which no candidate is of use.
+
+  Raises:
+    ValueError: shapes that do not fit, or ratings below 0.
+  """
+  scores, gains = np.asarray(scores, float), np.asarray(gains, float)
+  if scores.shape != gains.shape or scores.ndim != 2:
+    raise ValueError(f'scores of shape {scores.shape} for ratings of shape {gains.shape}: one for each pair is needed')
+  if (gains < 0).any():
+    raise ValueError('ratings below 0: 0 is what is of no use')
+  rated = ~np.isnan(gains)
+  # What is not rated goes to the end, where it gains nothing.
+  known = np.where(rated, gains, 0.0)
+  order = np.lexsort((known, np.where(np.isnan(scores), np.inf, -scores), ~rated))
+  discounts = 1 / np.log2(2 + np.arange(scores.shape[1]))
+  if k is not None:
+    discounts[k:] = 0
+  gained = (np.take_along_axis(known, order, 1) * discounts).sum(1)
+  best = (-np.sort(-known, axis=1) * discounts).sum(1)
+  with np.errstate(invalid='ignore'):
+    return np.where(best > 0, gained / best, np.nan)

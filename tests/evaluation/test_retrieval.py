@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import ndcg_score
 
 from crosstrainer_jax.evaluation.bootstrap import bootstrap
-from crosstrainer_jax.evaluation.retrieval import median_rank, ranks, retrieval_statistics
+from crosstrainer_jax.evaluation.retrieval import median_rank, ndcg, pools, ranks, retrieval_statistics
 
 
 def value(statistic):
@@ -60,3 +61,48 @@ def test_what_does_not_fit_is_an_error():
     ranks(np.zeros((2, 3)), [{0}])
   with pytest.raises(ValueError, match=r'query 0: candidates \[3\] of 3'):
     ranks(np.zeros((1, 3)), [{3}])
+
+
+def test_pools_are_of_one_size_and_one_group():
+  groups = ['judo'] * 6 + ['tennis'] * 9 + ['chess'] * 2
+  found = pools(groups, 5)
+  for query, pool in enumerate(found[:15]):
+    assert pool[0] == query
+    assert len(set(pool.tolist())) == 5
+    assert {groups[candidate] for candidate in pool} == {groups[query]}
+  assert [len(pool) for pool in found[15:]] == [0, 0]
+  assert [pool.tolist() for pool in pools(groups, 5)] == [pool.tolist() for pool in found]
+  assert any(one.tolist() != other.tolist() for one, other in zip(pools(groups, 5, seed=1), found, strict=True))
+  # One query fewer changes the others only where it was among their candidates.
+  assert pools(groups[:15], 5)[3].tolist() == found[3].tolist()
+  # Every candidate of the group has its turn.
+  assert set(np.concatenate([pools(groups, 5, seed)[0] for seed in range(30)])) == set(range(6))
+  with pytest.raises(ValueError, match='a pool of 1'):
+    pools(groups, 1)
+
+
+def test_gain_by_hand():
+  # Ratings 3, 0, 2 in that order: 3 / log2(2) + 2 / log2(4) = 4, of 3 + 2 / log2(3) at best.
+  found = ndcg([[3.0, 2.0, 1.0], [0.0, 0.0, 0.0]], [[3, 0, 2], [0, 0, 0]])
+  assert found[0] == pytest.approx(4 / (3 + 2 / np.log2(3)))
+  assert np.isnan(found[1])
+  # Equal scores: the lower rating first.
+  assert ndcg([[0.0, 0.0, 0.0]], [[3, 0, 2]])[0] == pytest.approx(ndcg([[1.0, 3.0, 2.0]], [[3, 0, 2]])[0])
+  # What nobody rated is left out, wherever it ranks; a NaN ranks last.
+  assert ndcg([[3.0, 9.0, 2.0, 1.0]], [[3, np.nan, 0, 2]])[0] == pytest.approx(found[0])
+  assert ndcg([[np.nan, 2.0, 3.0]], [[3, 0, 2]])[0] == pytest.approx(ndcg([[0.0, 2.0, 3.0]], [[3, 0, 2]])[0])
+
+
+@pytest.mark.parametrize('k', [None, 5])
+def test_gain_against_scikit_learn(k):
+  rng = np.random.default_rng(0)
+  scores, gains = rng.normal(size=(50, 20)), rng.integers(0, 4, (50, 20))
+  expected = [ndcg_score([g], [s], k=k) for g, s in zip(gains, scores, strict=True)]
+  np.testing.assert_allclose(ndcg(scores, gains, k), expected, atol=1e-12)
+
+
+def test_gains_that_do_not_fit_are_an_error():
+  with pytest.raises(ValueError, match='one for each pair'):
+    ndcg(np.zeros((2, 3)), np.zeros((2, 2)))
+  with pytest.raises(ValueError, match='ratings below 0'):
+    ndcg(np.zeros((1, 2)), [[1, -1]])
