@@ -12,6 +12,7 @@ import numpy as np
 
 from crosstrainer_jax.inference.encoding import make_encode
 from crosstrainer_jax.inference.trained import Trained
+from crosstrainer_jax.input import examples
 from crosstrainer_jax.input.video import Window
 from crosstrainer_jax.input.video_stream import stream_windows
 from crosstrainer_jax.models.encoders import Encoder
@@ -68,7 +69,7 @@ class WindowEncoder:
         features = self._encode(frames, times)
         timing['encode'] += time.monotonic() - begin
         for number in range(len(some)):
-          seen = self._trained.text.valid(times[number], features.shape[2] // self._encoder.each)
+          seen = examples.valid_tokens(times[number], features.shape[2] // self._encoder.each, self._encoder.each)
           ready[first + number] = SeenWindow(features[number], seen, missing[number])
       yield self._joined([ready[piece] for piece in row])
       # Windows begin in order, so that no later one needs what lies before this one.

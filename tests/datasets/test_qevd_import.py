@@ -123,7 +123,7 @@ def test_the_sessions_that_lie_on_their_side_are_turned(tmp_path, wide, ways):
   if ways:
     source = ClipSource(tmp_path / 'datasets' / 'qevd' / '1.0.0')
     encoder = types.SimpleNamespace(
-      config=types.SimpleNamespace(fps=4, image_size=32, frames_per_token=4), fingerprint='none'
+      each=1, config=types.SimpleNamespace(fps=4, image_size=32, frames_per_token=4), fingerprint='none'
     )
     plan = second_encoding.make_plan(source, source.infos(), encoder)
     seen = {

@@ -71,7 +71,10 @@ def test_every_field_is_written():
   for name, value in other.items():
     assert hugging_face_config(dataclasses.replace(config, **{name: value})) != before, name
   left = {field.name for field in dataclasses.fields(DecoderConfig)} - other.keys()
-  # a bias of the fourth projection alone is no family's
+  # a bias of the fourth projection alone is no family's, and places in pictures are another file's (qwen2_5_vl.py)
   assert left == {
     'attention', 'dropout', 'dtype', 'param_dtype', 'lora', 'remat', 'unroll', 'o_bias', 'quantize', 'quantize_tile',
+    'mrope_section',
   }  # fmt: skip
+  with pytest.raises(ValueError, match='mrope_section'):
+    hugging_face_config(dataclasses.replace(config, mrope_section=(1, 1, config.head_dim // 2 - 2)))
