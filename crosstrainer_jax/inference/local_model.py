@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import jinja2
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from crosstrainer_jax.discovery.language_model import CUT, STOP, Answer, Message, Question, Sampling, Unreadable
 from crosstrainer_jax.inference.generate import generate
@@ -84,12 +85,7 @@ class LocalModel:
 
   @functools.cached_property
   def _decoder(self) -> Decoder:
-    create = lambda: Decoder(self._base.config, nnx.Rngs(0), self._mesh)  # noqa: E731
-    graph, abstract = nnx.split(nnx.eval_shape(create), nnx.Param)
-    places = sharding.state_shardings(abstract, self._mesh)
-    like = jax.tree.map(
-      lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, places
-    )
+    graph, like = placed(lambda: Decoder(self._base.config, nnx.Rngs(0), self._mesh), self._mesh)
     return nnx.merge(graph, self._base.load(like))
 
   def complete(self, questions: Sequence[Question]) -> list[Answer | Unreadable]:
@@ -174,6 +170,15 @@ class LocalModel:
     ids = written[: places[0] if len(places) else None].tolist()
     text = self._words.decode(ids, skip_special_tokens=True)
     return Answer(text, STOP if len(places) else CUT, len(asked), len(ids))
+
+
+def placed(create: Callable[[], nnx.Module], mesh: Mesh) -> tuple[nnx.GraphDef[Any], nnx.State]:
+  """The graph of what `create` makes, and its abstract parameters with their places on a mesh."""
+  graph, abstract = nnx.split(nnx.eval_shape(create), nnx.Param)
+  places = sharding.state_shardings(abstract, mesh)
+  return graph, jax.tree.map(
+    lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, places
+  )
 
 
 @functools.partial(jax.jit, static_argnums=0)

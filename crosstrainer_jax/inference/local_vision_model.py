@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 
 from crosstrainer_jax.discovery.language_model import Message, Question, Sampling, Unreadable
-from crosstrainer_jax.inference.local_model import LocalModel, Row
+from crosstrainer_jax.inference.local_model import LocalModel, Row, placed
 from crosstrainer_jax.input import mrope
 from crosstrainer_jax.models import hub_encoders, qwen2_5_vl
 from crosstrainer_jax.models.decoder import Decoder
@@ -44,19 +44,14 @@ class LocalVisionModel(LocalModel):
     self._config = config = qwen2_5_vl.read_config(folder, dict(types), **settings)
     self._pixels = QwenPixels.from_hugging_face(hub_encoders.processor(folder), config.vision)
     ids = [config.vision_start_token_id, config.image_token_id, config.vision_end_token_id]
-    marks = [self._words.convert_ids_to_tokens(number) if number < len(self._words) else None for number in ids]
-    if None in marks or [self._words.convert_tokens_to_ids(mark) for mark in marks] != ids:
+    words = {number: word for word, number in self._words.get_vocab().items()}
+    if not set(ids) <= words.keys():
       raise ValueError(f'{folder}: the tokenizer has no tokens {ids}, which stand for images in config.json')
-    self._marks: list[str] = marks
+    self._marks = [words[number] for number in ids]
 
   @functools.cached_property
   def _model(self) -> Qwen2_5_VL:
-    create = lambda: Qwen2_5_VL(self._config, nnx.Rngs(0), self._mesh)  # noqa: E731
-    graph, abstract = nnx.split(nnx.eval_shape(create), nnx.Param)
-    places = sharding.state_shardings(abstract, self._mesh)
-    like = jax.tree.map(
-      lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), abstract, places
-    )
+    graph, like = placed(lambda: Qwen2_5_VL(self._config, nnx.Rngs(0), self._mesh), self._mesh)
     return nnx.merge(graph, qwen2_5_vl.load(Tensors(self._base.directory), self._config, like))
 
   @functools.cached_property
@@ -75,8 +70,9 @@ class LocalVisionModel(LocalModel):
   def _grid(self, picture: np.ndarray) -> mrope.Grid:
     """Its merged tokens; raises Unreadable for what the model does not take."""
     vision = self._config.vision
+    height, width, _ = picture.shape
     try:
-      rows, columns = self._pixels.grid(*picture.shape[:2], vision)
+      rows, columns = self._pixels.grid(height, width, vision)
     except ValueError as error:
       raise Unreadable(str(error)) from error
     return mrope.Grid(1, rows // vision.spatial_merge_size, columns // vision.spatial_merge_size)
@@ -108,10 +104,16 @@ class LocalVisionModel(LocalModel):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _see_and_embed(
-  graph: nnx.GraphDef[Qwen2_5_VL], state: nnx.State, tokens: jax.Array, slots: jax.Array, *pictures: jax.Array
+  graph: nnx.GraphDef[Qwen2_5_VL],
+  state: nnx.State,
+  tokens: jax.Array,
+  slots: jax.Array,
+  patches: jax.Array,
+  positions: jax.Array,
+  valid: jax.Array,
 ) -> jax.Array:
   model = nnx.merge(graph, state)
-  return model.embed(tokens, model.see(*pictures), slots)
+  return model.embed(tokens, model.see(patches, positions, valid), slots)
 
 
 def _parts(ids: Sequence[int], holder: int, grids: Sequence[mrope.Grid]) -> Iterator[int | np.ndarray]:

@@ -149,6 +149,20 @@ def windows(rows: int, columns: int, config: QwenVisionConfig) -> Windows:
   )
 
 
+class Sight(NamedTuple):
+  """Who sees whom in a block.
+
+  Attributes:
+    angles: of the rotary positions, from `rotary_angles`.
+    valid: bool[N, P].
+    whole: bool[], whether all of a picture, or a window.
+  """
+
+  angles: tuple[jax.Array, jax.Array]
+  valid: jax.Array
+  whole: jax.Array
+
+
 class Attention(nnx.Module):
   """Multi-head attention within windows, or within whole pictures."""
 
@@ -159,28 +173,23 @@ class Attention(nnx.Module):
     self.qkv = _linear(config, 'attention/qkv', width, 3 * width, ('embed', None), rngs)
     self.proj = _linear(config, 'attention/proj', width, width, (None, 'embed'), rngs)
 
-  def __call__(
-    self,
-    x: jax.Array,
-    angles: tuple[jax.Array, jax.Array],
-    valid: jax.Array,
-    whole: jax.Array,
-    deterministic: bool,
-  ) -> jax.Array:
+  def __call__(self, x: jax.Array, sight: Sight, deterministic: bool) -> jax.Array:
     config = self.config
     batch, slots, _ = x.shape
     queries, keys, values = jnp.split(
       apply(self.qkv, x, deterministic).reshape(batch, slots, -1, config.head_dim), 3, 2
     )
-    queries, keys = rotate(queries, angles), rotate(keys, angles)
+    queries, keys = rotate(queries, sight.angles), rotate(keys, sight.angles)
     size = config.merged * config.window_side**2
 
     def seen(size: int, queries: jax.Array, keys: jax.Array, values: jax.Array) -> jax.Array:
       """Attention within stretches of `size` slots."""
       q, k, v = (array.reshape(-1, size, *array.shape[2:]) for array in (queries, keys, values))
-      return jax.nn.dot_product_attention(q, k, v, mask=valid.reshape(-1, 1, 1, size)).reshape(queries.shape)
+      return jax.nn.dot_product_attention(q, k, v, mask=sight.valid.reshape(-1, 1, 1, size)).reshape(queries.shape)
 
-    mixed = jax.lax.cond(whole, functools.partial(seen, slots), functools.partial(seen, size), queries, keys, values)
+    mixed = jax.lax.cond(
+      sight.whole, functools.partial(seen, slots), functools.partial(seen, size), queries, keys, values
+    )
     return apply(self.proj, mixed.reshape(x.shape), deterministic)
 
 
@@ -206,15 +215,8 @@ class Block(nnx.Module):
     self.norm1, self.norm2 = RMSNorm(config, config.hidden_size), RMSNorm(config, config.hidden_size)
     self.attention, self.mlp = Attention(config, rngs), Mlp(config, rngs)
 
-  def __call__(
-    self,
-    x: jax.Array,
-    angles: tuple[jax.Array, jax.Array],
-    valid: jax.Array,
-    whole: jax.Array,
-    deterministic: bool,
-  ) -> jax.Array:
-    x = x + self.attention(self.norm1(x), angles, valid, whole, deterministic)
+  def __call__(self, x: jax.Array, sight: Sight, deterministic: bool) -> jax.Array:
+    x = x + self.attention(self.norm1(x), sight, deterministic)
     return x + self.mlp(self.norm2(x), deterministic)
 
 
@@ -266,7 +268,7 @@ class QwenVision(nnx.Module):
     valid = jnp.broadcast_to(valid, (count, slots))
 
     def block(layer: Block, x: jax.Array, whole: jax.Array) -> jax.Array:
-      return layer(x, angles, valid, whole, deterministic)
+      return layer(x, Sight(angles, valid, whole), deterministic)
 
     whole = np.isin(np.arange(config.depth), config.fullatt_block_indexes)
     body: Any = nnx.remat(block, prevent_cse=False) if config.remat else block
