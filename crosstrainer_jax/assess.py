@@ -1,6 +1,7 @@
 """python -m crosstrainer_jax.assess VIDEO: what to improve in your own video, segment by segment.
 
-By a run that was trained here, or, with `--backend openai`, by any vision-language model behind a server.
+By a run that was trained here, or, with `--backend openai`, by any vision-language model behind a server; with
+`--backend local` by a Qwen2.5-VL on this machine.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> None:
   """The verb. Exits with status 1 and a message where the input is at fault."""
   options = _parser().parse_args(arguments)
-  if options.backend == 'openai':
-    _by_a_server(options)
+  if options.backend != 'trained':
+    _untrained(options)
     return
   # JAX and the model cost seconds of import, which --help should not.
   import crosstrainer_jax
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   print(result.to_json() if options.json else result.describe())
 
 
-def _by_a_server(options: argparse.Namespace) -> None:
+def _untrained(options: argparse.Namespace) -> None:
   """The zero-shot assessment, or its estimate."""
   try:
     said = zero_shot_assessment(options)
@@ -70,7 +71,7 @@ def _by_a_server(options: argparse.Namespace) -> None:
 
 
 def zero_shot_assessment(options: argparse.Namespace) -> zero_shot.Assessment | str:
-  """What a model behind a server says of the video; with `--estimate` what that would take."""
+  """What a model that was not trained here says of the video; with `--estimate` what that would take."""
   from crosstrainer_jax.discovery import asking
   from crosstrainer_jax.inference import zero_shot
   from crosstrainer_jax.training.telemetry import Progress
@@ -78,7 +79,7 @@ def zero_shot_assessment(options: argparse.Namespace) -> zero_shot.Assessment | 
   views = options.views or len(options.video)
   eyes = zero_shot.Eyes(options.frames, options.fps, options.pixels, views, options.window)
   files, spans = zero_shot.open_videos(options.video, eyes, options.stride)
-  asker = backends.open_asker(options.backend, backends.ModelSettings.of(vars(options)))
+  asker = backends.open_seeing_asker(options.backend, backends.ModelSettings.of(vars(options)))
   sport = options.sport or 'a sport'
   print(f'{backends.describe(asker)}; it is shown {eyes}', file=sys.stderr)
   if options.estimate:
@@ -108,13 +109,13 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument('--stride', type=float, default=0.0, help='seconds between windows; default: end to end')
   parser.add_argument('--json', action='store_true', help='print JSON')
   parser.add_argument(
-    '--backend', choices=('trained', 'openai'), default='trained', help='who looks (default: trained)'
+    '--backend', choices=('trained', *backends.MODELS), default='trained', help='who looks (default: trained)'
   )
   trained = parser.add_argument_group('a trained run (--backend trained)')
   trained.add_argument('--checkpoint', help='workdir of a trained run; default: the newest under runs/')
   trained.add_argument('--encoder_weights', default='', help='where the weights of f_v lie now, if they were moved')
   trained.add_argument('--decoder_weights', default='', help='where the pretrained L lies now, if it was moved')
-  shown = parser.add_argument_group('what is shown (--backend openai)')
+  shown = parser.add_argument_group('what is shown (--backend openai or local)')
   shown.add_argument('--frames', type=int, default=8, help='frames of a view at most (default: %(default)s)')
   shown.add_argument('--fps', type=float, default=1.0, help='frames of a second (default: %(default)s)')
   shown.add_argument('--pixels', type=int, default=448, help='height and width at most (default: %(default)s)')

@@ -80,6 +80,21 @@ def open_asker(name: str, settings: ModelSettings) -> Asker:
   return Asker(model, AnswerStore(settings.answers or ANSWERS), settings.retries)
 
 
+def open_seeing_asker(name: str, settings: ModelSettings) -> Asker:
+  """The same for a model that is to see images.
+
+  Raises:
+    ValueError: a directory whose model sees none, or as of `open_asker`. What a server's model sees, it says itself.
+  """
+  asker = open_asker(name, settings)
+  if name == 'local':
+    from crosstrainer_jax.inference.local_vision_model import LocalVisionModel
+
+    if not isinstance(asker.model, LocalVisionModel):
+      raise ValueError(f'--model {settings.model} sees no images: name a directory or repository of Qwen2.5-VL')
+  return asker
+
+
 def lexicon(settings: ModelSettings) -> Discoverer:
   """Rules and words, offline; takes no settings."""
   from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer

@@ -71,7 +71,12 @@ def define_flags() -> None:
   flags.DEFINE_enum('setting', '', ('', 'wild'), 'wild: on a folder of single-view videos with narration (yt-dlp).')
   flags.DEFINE_string('sport', '', 'With --setting=wild: the sport of all videos.')
   flags.DEFINE_string('sport_table', '', 'With --setting=wild: .csv or .jsonl with id and sport of each video.')
-  flags.DEFINE_enum('backend', '', ('', 'openai'), 'The row zero-shot VLM: any vision-language model behind a server.')
+  flags.DEFINE_enum(
+    'backend',
+    '',
+    ('', *backends.MODELS),
+    'The row zero-shot VLM: any vision-language model behind a server, or a directory of Qwen2.5-VL.',
+  )
   for name, (default, meaning) in VLM_FLAGS.items():
     define: Any = {str: flags.DEFINE_string, int: flags.DEFINE_integer, float: flags.DEFINE_float}[type(default)]
     define(name, default, f'With --backend: {meaning}')
@@ -227,9 +232,9 @@ def _vlm(config: ml_collections.ConfigDict) -> ZeroShot | None:
   if not given.backend:
     changed = [name for name, (default, _) in VLM_FLAGS.items() if values[name] != default]
     if (changed and not given.judge) or given.estimate:
-      raise settings.SettingsError(f'--{(changed or ["estimate"])[0]} is for --backend openai, which was not given')
+      raise settings.SettingsError(f'--{(changed or ["estimate"])[0]} is for --backend, which was not given')
     return None
-  asker = backends.open_asker(given.backend, backends.ModelSettings.of(values))
+  asker = backends.open_seeing_asker(given.backend, backends.ModelSettings.of(values))
   eyes = Eyes(given.frames, given.fps, given.pixels, given.views)
   say(f'{backends.describe(asker)}; it is shown {eyes}')
   return ZeroShot(asker, eyes, config.prompt.k)

@@ -7,6 +7,8 @@ import pytest
 from crosstrainer_jax import assess
 from crosstrainer_jax.inference import coach
 from tests.discovery.chat_server import Reply, serving, text_of
+from tests.input import hub_tokenizers
+from tests.models import hub_directories
 from tests.overlapping_clips import write_video
 
 
@@ -93,3 +95,29 @@ def test_errors_of_a_server_are_one_line(tmp_path):
       by_a_server(server, tmp_path, '--frames', '0')
     with pytest.raises(SystemExit, match='error: .*none.mp4'):
       assess.main([str(tmp_path / 'none.mp4'), '--backend', 'openai', '--base_url', server.url, '--model', 'm'])
+
+
+@pytest.fixture(scope='module')
+def qwen(tmp_path_factory):
+  return hub_directories.write_seeing_model(tmp_path_factory.mktemp('qwen'))
+
+
+def test_a_model_on_this_machine_that_sees_assesses_too(qwen, tmp_path, capsys):
+  video = tmp_path / 'a.mp4'
+  write_video(video, seconds=2, fps=4)
+  answers = str(tmp_path / 'a.sqlite')
+  command = [str(video), '--backend', 'local', '--model', str(qwen), '--answers', answers, '--max_tokens', '4']
+  assess.main([*command, '--window', '2', '--frames', '2', '--json', '--retries', '0'])
+  shown = capsys.readouterr()
+  (segment,) = json.loads(shown.out)['segments']
+  # Random weights write no words; what they wrote was read, or is said not to be readable.
+  assert segment['attributes'] is not None or 'attributes:' in segment['reason']
+  assert 'at most 2 frames a view' in shown.err
+
+
+def test_a_model_on_this_machine_that_sees_nothing_is_refused(tmp_path):
+  write_video(tmp_path / 'a.mp4', seconds=2, fps=4)
+  directory = hub_tokenizers.write(tmp_path / 'llama', 'llama3')
+  hub_directories.write_llama(directory)
+  with pytest.raises(SystemExit, match='sees no images: name a directory or repository of Qwen2.5-VL'):
+    assess.main([str(tmp_path / 'a.mp4'), '--backend', 'local', '--model', str(directory)])

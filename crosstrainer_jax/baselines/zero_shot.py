@@ -10,7 +10,7 @@ from crosstrainer_jax.inference.zero_shot import Seen, ZeroShot
 from crosstrainer_jax.input.source import ClipSource
 
 ROW = 'zero-shot VLM'
-NEEDS = 'needs a server: --backend openai --base_url …'
+NEEDS = 'needs a server: --backend openai --base_url … (or --backend local --model DIRECTORY)'
 
 
 def predict(

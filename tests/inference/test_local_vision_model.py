@@ -15,7 +15,6 @@ from crosstrainer_jax import backends
 from crosstrainer_jax.discovery.language_model import Question, Sampling, Unreadable
 from crosstrainer_jax.inference.local_vision_model import LocalVisionModel
 from crosstrainer_jax.input import mrope
-from crosstrainer_jax.input.tokenizer import load_tokenizer
 from crosstrainer_jax.models import qwen2_5_vl
 from tests.input import hub_tokenizers
 from tests.models import hub_directories, tiny_qwen
@@ -39,17 +38,7 @@ def ask(*parts: str | np.ndarray) -> Question:
 
 @pytest.fixture(scope='module')
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-  folder = tmp_path_factory.mktemp('qwen')
-  words = load_tokenizer(hub_tokenizers.write(folder, 'qwen2.5-vl'))
-  marks = ('vision_start', 'image_pad', 'vision_end', 'video_pad')
-  start, image, end, video = (words.convert_tokens_to_ids(f'<|{name}|>') for name in marks)
-  fields = {
-    'vision_start_token_id': start,
-    'image_token_id': image,
-    'vision_end_token_id': end,
-    'video_token_id': video,
-  }
-  return hub_directories.write_qwen(folder, **fields)
+  return hub_directories.write_seeing_model(tmp_path_factory.mktemp('qwen'))
 
 
 @pytest.fixture(scope='module')

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from crosstrainer_jax.input.tokenizer import load_tokenizer
 from crosstrainer_jax.models import clip, llama_family, qwen2_5_vl
 from crosstrainer_jax.models.decoder import Decoder
 from crosstrainer_jax.weights.convert import Source, flat
 from crosstrainer_jax.weights.files import write_shards, write_tensors
+from tests.input import hub_tokenizers
 
 LLAMA = {
   'model_type': 'llama', 'vocab_size': 384, 'hidden_size': 32, 'intermediate_size': 48, 'num_hidden_layers': 2,
@@ -79,6 +81,13 @@ def write_qwen(directory: Path, **fields: Any) -> Path:
   processor = {'image_processor_type': 'Qwen2VLImageProcessor', 'patch_size': 4, 'min_pixels': 64, 'max_pixels': 1024}
   (directory / 'preprocessor_config.json').write_text(json.dumps(processor))
   return directory
+
+
+def write_seeing_model(directory: Path) -> Path:
+  """The same with a tokenizer that has the tokens for pictures."""
+  words = load_tokenizer(hub_tokenizers.write(directory, 'qwen2.5-vl')).get_vocab()
+  marks = {'vision_start': 'vision_start', 'vision_end': 'vision_end', 'image': 'image_pad', 'video': 'video_pad'}
+  return write_qwen(directory, **{f'{field}_token_id': words[f'<|{mark}|>'] for field, mark in marks.items()})
 
 
 def write_golden(directory: Path, kind: str) -> Path:
