@@ -78,5 +78,5 @@ fi
 # All of them at once go over several processes, a file at a time, so that what a file's tests share is made once; over
 # one more than there are cores, since one may wait for what another makes.
 cores=$(getconf _NPROCESSORS_ONLN)
-[ $everything = 0 ] || arguments+=(-n "$((cores < 4 ? cores + 1 : 4))" --dist loadfile --no-loadscope-reorder)
+[ $everything = 0 ] || arguments+=(-n "$((cores < 4 ? cores + 1 : 4))" --dist loadfile)
 exec "$venv/bin/python" -m pytest "${arguments[@]}"

@@ -83,22 +83,7 @@ class Record:
     self.path.write_text('\n'.join([*head, *self.rows]) + '\n')
 
 
-# Files of few tests that take long, the longest first: begun first, lest one of them run alone in the end. xdist orders
-# files by their number of tests, which would put them last; run_tests.sh turns that off.
-LONG = (
-  'test_sweep.py', 'training/test_processes.py', 'parity/test_export_parity.py', 'parity/test_bert_score_parity.py',
-  'parity/test_export_bases_parity.py', 'benchmarks/test_train.py', 'models/test_qwen2_5_vl_backbone.py',
-  'pods/test_launch.py', 'test_pretrain.py', 'test_eval.py', 'drills/test_save.py', 'training/test_resume.py',
-  'parity/test_qwen2_5_vl_parity.py', 'test_recipe.py', 'test_paper.py', 'inference/test_export.py',
-  'baselines/test_attribute_retrieval.py', 'training/test_contrastive.py', 'datasets/test_skillsim_fairness.py',
-  'planning/test_efficiency.py', 'inference/test_local_vision_model.py',
-)  # fmt: skip
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-  here = pathlib.Path(__file__).parent
-  places = {here / name: place for place, name in enumerate(LONG)}
-  items.sort(key=lambda item: places.get(item.path, len(LONG)))
   if REAL_DATA.is_dir():
     return
   skip = pytest.mark.skip(reason=f'the real material is not there: {REAL_DATA}')
