@@ -174,6 +174,8 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
   fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
   if base is not None:
     fingerprints['decoder_fingerprint'] = base.fingerprint
+  if (merger := pretrained.find_mapper(config)) is not None:
+    fingerprints['mapper_fingerprint'] = merger.fingerprint
   if config.discovery.canonical:
     fingerprints['canonical_names'] = wording.fingerprint_of(config.discovery)
   origin = parent.find(config)

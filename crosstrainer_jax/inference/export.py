@@ -175,7 +175,7 @@ class Export:
     described = {'config.json': as_json(self._config()), GENERATION: as_json(generation_facts(self.trained))}
     plain = dataclasses.replace(self._decoder, lora=None, quantize='')
     shapes = nnx.state(nnx.eval_shape(lambda: Decoder(plain, nnx.Rngs(0))), nnx.Param)
-    eyes = self._eyes()
+    eyes = self._eyes
     size = (_count(shapes) + sum(math.prod(tensor.shape) for tensor in eyes.values())) * jnp.dtype(self._dtype).itemsize
 
     def write(folder: Path) -> None:
@@ -201,6 +201,7 @@ class Export:
   def _sees(self) -> bool:
     return self.trained.base is not None and self.trained.base.sees
 
+  @functools.cached_property
   def _names(self) -> qwen2_5_vl.Names:
     """How a model that sees calls its parts: as the one that it started from."""
     assert self.trained.base is not None
@@ -209,28 +210,29 @@ class Export:
   def _sources(self) -> dict[str, convert.Source]:
     """What the parameters of L are called."""
     if self._sees:
-      return qwen2_5_vl.decoder_sources(self._decoder, self._names())
+      return qwen2_5_vl.decoder_sources(self._decoder, self._names)
     return llama_family.sources(self._decoder)
 
+  @functools.cached_property
   def _eyes(self) -> dict[str, Tensor]:
     """Tensors of a model that sees beside its L, as they were before training; none of others."""
     if not self._sees:
       return {}
     assert self.trained.base is not None
-    tensors, prefix = Tensors(self.trained.base.directory), self._names().vision
+    tensors, prefix = Tensors(self.trained.base.directory), self._names.vision
     return {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
   def _tensors(self, progress: Progress) -> Iterator[tuple[str, np.ndarray]]:
     params, dtype = self.model[1], jnp.dtype(self._dtype)
     trained = dict[str, np.ndarray]()
     if self._sees:
-      trained |= convert.tensors(params['mapper'], qwen2_5_vl.merger_sources(self._names()))
+      trained |= convert.tensors(params['mapper'], qwen2_5_vl.merger_sources(self._names))
       if 'encoder' in params:
-        trained |= convert.tensors(params['encoder'], qwen_frames.sources([f'{self._names().text}layers.']))
+        trained |= convert.tensors(params['encoder'], qwen_frames.sources([f'{self._names.text}layers.']))
     for name, tensor in peft_adapter.merged_tensors(params['decoder'], self._decoder, self._sources()):
       yield name, tensor.astype(dtype)
       progress.update()
-    for name, before in self._eyes().items():
+    for name, before in self._eyes.items():
       yield name, (trained[name] if name in trained else before.read()).astype(dtype)
       progress.update()
 

@@ -231,7 +231,7 @@ def prompt_tokenizer(
     base: the pretrained L, if any.
 
   Raises:
-    ValueError: an L that reads places in pictures beside an f_v that makes none, or the other way round.
+    ValueError: an f_v that makes pictures beside an L that does not read places in them.
   """
   second, rows, pictures = encoder.second, None if base is None else base.config.vocab_size, None
   if base is not None and base.sees:

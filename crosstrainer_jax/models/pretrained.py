@@ -119,6 +119,11 @@ class PretrainedMapper:
   outputs: int
 
   @property
+  def fingerprint(self) -> str:
+    """Names the weights."""
+    return Tensors(self.directory).fingerprint()
+
+  @property
   def hidden(self) -> int:
     """Width between its two layers."""
     return self.inputs
@@ -137,7 +142,9 @@ def find_mapper(config: ml_collections.ConfigDict) -> PretrainedMapper | None:
   """
   if not (weights := config.mapper.get('weights', '')):
     return None
-  directory = hub.locate(weights)
+  # One model, where L is of it too, is one commit of a repository.
+  same = weights == config.decoder.get('weights', '')
+  directory = hub.locate(weights, config.decoder.get('revision', '') if same else '')
   whole = qwen2_5_vl.read_config(directory)
   return PretrainedMapper(directory, whole.vision.feature_dim, whole.text.hidden_size)
 

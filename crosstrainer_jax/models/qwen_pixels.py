@@ -15,8 +15,8 @@ import numpy as np
 from crosstrainer_jax.models.preprocessing import Preprocessing
 from crosstrainer_jax.models.qwen_vision import QwenVisionConfig, windows
 
-# Of a picture, and of a frame of a video, where a directory says nothing else: those of the processors of transformers.
-PICTURE, FRAME = (56 * 56, 28 * 28 * 1280), (128 * 28 * 28, 768 * 28 * 28)
+# Of a picture, where a directory says nothing else: those of the processor of transformers.
+PICTURE = 56 * 56, 28 * 28 * 1280
 # Pictures that are longer for their width are refused, as the processor does.
 LONGEST_RATIO = 200
 SIZES = {'shortest_edge': 'min_pixels', 'longest_edge': 'max_pixels'}
@@ -43,13 +43,8 @@ class QwenPixels:
       raise ValueError(f'min_pixels={self.min_pixels}, max_pixels={self.max_pixels}: a least and a most are needed')
 
   @classmethod
-  def from_hugging_face(
-    cls, processor: dict[str, Any], config: QwenVisionConfig, default: tuple[int, int] = PICTURE
-  ) -> 'QwenPixels':
+  def from_hugging_face(cls, processor: dict[str, Any], config: QwenVisionConfig) -> 'QwenPixels':
     """From the content of `preprocessor_config.json`, for a tower.
-
-    Args:
-      default: limits where it has none.
 
     Raises:
       ValueError: a field, or a value of one, that would change the picture and is not supported, named.
@@ -63,7 +58,7 @@ class QwenPixels:
     for name, value in wanted.items():
       if given.pop(name, value) != value:
         raise ValueError(f'image processor: {name}={processor[name]!r}, but the model has {value}')
-    limits = dict(zip(('min_pixels', 'max_pixels'), default, strict=True))
+    limits = dict(zip(('min_pixels', 'max_pixels'), PICTURE, strict=True))
     limits |= {SIZES[name]: value for name, value in dict(given.get('size', {})).items() if name in SIZES}
     limits |= {name: given.pop(name) for name in tuple(limits) if name in given}
     for name in ('min_frames', 'max_frames', 'cap_pixels_per_frame', 'max_video_tokens'):
@@ -119,11 +114,6 @@ class QwenPixels:
     cut = cut.transpose(0, 1, 3, 5, 7, 2, 4, 6).reshape(count, -1, rows * columns, config.patch_dim)
     slots = windows(rows, columns, config)
     return jnp.where(slots.valid[:, None], cut[:, :, slots.patches], 0)
-
-
-def steps_of(frames: int, config: QwenVisionConfig) -> int:
-  """Time steps of so many frames."""
-  return -(-frames // config.temporal_patch_size)
 
 
 def check_frames(frames: Any) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from crosstrainer_jax.models.preprocessing import CLIP_MEAN, CLIP_STD
-from crosstrainer_jax.models.qwen_pixels import PICTURE, QwenPixels, check_frames, steps_of
+from crosstrainer_jax.models.qwen_pixels import PICTURE, QwenPixels, check_frames
 from crosstrainer_jax.models.qwen_vision import QwenVisionConfig, windows
 from tests.models import tiny_qwen
 
@@ -34,7 +34,6 @@ def test_patches_are_those_of_the_processor_in_its_order(name: str) -> None:
   frames = check_frames(tiny_qwen.PICTURES[name])
   expected, (steps, rows, columns) = tiny_qwen.processed(tiny_qwen.PICTURES[name])
   assert PIXELS.grid(*frames.shape[1:3], CONFIG) == (rows, columns)
-  assert steps_of(len(frames), CONFIG) == steps
   found = np.asarray(PIXELS.patches(jnp.asarray(frames[None]), CONFIG))[0]
   slots = windows(rows, columns, CONFIG)
   assert not found[:, ~slots.valid].any()
@@ -56,8 +55,8 @@ def test_published_processors() -> None:
   newer = {'size': {'shortest_edge': 100, 'longest_edge': 900}, 'image_processor_type': 'Qwen2VLImageProcessorFast'}
   found = QwenPixels.from_hugging_face(newer, config)
   assert (found.min_pixels, found.max_pixels) == (100, 900)
-  found = QwenPixels.from_hugging_face({'image_processor_type': 'Qwen2VLImageProcessor'}, config, (1, 2))
-  assert (found.min_pixels, found.max_pixels) == (1, 2)
+  found = QwenPixels.from_hugging_face({'image_processor_type': 'Qwen2VLImageProcessor'}, config)
+  assert (found.min_pixels, found.max_pixels) == PICTURE
 
 
 @pytest.mark.parametrize(
