@@ -62,8 +62,8 @@ def preset() -> ml_collections.ConfigDict:
   config.lora = ml_collections.ConfigDict({
     'rank': 0, 'alpha': 256.0, 'dropout': 0.05, 'targets': '_proj$', 'weights': '',
   })  # fmt: skip
-  # f_m. Features of a frozen encoder are whitened for an L that starts from nothing (docs/decisions/0002). `weights` is a
-  # directory or repository of Qwen2.5-VL, whose merger it starts as.
+  # f_m. Features of a frozen encoder are whitened for an L that starts from nothing (docs/decisions/0002). `weights` is
+  # a directory or repository of Qwen2.5-VL, whose merger it starts as.
   config.mapper = ml_collections.ConfigDict({'whiten': True, 'weights': ''})
 
   # --- Training of every stage.

@@ -27,10 +27,8 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   )
   if args.paper + args.pod + args.smoke + args.qwen2_5_vl > 1:
     raise ValueError('paper, pod, qwen2_5_vl and smoke are sizes: give one of them')
-  if args.qwen2_5_vl:
-    config = qwen2_5_vl.preset()
-  else:
-    config = paper.preset() if args.paper or args.pod else compact.preset()
+  base = qwen2_5_vl if args.qwen2_5_vl else paper if args.paper or args.pod else compact
+  config = base.preset()
   if args.pod:
     paper.pod(config)
   config.seed = args.seed
