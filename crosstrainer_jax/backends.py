@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from crosstrainer_jax.discovery.answers import DEFAULT as ANSWERS
@@ -164,11 +164,13 @@ def describe(asker: Asker) -> str:
   )
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-  """The options of `ModelSettings`, and of an estimate, for a verb; `--backend` is the verb's own."""
+def add_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
+  """The options of `ModelSettings`, and of an estimate, for a verb; `--backend` is the verb's own, as those `without`."""
   group = parser.add_argument_group('language model (--backend openai, or local where the verb has it)')
 
   def add(name: str, **settings: Any) -> None:
+    if name in without:
+      return
     # both spellings are in use elsewhere
     group.add_argument(*dict.fromkeys((f'--{name}', f'--{name.replace("_", "-")}')), dest=name, **settings)
 

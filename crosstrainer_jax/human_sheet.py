@@ -31,11 +31,20 @@ from crosstrainer_jax.pictures import Picture
 EXPERT = 'expert’s comment'
 NO_ANSWER = '(no answer)'
 FEEDBACK, RETRIEVAL = 'feedback', 'retrieval'
+# Of an audit of the gates of a curation (`curation/audit.py`).
+ACTIONABLE, DEMONSTRATED, EXECUTION = 'actionable', 'demonstrated', 'execution'
 QUESTIONS = {
+  ACTIONABLE: 'Does the sentence tell a learner how to perform, or what goes wrong, so that one could act on it?',
+  DEMONSTRATED: 'Do the pictures show what the sentence speaks of, so that a learner could see it?',
+  EXECUTION: 'Is the performance that is shown an example to follow (yes), rather than a mistake to avoid (no)?',
   FEEDBACK: 'Is this feedback correct for this clip, and does it tell the person what to do about it?',
   RETRIEVAL: 'Does the second clip show how to correct this?',
 }
+_ONE_SENTENCE = 'Each clip of an instructional video is followed by what is said in it.'
 INTRODUCTIONS = {
+  ACTIONABLE: _ONE_SENTENCE,
+  DEMONSTRATED: _ONE_SENTENCE,
+  EXECUTION: _ONE_SENTENCE,
   FEEDBACK: 'Each clip is followed by what several authors say of it. Judge each on its own; two may say the same.',
   RETRIEVAL: 'Each clip is followed by what an expert said of it, and by clips to learn from. Judge each on its own.',
 }
@@ -66,7 +75,7 @@ def write_sheet(folder: Path, cases: Sequence[Case], kind: str, seed: int = 0) -
   """Writes sheet.html, form.csv and key.json.
 
   Args:
-    kind: `FEEDBACK` or `RETRIEVAL`: which question is asked.
+    kind: of `QUESTIONS`: which one is asked.
 
   Raises:
     ValueError: no case, or more systems than letters.

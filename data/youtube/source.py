@@ -22,10 +22,10 @@ HALF = 'a download that has not ended'
 BAD_INFO = 'its info.json cannot be read'
 NOT_IN_TABLE = 'not in the table of sports'
 
-_PLAYLISTS = ('playlist', 'multi_video')
+PLAYLISTS = ('playlist', 'multi_video')
 _COLUMNS = ('id', 'sport', 'skill')
 # Told where a video of the site names none.
-_STANDARD_LICENCE = 'YouTube standard licence'
+STANDARD_LICENCE = 'YouTube standard licence'
 UNSORTED = 'unsorted'
 
 
@@ -70,8 +70,8 @@ class YouTube:
       files = [download.info, *download.videos, *(file.path for file in download.captions), download.whisper]
       for path in filter(None, files):
         count += 1
-        digest.update(f'{path}\n{_stamp(pathlib.Path(self.root) / path)}\n'.encode(errors='surrogateescape'))
-    table = _stamp(pathlib.Path(self.table)) if self.table else ''
+        digest.update(f'{path}\n{stamp(pathlib.Path(self.root) / path)}\n'.encode(errors='surrogateescape'))
+    table = stamp(pathlib.Path(self.table)) if self.table else ''
     return settings | {'languages': list(self.languages), 'files': [count, digest.hexdigest()[:16]], 'table of': table}
 
   def takes(self, lose: Lose) -> Iterator[Take]:
@@ -99,7 +99,7 @@ class YouTube:
       except (ValueError, OSError) as error:
         lose(Loss('info', download.info, BAD_INFO, str(error)))
     name = text(info, 'id') or download.bracketed_id
-    if info.get('_type') in _PLAYLISTS:
+    if info.get('_type') in PLAYLISTS:
       lose(Loss('playlist', str(download.info), PLAYLIST))
       return None
     if not download.videos:
@@ -133,7 +133,7 @@ class YouTube:
       views=('main',),
       videos=download.videos[:1],
       comments=tuple(comments),
-      licence=text(info, 'license') or _STANDARD_LICENCE,
+      licence=text(info, 'license') or STANDARD_LICENCE,
     )
 
   def _is_tested(self, participant: str) -> bool:
@@ -225,7 +225,8 @@ def _jsonl(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
       yield number, content if isinstance(content, dict) else {}
 
 
-def _stamp(file: pathlib.Path) -> str:
+def stamp(file: pathlib.Path) -> str:
+  """Size and time of change, by which a changed file is known; `missing` where there is none."""
   try:
     stat = file.stat()
   except OSError:

@@ -18,7 +18,7 @@ import pathlib
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from crosstrainer_jax.datasets.manifest.rows import resolve
@@ -91,8 +91,13 @@ def transcript(
   root: str,
   limits: Limits,
   lose: Lose,
+  split: Callable[[list[Cue]], list[Cue]] = captions.sentences,
 ) -> Transcript | None:
-  """What is said in a video that its losses call `name`, or None where nothing can be trusted."""
+  """What is said in a video that its losses call `name`, or None where nothing can be trusted.
+
+  Args:
+    split: cues without sounds -> sentences.
+  """
   duration = info.get('duration')
   length = float(duration) if isinstance(duration, int | float) and not isinstance(duration, bool) else None
   heard = _heard(download, root, limits, lose)
@@ -110,7 +115,7 @@ def transcript(
     lose(Loss('video', name, UNUSABLE if there else NO_CAPTIONS, ', '.join(f.tag or f.path for f in download.captions)))
     return None
   said = []
-  for number, sentence in enumerate(captions.sentences(_speech(chosen.cues, name, lose))):
+  for number, sentence in enumerate(split(_speech(chosen.cues, name, lose))):
     if sentence.confidence is not None and sentence.confidence < limits.min_confidence:
       lose(Loss('sentence', f'{name}/{number:04d}', UNSURE, f'{sentence.confidence:.2f}: {sentence.text}'))
     else:

@@ -1,0 +1,144 @@
+"""Sentences of captions that have no full stops, as recognised speech has none.
+
+A language model puts punctuation in, and is believed only where it has changed no word. Without one, rules cut where
+the speaker pauses, and before words that open a new thought. A pause is seen although automatic captions stay on the
+screen until the next ones come: a cue that stands much longer than its letters take to say ends with silence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import statistics
+from collections.abc import Sequence
+
+from crosstrainer_jax.curation import prompts
+from crosstrainer_jax.discovery.asking import Asker
+from crosstrainer_jax.discovery.language_model import Answer, Unreadable
+from crosstrainer_jax.input.captions import sentences
+from crosstrainer_jax.input.cues import Cue, mean_confidence
+
+# Seconds of silence that end a sentence.
+PAUSE = 0.3
+# Words of a sentence: before fewer no opener cuts, after more the longest pause does.
+FEWEST, MOST = 6, 30
+# A line is said as fast as the quickest tenth of the video's; slower ones hold a pause.
+_QUICK = 0.9
+# Lines this short tell nothing of the speed.
+_LETTERS = 12
+_OPENERS = frozenset({'so', 'now', 'okay', 'ok', 'alright', 'next', 'finally', 'first', 'second', 'third', 'also', 'but'})
+_STOP = re.compile(r'[.!?…]')
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+# Words that a model is asked about at once.
+_CHUNK = 150
+
+
+@dataclasses.dataclass(frozen=True)
+class _Word:
+  text: str
+  start: float
+  end: float
+  confidence: float | None
+  silence: float  # after it
+
+
+def has_full_stops(cues: Sequence[Cue]) -> bool:
+  """Whether sentences can be told by what is written: one full stop at least for every `MOST` words."""
+  words = sum(len(cue.text.split()) for cue in cues)
+  return sum(len(_STOP.findall(cue.text)) for cue in cues) * MOST >= words > 0
+
+
+def restore(cues: Sequence[Cue]) -> list[Cue]:
+  """Sentences by pauses and openers; the first letter becomes a capital, and a full stop is put behind each."""
+  words = _words(cues)
+  found: list[Cue] = []
+  begun = 0
+  while begun < len(words):
+    end = _end(words, begun)
+    found.append(_sentence(words[begun:end], ' '.join(word.text for word in words[begun:end])))
+    begun = end
+  return found
+
+
+def restore_by_model(cues: Sequence[Cue], asker: Asker) -> tuple[list[Cue], int]:
+  """Sentences as a language model punctuates them, and how many words it could not be asked about: these by rules."""
+  words = _words(cues)
+  found: list[Cue] = []
+  unread = 0
+  prompt = prompts.load('punctuate')
+  for part in _chunks(words):
+    (answer,) = asker.ask([prompt.question(narration=' '.join(word.text for word in part))], lambda a: _read(a, part))
+    if isinstance(answer, Unreadable):
+      unread += len(part)
+      found += restore([Cue(word.start, word.end + word.silence, word.text, word.confidence) for word in part])
+      continue
+    spans = [Cue(word.start, word.end, text, word.confidence) for word, text in zip(part, answer, strict=True)]
+    found += sentences(spans)
+  return found, unread
+
+
+def _read(answer: Answer, words: Sequence[_Word]) -> list[str]:
+  """The words of an answer with their punctuation. Raises Unreadable where they are not those that were asked about."""
+  said = prompts.plain(answer).split()
+  # A dash between blanks is punctuation of the word before it.
+  joined: list[str] = []
+  for token in said:
+    if _WORD.search(token) or not joined:
+      joined.append(token)
+    else:
+      joined[-1] += token
+  if [_bare(token) for token in joined] != [_bare(word.text) for word in words]:
+    raise Unreadable('the words are not those of the transcript')
+  return joined
+
+
+def _bare(token: str) -> str:
+  return ''.join(_WORD.findall(token)).lower().replace('’', "'")
+
+
+def _chunks(words: Sequence[_Word]) -> list[Sequence[_Word]]:
+  """Parts of about `_CHUNK` words, cut at the longest pause of their last third."""
+  parts = []
+  begun = 0
+  while len(words) - begun > _CHUNK:
+    places = range(begun + 2 * _CHUNK // 3, begun + _CHUNK)
+    cut = max(places, key=lambda place: words[place].silence) + 1
+    parts.append(words[begun:cut])
+    begun = cut
+  return [*parts, words[begun:]] if begun < len(words) else parts
+
+
+def _end(words: Sequence[_Word], begun: int) -> int:
+  for place in range(begun, len(words)):
+    if words[place].silence >= PAUSE:
+      return place + 1
+    following = words[place + 1].text.lower() if place + 1 < len(words) else ''
+    if following in _OPENERS and place + 1 - begun >= FEWEST:
+      return place + 1
+    if place + 1 - begun >= MOST:
+      return max(range(begun + FEWEST, place + 1), key=lambda other: words[other].silence) + 1
+  return len(words)
+
+
+def _sentence(words: Sequence[_Word], text: str) -> Cue:
+  confidence = mean_confidence([(word.confidence, len(word.text)) for word in words])
+  return Cue(words[0].start, words[-1].end, f'{text[0].upper()}{text[1:]}.', confidence)
+
+
+def _words(cues: Sequence[Cue]) -> list[_Word]:
+  """All words with their times: within a cue by their letters, at the speed of quick speech, so that silence is left."""
+  rates = sorted(len(cue.text) / (cue.end - cue.start) for cue in cues if len(cue.text) >= _LETTERS)
+  quick = statistics.quantiles(rates, n=10)[round(10 * _QUICK) - 1] if len(rates) > 1 else (rates or [15.0])[0]
+  words: list[_Word] = []
+  for number, cue in enumerate(cues):
+    following = cues[number + 1].start if number + 1 < len(cues) else cue.end
+    took = min(cue.end - cue.start, len(cue.text) / quick)
+    tokens = cue.text.split()
+    letters = sum(len(token) + 1 for token in tokens)
+    at = cue.start
+    for place, token in enumerate(tokens):
+      end = at + took * (len(token) + 1) / letters
+      last = place == len(tokens) - 1
+      words.append(_Word(token, at, end, cue.confidence, max(following - end, 0.0) if last else 0.0))
+      at = end
+  return words
