@@ -165,7 +165,7 @@ def describe(asker: Asker) -> str:
 
 
 def add_options(parser: argparse.ArgumentParser, without: Collection[str] = ()) -> None:
-  """The options of `ModelSettings`, and of an estimate, for a verb; `--backend` is the verb's own, as those `without`."""
+  """The options of `ModelSettings`, and of an estimate, for a verb; `--backend` and those `without` are its own."""
   group = parser.add_argument_group('language model (--backend openai, or local where the verb has it)')
 
   def add(name: str, **settings: Any) -> None:

@@ -14,20 +14,19 @@ Nothing is downloaded: yt-dlp fills the folder of videos. docs/sportskills.md ha
 from __future__ import annotations
 
 import argparse
-import json
+import dataclasses
 import pathlib
 import shlex
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from crosstrainer_jax import backends
-from crosstrainer_jax.discovery import asking
 from crosstrainer_jax.input.buckets import on_this_machine
 from crosstrainer_jax.input.files import write_atomically
 
-# What `audit` and others must know of the run that made a folder.
-SETTINGS_FILE = 'curation.json'
+if TYPE_CHECKING:
+  from crosstrainer_jax.curation.steps import Settings
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -88,59 +87,40 @@ def world(options: argparse.Namespace) -> None:
 
 def run(options: argparse.Namespace) -> None:
   """The curation itself."""
-  from crosstrainer_jax.curation import duplicates, manifest, report, scan, steps, truth
-  from crosstrainer_jax.curation.work import Counts, Work
-  from crosstrainer_jax.datasets.howto.folder import read_truth
+  from crosstrainer_jax.curation import scan, steps
+  from crosstrainer_jax.curation.run import Run
 
-  settings = _settings(options)
   folder = scan.Folder(options.root, options.sport, options.skill, options.table, options.queries)
   place = on_this_machine(options.output, '--output')
-  work = Work(place)
-  made = steps.steps(settings)
-  for asker in steps.askers(made):
+  own = Run(place, folder, _settings(options), options.test_fraction, options.seed)
+  for asker in own.askers:
     print(backends.describe(asker), file=sys.stderr)
   if options.estimate:
-    print(_estimate(work, folder, made, options))
+    print(own.estimate(options.price_in, options.price_out))
     return
-  begun = time.monotonic()
-  _keep_settings(place, options)
-  done: dict[str, Counts] = {scan.STEP: work.scan(folder)}
-  last = steps.NAMES.index(options.until)
-  if options.beam_options is not None:
-    done[duplicates.NAME] = _run_beam(work, settings, options)
-  else:
-    for number, step in enumerate(made[:last], start=1):
-      done[step.name] = work.run(number, step, steps.NAMES[number - 1])
-    if last == len(steps.NAMES) - 1:
-      done[duplicates.NAME] = work.find_duplicates(last, steps.NAMES[last - 1])
-  facts = [f'{options.root}: {step}' for step in [_said(settings)]]
-  facts += [f'{a.model.name}: {a.called} questions asked now, {a.reused} answered from {a.store.path}'
-            for a in steps.askers(made)]  # fmt: skip
-  facts.append(f'{time.monotonic() - begun:.0f} s now')
-  found = report.Report(done, facts)
-  if duplicates.NAME in done:
-    rows = (
-      row
-      for video in work.videos(len(steps.NAMES) - 1, duplicates.NAME)
-      for row in manifest.rows_of(video, options.test_fraction, options.seed)
-    )
-    manifest.write(place / manifest.FILE, rows)
-    found.totals = manifest.totals(place)
-    if known := read_truth(options.root):
-      found.truth = truth.of(work.videos(len(steps.NAMES) - 1, duplicates.NAME), known)
+  if options.beam_options is not None and options.until != steps.NAMES[-1]:
+    raise ValueError('--until is for this machine: with --beam_options all steps are one graph')
+  found = own.make(options.until, options.beam_options)
   found.print()
-  write_atomically(place / 'report.md', found.to_markdown())
-  write_atomically(place / 'report.json', found.to_json())
-  print(f'written: {place}/report.md, report.json' + (f', {manifest.FILE}' if found.totals else ''))
-  if unanswered := sum(counts.unanswered for counts in done.values()):
-    print(f'{unanswered} questions have no answer that can be read; run the same command again to ask them again')
-  if found.totals and not options.without_records:
-    _write_records(place, options)
+  for suffix, content in (('md', found.to_markdown()), ('json', found.to_json())):
+    write_atomically(place / f'report.{suffix}', content)
+  print(f'written: {place}/report.md, report.json' + (', manifest.parquet' if found.totals else ''))
+  if found.unanswered:
+    print(f'{found.unanswered} questions have no answer that can be read; the same command again asks them again')
+  if found.totals and found.totals.clips and not options.without_records:
+    # A window is [start, start + longest] at most; where it lies is the manifest's.
+    own.write_records(
+      options.name,
+      workers=options.workers,
+      mu1=0.0,
+      mu2=options.longest,
+      fps=options.fps,
+      size=options.size,
+      fit=options.fit,
+    )
 
 
-def _settings(options: argparse.Namespace):  # type: ignore[no-untyped-def]
-  import dataclasses
-
+def _settings(options: argparse.Namespace) -> Settings:
   from crosstrainer_jax.curation import look, steps
   from crosstrainer_jax.datasets.youtube.transcript import Limits
 
@@ -162,109 +142,19 @@ def _settings(options: argparse.Namespace):  # type: ignore[no-untyped-def]
   )
 
 
-def _said(settings) -> str:  # type: ignore[no-untyped-def]
-  w = settings.windows
-  return (
-    f'punctuation by {settings.punctuation}, actionable by {settings.actionable}, demonstrated by '
-    f'{settings.demonstrated}; windows from {w.before:g} s before to {w.after:g} s after a sentence, at most {w.longest:g} s'
-  )
-
-
-def _run_beam(work, settings, options):  # type: ignore[no-untyped-def]
-  from crosstrainer_jax.curation import steps
-
-  if options.until != steps.NAMES[-1]:
-    raise ValueError('--until is for this machine: with --beam_options all steps are one graph')
-  try:
-    from crosstrainer_jax.curation import beam_graph
-  except ModuleNotFoundError as error:
-    raise ValueError(
-      "--beam_options: Apache Beam is not installed; in an environment of its own: pip install 'crosstrainer_jax[beam]'"
-    ) from error
-  return beam_graph.run(work, settings, options.beam_options)
-
-
-def _estimate(work, folder, made, options) -> str:  # type: ignore[no-untyped-def]
-  """Calls, tokens and price of what models would be asked: the steps before a model are made, those behind it counted.
-
-  What a gate would keep is not known before it is asked: where it has no answer yet, the offline rules stand in.
-  """
-  import dataclasses
-
-  from crosstrainer_jax.curation import gates, look, scan, sentences, steps
-  from crosstrainer_jax.curation.videos import Video
-
-  if not steps.askers(made):
-    raise ValueError('--estimate: the rules ask nobody, and cost nothing')
-  work.scan(folder)
-  rules = [sentences.Sentences(folder.root, made[0].limits), gates.Actionable(), made[2], gates.Demonstrated(folder.root)]
-  lines = []
-  for number, step in enumerate(made):
-    if getattr(step, 'asker', None) is None:
-      continue
-
-    def before(number: int = number) -> Iterator[Video]:
-      for video in work.videos(0, scan.STEP):
-        for other in rules[:number]:
-          video = other.apply(video)
-        yield video
-
-    def ask(dry: asking.Asker, step=step) -> Iterator[Video]:  # type: ignore[no-untyped-def]
-      return (dataclasses.replace(step, asker=dry).apply(video) for video in before())
-
-    pixels = options.pixels if step.name == gates.DEMONSTRATED else 0
-    said = asking.estimate(step.asker, ask, pixels=pixels, price_in=options.price_in, price_out=options.price_out)
-    lines.append(f'{step.name}, after steps by rules:\n{said}')
-  assert look.NAME in steps.NAMES
-  return '\n'.join(lines)
-
-
-def _keep_settings(place: pathlib.Path, options: argparse.Namespace) -> None:
-  content = {'root': str(pathlib.Path(options.root).absolute())}
-  before = place / SETTINGS_FILE
-  if before.is_file() and (root := json.loads(before.read_text())['root']) != content['root']:
-    raise ValueError(f'{place} is the curation of {root}; give another --output')
-  write_atomically(before, json.dumps(content))
-
-
-def root_of(place: pathlib.Path) -> str:
-  """The folder of videos that a curation was made of. Raises FileNotFoundError."""
-  file = place / SETTINGS_FILE
-  if not file.is_file():
-    raise FileNotFoundError(f'{place}: no curation here; python -m crosstrainer_jax.curate run makes one')
-  return str(json.loads(file.read_text())['root'])
-
-
-def _write_records(place: pathlib.Path, options: argparse.Namespace) -> None:
-  from crosstrainer_jax.curation import manifest
-  from crosstrainer_jax.curation.library import Library
-  from crosstrainer_jax.datasets.takes import builder
-
-  # A window is [start, start + longest] at most; where it lies is the manifest's.
-  sampling = {'mu1': 0.0, 'mu2': options.longest, 'fps': options.fps, 'size': options.size, 'fit': options.fit}
-  builder.prepare(
-    Library(options.root, str(place / manifest.FILE)),
-    place / 'records',
-    name=options.name,
-    workers=options.workers,
-    overwrite=True,
-    **sampling,
-  )
-
-
 def show(options: argparse.Namespace) -> None:
   """Prints what a step has left."""
   from crosstrainer_jax.curation import steps
+  from crosstrainer_jax.curation.run import root_of
   from crosstrainer_jax.curation.work import Work
 
   shown = 0
   place = pathlib.Path(options.folder)
   root_of(place)
   for video in Work(place).videos(steps.NAMES.index(options.step), options.step):
-    if video.dropped:
-      if options.dropped and video.dropped == options.step:
-        print(f'{video.id}  dropped: {video.reason}' + (f' ({video.detail})' if video.detail else ''))
-        shown += 1
+    if options.dropped and video.dropped == options.step:
+      print(f'{video.id}  dropped: {video.reason}' + (f' ({video.detail})' if video.detail else ''))
+      shown += 1
     for segment in video.segments:
       if shown < options.count and (segment.dropped == options.step if options.dropped else segment.kept):
         start, end = segment.window or segment.spoken
@@ -281,6 +171,7 @@ def audit(options: argparse.Namespace) -> None:
   """Writes a sheet for people, or reads what they made of it."""
   from crosstrainer_jax import judging
   from crosstrainer_jax.curation import audit as sheets
+  from crosstrainer_jax.curation.run import root_of
 
   place = pathlib.Path(options.folder)
   folder = place / 'audit' / options.gate
@@ -362,7 +253,7 @@ def _parser() -> argparse.ArgumentParser:
   return parser
 
 
-def _add_run(verbs) -> None:  # type: ignore[no-untyped-def]
+def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
   from crosstrainer_jax.curation import look, steps
   from crosstrainer_jax.datasets.youtube.transcript import Limits
 
@@ -377,7 +268,9 @@ def _add_run(verbs) -> None:  # type: ignore[no-untyped-def]
   add('--queries', default='', help='the list of `curate queries`, whose ids are folders below the root')
   add('--until', choices=steps.NAMES, default=steps.NAMES[-1], help='the last step (default: %(default)s)')
   add('--languages', default=','.join(limits.languages), help='of captions, by commas (default: %(default)s)')
-  add('--min_confidence', type=float, default=limits.min_confidence, help='of recognised sentences (default: %(default)s)')
+  add(
+    '--min_confidence', type=float, default=limits.min_confidence, help='of recognised sentences (default: %(default)s)'
+  )
   add('--max_drift', type=float, default=limits.max_drift, help='seconds, of captions (default: %(default)s)')
   for gate, what in (
     ('punctuation', 'puts full stops into recognised speech'),
@@ -388,7 +281,12 @@ def _add_run(verbs) -> None:  # type: ignore[no-untyped-def]
   add('--vision_model', default='', help='that looks at frames, where it is another than --model')
   add('--vision_base_url', default='', help='of its server, where it is another than --base_url')
   add('--pixels', type=int, default=336, help='of frames shown to a model, at most (default: %(default)s)')
-  add('--before', type=float, default=windows.before, help='seconds of a window before its sentence (default: %(default)s)')
+  add(
+    '--before',
+    type=float,
+    default=windows.before,
+    help='seconds of a window before its sentence (default: %(default)s)',
+  )
   add('--after', type=float, default=windows.after, help='seconds behind it (default: %(default)s)')
   add('--longest', type=float, default=windows.longest, help='seconds of a window at most (default: %(default)s)')
   add('--shortest', type=float, default=windows.shortest, help='and at least (default: %(default)s)')

@@ -28,7 +28,7 @@ _DEFAULT = 200
 
 
 def write(folder: pathlib.Path, root: str, gate: str, count: int = _DEFAULT, seed: int = 0) -> tuple[Key, int]:
-  """Writes the sheet of a gate into `audit/<gate>` of a curation; returns its key, and how many clips could not be seen.
+  """Writes the sheet of a gate into `audit/<gate>` of a curation; returns its key, and how many clips are unseen.
 
   Half of the clips are of either verdict, as far as there are so many.
 

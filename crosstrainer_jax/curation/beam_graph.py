@@ -52,20 +52,17 @@ def _buckets(line: str) -> Iterator[tuple[str, tuple[str, Any, Any]]]:
       yield name, (signature.key, signature.hashes, signature.words)
 
 
-def _within(bucket: tuple[str, Iterable[tuple[str, Any, Any]]]) -> Iterator[tuple[str, tuple[str, str]]]:
-  signatures = [duplicates.Signature(*values) for values in bucket[1]]
-  for clip, other, why in duplicates.within(signatures):
-    yield clip, (other, why)
+def _within(bucket: tuple[str, Iterable[tuple[str, Any, Any]]]) -> Iterator[tuple[str, duplicates.Match]]:
+  yield from duplicates.within(duplicates.Signature(*values) for values in bucket[1])
 
 
-def _by_video(found: tuple[str, tuple[str, str]]) -> tuple[str, tuple[str, str, str]]:
-  clip, (other, why) = found
-  return clip.rpartition('/')[0], (clip, other, why)
+def _by_video(found: tuple[str, duplicates.Match]) -> tuple[str, tuple[str, duplicates.Match]]:
+  return found[0].rpartition('/')[0], found
 
 
 def _mark(joined: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[str]:
   for line in joined[1]['videos']:
-    found = {clip: (other, why) for clip, other, why in joined[1]['found']}
+    found = {clip: duplicates.Match(*match) for clip, match in joined[1]['found']}
     yield duplicates.mark(Video.from_json(line), found).to_json()
 
 

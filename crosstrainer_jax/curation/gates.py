@@ -16,7 +16,7 @@ from crosstrainer_jax.curation import look, prompts, rules
 from crosstrainer_jax.curation.videos import Execution, Segment, Verdict, Video
 from crosstrainer_jax.datasets.manifest.rows import resolve
 from crosstrainer_jax.discovery.asking import Asker
-from crosstrainer_jax.discovery.language_model import Answer, Question, Unreadable
+from crosstrainer_jax.discovery.language_model import Answer, Unreadable
 from crosstrainer_jax.inference.zero_shot import jpeg
 from crosstrainer_jax.input import video
 
@@ -63,10 +63,12 @@ class Actionable:
     questions = [
       prompt.question(narration=segment.narration, sport=item.sport, skill=item.skill) for segment in segments
     ]
-    answers = _ask(self.asker, questions, read_actionable)
-    return [
-      Verdict(None, str(answer), by) if isinstance(answer, Unreadable) else Verdict(*answer, by) for answer in answers
-    ]
+    size = max(1, self.asker.model.group)
+    verdicts = []
+    for begin in range(0, len(questions), size):
+      for answer in self.asker.ask(questions[begin : begin + size], read_actionable):
+        verdicts.append(Verdict(None, str(answer), by) if isinstance(answer, Unreadable) else Verdict(*answer, by))
+    return verdicts
 
 
 @dataclasses.dataclass
@@ -148,11 +150,6 @@ def read_demonstrated(answer: Answer) -> tuple[bool, Execution, str]:
   if execution == 'none':
     raise Unreadable('it is demonstrated, and neither correct nor incorrect')
   return True, execution, prompts.reason(text)  # type: ignore[return-value]
-
-
-def _ask(asker: Asker, questions: Sequence[Question], read: Any) -> list[Any]:
-  size = max(1, asker.model.group)
-  return [a for begin in range(0, len(questions), size) for a in asker.ask(questions[begin : begin + size], read)]
 
 
 def _conclude(item: Video, segment: Segment, verdict: Verdict, step: str, reason: str) -> None:

@@ -166,13 +166,16 @@ def rewrite(path: str | os.PathLike[str], change: Callable[[dict[str, Any]], dic
 
 @dataclasses.dataclass(frozen=True)
 class Totals:
-  """Of a manifest: videos with a clip, clips, hours of them, channels and sports."""
+  """Of a manifest: videos with a clip, hours of clips, channels, and how many clips each sport has."""
 
   videos: int
-  clips: int
   hours: float
   channels: int
   sports: dict[str, int]
+
+  @property
+  def clips(self) -> int:
+    return sum(self.sports.values())
 
 
 def totals(path: str | os.PathLike[str]) -> Totals:
@@ -187,4 +190,4 @@ def totals(path: str | os.PathLike[str]) -> Totals:
       channels.add(row['channel'])
       sports[row['sport']] = sports.get(row['sport'], 0) + 1
       seconds += row['end'] - row['start']
-  return Totals(len(videos), sum(sports.values()), seconds / 3600, len(channels), dict(sorted(sports.items())))
+  return Totals(len(videos), seconds / 3600, len(channels), dict(sorted(sports.items())))

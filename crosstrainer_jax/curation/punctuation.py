@@ -2,12 +2,14 @@
 
 A language model puts punctuation in, and is believed only where it has changed no word. Without one, rules cut where
 the speaker pauses, and before words that open a new thought. A pause is seen although automatic captions stay on the
-screen until the next ones come: a cue that stands much longer than its letters take to say ends with silence.
+screen until the next ones come: where words have times, from the last one on; else a cue that stands much longer than
+its letters take to say ends with silence.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import statistics
 from collections.abc import Sequence
@@ -18,15 +20,21 @@ from crosstrainer_jax.discovery.language_model import Answer, Unreadable
 from crosstrainer_jax.input.captions import sentences
 from crosstrainer_jax.input.cues import Cue, mean_confidence
 
-# Seconds of silence that end a sentence.
-PAUSE = 0.3
+# Raise it when the rules come to other sentences.
+BY = 'rules:1'
+# Seconds of silence that end a sentence; where no times of words are known it must be longer, since speed varies.
+PAUSE, UNSURE_PAUSE = 0.3, 0.7
+# Seconds that the last word takes: a beginning, and each letter.
+_ONSET, _LETTER = 0.1, 0.045
 # Words of a sentence: before fewer no opener cuts, after more the longest pause does.
 FEWEST, MOST = 6, 30
 # A line is said as fast as the quickest tenth of the video's; slower ones hold a pause.
 _QUICK = 0.9
 # Lines this short tell nothing of the speed.
 _LETTERS = 12
-_OPENERS = frozenset({'so', 'now', 'okay', 'ok', 'alright', 'next', 'finally', 'first', 'second', 'third', 'also', 'but'})
+_OPENERS = frozenset({'so', 'now', 'okay', 'ok', 'alright', 'next', 'finally'})
+# After an opener these show that the sentence goes on: "so that", "next to".
+_GOES_ON = frozenset({'that', 'to', 'you', 'your', 'it'})
 _STOP = re.compile(r'[.!?…]')
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 # Words that a model is asked about at once.
@@ -40,6 +48,7 @@ class _Word:
   end: float
   confidence: float | None
   silence: float  # after it
+  pause: bool = False
 
 
 def has_full_stops(cues: Sequence[Cue]) -> bool:
@@ -50,7 +59,10 @@ def has_full_stops(cues: Sequence[Cue]) -> bool:
 
 def restore(cues: Sequence[Cue]) -> list[Cue]:
   """Sentences by pauses and openers; the first letter becomes a capital, and a full stop is put behind each."""
-  words = _words(cues)
+  return _cut(_words(cues))
+
+
+def _cut(words: Sequence[_Word]) -> list[Cue]:
   found: list[Cue] = []
   begun = 0
   while begun < len(words):
@@ -67,10 +79,11 @@ def restore_by_model(cues: Sequence[Cue], asker: Asker) -> tuple[list[Cue], int]
   unread = 0
   prompt = prompts.load('punctuate')
   for part in _chunks(words):
-    (answer,) = asker.ask([prompt.question(narration=' '.join(word.text for word in part))], lambda a: _read(a, part))
+    question = prompt.question(narration=' '.join(word.text for word in part))
+    (answer,) = asker.ask([question], functools.partial(_read, words=part))
     if isinstance(answer, Unreadable):
       unread += len(part)
-      found += restore([Cue(word.start, word.end + word.silence, word.text, word.confidence) for word in part])
+      found += _cut(part)
       continue
     spans = [Cue(word.start, word.end, text, word.confidence) for word, text in zip(part, answer, strict=True)]
     found += sentences(spans)
@@ -110,10 +123,10 @@ def _chunks(words: Sequence[_Word]) -> list[Sequence[_Word]]:
 
 def _end(words: Sequence[_Word], begun: int) -> int:
   for place in range(begun, len(words)):
-    if words[place].silence >= PAUSE:
+    if words[place].pause:
       return place + 1
-    following = words[place + 1].text.lower() if place + 1 < len(words) else ''
-    if following in _OPENERS and place + 1 - begun >= FEWEST:
+    following, then = [word.text.lower() for word in [*words[place + 1 : place + 3], words[-1], words[-1]]][:2]
+    if following in _OPENERS and then not in _GOES_ON and place + 1 - begun >= FEWEST:
       return place + 1
     if place + 1 - begun >= MOST:
       return max(range(begun + FEWEST, place + 1), key=lambda other: words[other].silence) + 1
@@ -126,19 +139,26 @@ def _sentence(words: Sequence[_Word], text: str) -> Cue:
 
 
 def _words(cues: Sequence[Cue]) -> list[_Word]:
-  """All words with their times: within a cue by their letters, at the speed of quick speech, so that silence is left."""
+  """All words with their times: within a cue by their letters, as fast as speech is, so that silence is left."""
   rates = sorted(len(cue.text) / (cue.end - cue.start) for cue in cues if len(cue.text) >= _LETTERS)
-  quick = statistics.quantiles(rates, n=10)[round(10 * _QUICK) - 1] if len(rates) > 1 else (rates or [15.0])[0]
+  quick = (rates or [15.0])[-1]
+  if len(rates) > 1:
+    quick = statistics.quantiles(rates, n=10)[round(10 * _QUICK) - 1]
   words: list[_Word] = []
   for number, cue in enumerate(cues):
     following = cues[number + 1].start if number + 1 < len(cues) else cue.end
-    took = min(cue.end - cue.start, len(cue.text) / quick)
     tokens = cue.text.split()
+    took = min(cue.end - cue.start, len(cue.text) / quick)
+    if cue.last_word is not None:
+      spoken = cue.last_word + _ONSET + _LETTER * len(tokens[-1])
+      took = max(0.1, min(following, spoken) - cue.start)
+    enough = UNSURE_PAUSE if cue.last_word is None else PAUSE
     letters = sum(len(token) + 1 for token in tokens)
     at = cue.start
     for place, token in enumerate(tokens):
       end = at + took * (len(token) + 1) / letters
       last = place == len(tokens) - 1
-      words.append(_Word(token, at, end, cue.confidence, max(following - end, 0.0) if last else 0.0))
+      silence = max(following - end, 0.0) if last else 0.0
+      words.append(_Word(token, at, end, cue.confidence, silence, silence >= enough))
       at = end
   return words

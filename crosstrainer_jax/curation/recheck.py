@@ -1,4 +1,4 @@
-"""Whether the videos of a manifest can still be seen: the site's oEmbed address is asked for each, and the manifest updated.
+"""Whether the videos of a manifest can still be seen: the site's oEmbed address is asked, and the manifest updated.
 
 oEmbed answers without a key: 200 for a video that anybody can see, 401 or 403 for a private one or one that may not be
 embedded, 404 or 400 for one that is gone. What is not answered for other reasons stays as it was, and is counted. A

@@ -1,4 +1,4 @@
-"""What a curation did, for a reader: what each step kept and dropped and why, what is in the library, the truth if known."""
+"""What a curation did, for a reader: what each step kept and dropped and why, what is in the library, and the truth."""
 
 from __future__ import annotations
 
@@ -30,6 +30,10 @@ class Report:
   totals: Totals | None = None
   truth: Truth | None = None
 
+  @property
+  def unanswered(self) -> int:
+    return sum(counts.unanswered for counts in self.steps.values())
+
   def tables(self) -> tuple[list[Table], Footnotes]:
     rows = []
     for name, counts in self.steps.items():
@@ -57,7 +61,7 @@ class Report:
     lines = list(self.facts)
     if self.totals:
       lines.append(
-        f'library: {sum(self.totals.sports.values())} clips, {self.totals.hours:.2f} hours, of {self.totals.videos} '
+        f'library: {self.totals.clips} clips, {self.totals.hours:.2f} hours, of {self.totals.videos} '
         f'videos by {self.totals.channels} channels'
       )
     if self.truth:

@@ -48,7 +48,7 @@ class Sentences:
     return self.asker.model.concurrency if self.asker else 0
 
   def identity(self) -> dict[str, Any]:
-    by = f'{self.asker.model.name}:{punctuation.prompts.load("punctuate").sha}' if self.asker else 'rules'
+    by = f'{self.asker.model.name}:{punctuation.prompts.load("punctuate").sha}' if self.asker else punctuation.BY
     return {**dataclasses.asdict(self.limits), 'root': self.root, 'punctuation': by}
 
   def apply(self, item: Video) -> Video:
@@ -66,13 +66,21 @@ class Sentences:
     # The file is what will be cut, whatever the site says of it.
     item.duration = length
     said = transcript.transcript(
-      download, {**info, 'duration': length}, item.id, self.root, self.limits, lost.append, lambda c: self._split(item, c)
+      download,
+      {**info, 'duration': length},
+      item.id,
+      self.root,
+      self.limits,
+      lost.append,
+      lambda c: self._split(item, c),
     )
     if said is None:
       reasons = {loss.reason for loss in lost}
       kind = collections.Counter(loss.what for loss in lost)
       reason = next((reason for reason in _REASONS if reason in reasons), transcript.UNUSABLE)
-      sounds = kind['cue'] and kind['cue'] == sum(loss.reason == transcript.SOUND for loss in lost if loss.what == 'cue')
+      sounds = kind['cue'] and kind['cue'] == sum(
+        loss.reason == transcript.SOUND for loss in lost if loss.what == 'cue'
+      )
       item.drop(self.name, 'nothing but music or sounds' if reason == transcript.SILENT and sounds else reason)
       return item
     item.spoken_by = said.path

@@ -6,7 +6,7 @@
 | sentences | which captions to trust, and where sentences end | transcripts [P], rules and punctuation [O] |
 | actionable | whether a learner could act on a sentence, by a language model | [P], rules in its place [O] |
 | window | which seconds belong to it | [O] |
-| demonstrated | whether the frames show it, correctly or incorrectly, by a vision-language model | [P], rules in its place [O] |
+| demonstrated | whether the frames show it, and how, by a vision-language model | [P], rules in its place [O] |
 | duplicates | which of several equal clips is kept | [O] |
 """
 
@@ -53,6 +53,15 @@ class Settings:
     for name in ('punctuation', 'actionable', 'demonstrated'):
       if getattr(self, name) not in BACKENDS:
         raise ValueError(f'--{name} {getattr(self, name)}: known are {", ".join(BACKENDS)}')
+
+  def describe(self) -> str:
+    """One line."""
+    w = self.windows
+    return (
+      f'{self.root}: punctuation by {self.punctuation}, actionable by {self.actionable}, demonstrated by '
+      f'{self.demonstrated}; windows from {w.before:g} s before to {w.after:g} s after a sentence, '
+      f'at most {w.longest:g} s'
+    )
 
 
 def steps(settings: Settings) -> list[Step]:

@@ -98,7 +98,7 @@ def write_sports(sports: Mapping[str, Sequence[str]]) -> str:
 
 def queries(sports: Mapping[str, Sequence[str]], words: Sequence[str] = CONNECTING_WORDS) -> list[Query]:
   """All searches: each skill of each sport with each of the connecting words."""
-  found = []
+  found: list[Query] = []
   for sport, skills in sports.items():
     for skill in skills:
       for word in words:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from crosstrainer_jax.curation import duplicates, gates, look, sentences
+from crosstrainer_jax.curation import duplicates
 from crosstrainer_jax.curation.videos import Segment, Video
 from crosstrainer_jax.evaluation.bootstrap import Interval, Statistic, bootstrap, ratio
 from crosstrainer_jax.evaluation.report import cell
@@ -21,7 +21,6 @@ from crosstrainer_jax.evaluation.table import Footnotes, Table
 
 # Share of time that a sentence and a piece have in common, of all that they cover, to count as the same.
 _SAME = 0.5
-_ORDER = (sentences.NAME, gates.ACTIONABLE, look.NAME, gates.DEMONSTRATED, duplicates.NAME)
 ROWS = (
   'sentences', 'actionable', 'demonstrated', 'execution: correct', 'execution: incorrect', 'duplicates', 'library',
 )  # fmt: skip
@@ -69,7 +68,7 @@ class Truth:
         matched.add(piece['number'])
       self._add('sentences', video, True, own)
       self._gates(video, segment, piece)
-      if segment.kept or segment.dropped == duplicates.NAME:
+      if own and (segment.kept or segment.dropped == duplicates.NAME):
         first = (about['copy_of'] or video.id, piece['number'])
         self._copies[first].append((video.clip_id(segment), segment.kept, segment.duplicate_of))
     for piece in pieces:

@@ -75,7 +75,7 @@ class Video:
   Attributes:
     id: the site's; unique.
     path: of its video file, relative to the root; '' without one.
-    files: what else belongs to it: 'stem', 'info' and 'whisper' (paths, '' for none), 'captions' ([path, language tag]).
+    files: what else belongs to it: 'stem', 'info' and 'whisper' (paths, '' for none), 'captions' ([path, language]).
     stamp: size and time of change of its files: when it is another, the video is worked on anew.
     query: the search that found it; '' where unknown.
     availability: as the site said, for example `public` or `private`; '' where unknown.

@@ -16,7 +16,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
 import pathlib
@@ -185,9 +184,10 @@ class Work:
       if names:
         print(f'{duplicates.NAME}: {len(names)} of {len(names)} shards are finished already (resumed)')
       return total
-    with tempfile.TemporaryDirectory(dir=self.folder, prefix='.duplicates-') as scratch, Progress(
-      duplicates.NAME, 2 * sum(_lines(source / name) for name in names), 'videos'
-    ) as bar:
+    with (
+      tempfile.TemporaryDirectory(dir=self.folder, prefix='.duplicates-') as scratch,
+      Progress(duplicates.NAME, 2 * sum(_lines(source / name) for name in names), 'videos') as bar,
+    ):
       table = _Table(pathlib.Path(scratch) / 'signatures.sqlite')
       try:
         for name in names:
@@ -227,7 +227,7 @@ class _Table:
       PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;
       CREATE TABLE clips(number INTEGER PRIMARY KEY, content TEXT);
       CREATE TABLE buckets(name TEXT, number INTEGER);
-      CREATE TABLE found(clip TEXT PRIMARY KEY, other TEXT, why TEXT);
+      CREATE TABLE found(clip TEXT PRIMARY KEY, apart REAL, other TEXT, why TEXT);
     """)
     self._count = 0
 
@@ -246,19 +246,19 @@ class _Table:
     for (name,) in names:
       rows = self._base.execute('SELECT content FROM buckets JOIN clips USING (number) WHERE name = ?', (name,))
       bucket = [duplicates.Signature(key, tuple(h), tuple(w)) for key, h, w in (json.loads(c) for (c,) in rows)]
-      for clip, other, why in duplicates.within(bucket):
+      for clip, match in duplicates.within(bucket):
         self._base.execute(
-          'INSERT INTO found VALUES (?, ?, ?) ON CONFLICT (clip) DO UPDATE SET other = excluded.other, '
-          'why = excluded.why WHERE excluded.other < other',
-          (clip, other, why),
+          'INSERT INTO found VALUES (?, ?, ?, ?) ON CONFLICT (clip) DO UPDATE SET apart = excluded.apart, '
+          'other = excluded.other, why = excluded.why WHERE (excluded.apart, excluded.other) < (apart, other)',
+          (clip, *match),
         )
 
-  def found(self, video: Video) -> dict[str, tuple[str, str]]:
+  def found(self, video: Video) -> dict[str, duplicates.Match]:
     entries = {}
-    for segment in video.alive():
-      row = self._base.execute('SELECT other, why FROM found WHERE clip = ?', (video.clip_id(segment),)).fetchone()
+    for clip in map(video.clip_id, video.alive()):
+      row = self._base.execute('SELECT apart, other, why FROM found WHERE clip = ?', (clip,)).fetchone()
       if row:
-        entries[video.clip_id(segment)] = row
+        entries[clip] = duplicates.Match(*row)
     return entries
 
   def close(self) -> None:
@@ -338,8 +338,3 @@ def _digest(path: pathlib.Path) -> str:
 def _lines(path: pathlib.Path) -> int:
   with path.open('rb') as file:
     return sum(chunk.count(b'\n') for chunk in iter(lambda: file.read(2**20), b''))
-
-
-def first(videos: Iterator[Video], count: int) -> list[Video]:
-  """The first videos."""
-  return list(itertools.islice(videos, count))

@@ -64,7 +64,11 @@ def _events(events: list[Any]) -> tuple[list[Cue], int]:
     start += _number(next(segment for segment, word in words if word.strip()), 'tOffsetMs') or 0.0
     end = math.inf if length is None else (_number(event, 'tStartMs') or 0.0) + length
     confidence = mean_confidence([(_asr_confidence(segment), len(word)) for segment, word in words])
-    cues.append(Cue(start / 1e3, end / 1e3, text, confidence))
+    offsets = [
+      offset for segment, word in words if word.strip() and (offset := _number(segment, 'tOffsetMs')) is not None
+    ]
+    last = ((_number(event, 'tStartMs') or 0.0) + max(offsets)) / 1e3 if offsets else None
+    cues.append(Cue(start / 1e3, end / 1e3, text, confidence, last))
   return one_at_a_time(cues), len(cues) + broken
 
 

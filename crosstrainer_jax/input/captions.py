@@ -35,6 +35,9 @@ _LANGUAGE = re.compile(r'^Language:\s*([\w-]+)\s*$', re.MULTILINE)
 # Also such as cannot be read, to be counted.
 _SBV_TIMES = re.compile(r'^\s*\d+:[^\s,]+,\d+:[^\s,]+\s*$', re.MULTILINE)
 
+# Of rolling VTT: a time before each word but the first.
+_WORD_TIMES = re.compile(r'<(\d+:\d\d:\d\d\.\d+)>')
+
 _LINES = {'.srt': 'srt', '.vtt': 'vtt', '.sbv': 'sbv'}
 _XML = ('.ttml', '.srv1', '.srv2', '.srv3', '.xml')
 _JSON = ('.json3', '.json')
@@ -127,10 +130,17 @@ def _read_lines(text: str, kind: str) -> tuple[list[Cue], int, str]:
       'sbv': 'must begin with a cue: its times 0:00:01.000,0:00:02.000, then its text',
     }
     raise ValueError(f'not a {kind.upper()} file; it {begins[kind]}') from error
-  cues = [Cue(_seconds(c.start), _seconds(c.end), tidy(c.text)) for c in captions.captions]
+  cues = [
+    Cue(_seconds(c.start), _seconds(c.end), tidy(c.text), None, _last_word(c.raw_text)) for c in captions.captions
+  ]
   timings = _SBV_TIMES.findall(text) if kind == 'sbv' else [line for line in text.splitlines() if '-->' in line]
   said = _LANGUAGE.search(text.partition('-->')[0]) if kind == 'vtt' else None
   return cues, len(timings), said[1] if said else ''
+
+
+def _last_word(text: str) -> float | None:
+  stamps = _WORD_TIMES.findall(text)
+  return _seconds(stamps[-1]) if stamps else None
 
 
 def _seconds(stamp: str) -> float:

@@ -15,12 +15,15 @@ class Cue(NamedTuple):
   """`text` is spoken from `start` to `end` (seconds).
 
   `confidence` is the recogniser's probability, from 0 to 1, that the words are right; None where the file has none.
+  `last_word` is when the last word begins, since captions stay on the screen for longer than they are spoken; None
+  where the file has no times of words.
   """
 
   start: float
   end: float
   text: str
   confidence: float | None = None
+  last_word: float | None = None
 
 
 def tidy(text: str) -> str:

@@ -81,7 +81,9 @@ def write(path: pathlib.Path, world: World, lesson: Lesson, crf: int = 14, brigh
     brightness: factor on all colours.
   """
   with av.open(str(path), 'w') as container:
-    stream = container.add_stream('libx264', rate=render.FPS, options={'crf': str(crf), 'preset': 'veryfast', 'g': '16'})
+    stream = container.add_stream(
+      'libx264', rate=render.FPS, options={'crf': str(crf), 'preset': 'veryfast', 'g': '16'}
+    )
     stream.width = stream.height = render.SIZE * _ENLARGED
     stream.pix_fmt = 'yuv420p'
     for piece in lesson.pieces:

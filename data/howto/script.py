@@ -139,7 +139,9 @@ def _piece(rng: np.random.Generator, number: int, kind: str, sport: str, skill: 
     said = {'advice': 'right', 'caution': 'mistake'}.get(kind, kind)
     opening = {'right': 'shown', 'advice': 'told', 'mistake': 'wrong', 'caution': 'telling'}[kind]
     text = f'{pick(words["opening"][opening])} {pick(words["concept"][fault][direction][said])}'
-    picture = kind if kind in ('right', 'mistake') else pick(['talking', 'talking', 'talking', 'card', 'other exercise'])
+    picture = (
+      kind if kind in ('right', 'mistake') else pick(['talking', 'talking', 'talking', 'card', 'other exercise'])
+    )
     severity = float(rng.uniform(0.6, 1.0)) if kind == 'mistake' else 0.0
   text = ' '.join(text.format(**slots).split())
   start = SECONDS * number + float(rng.uniform(0.1, 0.3))

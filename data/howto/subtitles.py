@@ -29,9 +29,11 @@ def rolling_vtt(pieces: Sequence[Piece], lag: float = 0.0) -> str:
   """Recognised speech in two rolling lines: every line is shown twice."""
   blocks = ['WEBVTT\nKind: captions\nLanguage: en']
   before = ' '
-  for line in _lines(pieces, lag):
+  lines = _lines(pieces, lag)
+  for line, following in zip(lines, [*lines[1:], None], strict=True):
     text = ' '.join(word for _, _, word in line)
-    begin, end = line[0][0], line[-1][1]
+    # it stays on the screen until the next one rolls in
+    begin, end = line[0][0], following[0][0] if following else line[-1][1] + 1
     marked = line[0][2] + ''.join(f'<{_clock(at)}><c> {word}</c>' for at, _, word in line[1:])
     blocks += [
       f'{_clock(begin)} --> {_clock(end - 0.01)} align:start position:0%\n{before}\n{marked}',
