@@ -258,7 +258,8 @@ def _add_run(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
   from crosstrainer_jax.datasets.youtube.transcript import Limits
 
   limits, windows = Limits(), look.Windows()
-  own = verbs.add_parser('run', help='from a folder of videos to a library of clips')
+  # The options of Beam must not be taken for abbreviations of these.
+  own = verbs.add_parser('run', help='from a folder of videos to a library of clips', allow_abbrev=False)
   add = own.add_argument
   add('root', help='folder that yt-dlp has filled')
   add('--output', required=True, help='folder for steps, manifest, report and records')

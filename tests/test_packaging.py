@@ -177,6 +177,7 @@ RUNS = {
   'prepare': ['manifest.jsonl', '--name', 'mine'],
   # what it looks at must be asked for from others
   'doctor': ['egoexo4d', '--help'],
+  'curate': ['world', '--output', 'howto', '--videos', '2'],
   'features': ['mine'],
   'export': ['runs/cross_sport-smoke', '--output', 'exported'],
   'fit': ['configs/cross_sport.py', '--topology', 'h100:1', '--analytic'],

@@ -99,7 +99,7 @@ def _read(answer: Answer, words: Sequence[_Word]) -> list[str]:
     if _WORD.search(token) or not joined:
       joined.append(token)
     else:
-      joined[-1] += token
+      joined[-1] += f' {token}'
   if [_bare(token) for token in joined] != [_bare(word.text) for word in words]:
     raise Unreadable('the words are not those of the transcript')
   return joined
@@ -143,7 +143,7 @@ def _words(cues: Sequence[Cue]) -> list[_Word]:
   rates = sorted(len(cue.text) / (cue.end - cue.start) for cue in cues if len(cue.text) >= _LETTERS)
   quick = (rates or [15.0])[-1]
   if len(rates) > 1:
-    quick = statistics.quantiles(rates, n=10)[round(10 * _QUICK) - 1]
+    quick = statistics.quantiles(rates, n=10, method='inclusive')[round(10 * _QUICK) - 1]
   words: list[_Word] = []
   for number, cue in enumerate(cues):
     following = cues[number + 1].start if number + 1 < len(cues) else cue.end

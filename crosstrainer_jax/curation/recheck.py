@@ -67,7 +67,7 @@ def recheck(
     except BaseException:
       pool.shutdown(wait=False, cancel_futures=True)
       raise
-  if left and all(known[name] == UNKNOWN for name in left):
+  if left and all(state == UNKNOWN for state in known.values()):
     raise ValueError(f'{endpoint} gives no answer: is this machine online, and the address right? Nothing was changed')
 
   def change(row: dict[str, Any]) -> dict[str, Any]:

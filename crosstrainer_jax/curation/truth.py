@@ -67,7 +67,8 @@ class Truth:
       if own:
         matched.add(piece['number'])
       self._add('sentences', video, True, own)
-      self._gates(video, segment, piece)
+      if shared:
+        self._gates(video, segment, piece)
       if own and (segment.kept or segment.dropped == duplicates.NAME):
         first = (about['copy_of'] or video.id, piece['number'])
         self._copies[first].append((video.clip_id(segment), segment.kept, segment.duplicate_of))

@@ -91,8 +91,14 @@ def write(folder: str | os.PathLike[str], seed: int = 0, videos: int = 400) -> l
   """
   if videos < 1:
     raise ValueError(f'--videos {videos}: at least 1')
-  root = pathlib.Path(folder)
   everything = posted(seed, videos)
+  write_posted(folder, seed, everything)
+  return everything
+
+
+def write_posted(folder: str | os.PathLike[str], seed: int, everything: Sequence[Posted]) -> None:
+  """Writes the folder of these videos. Raises ValueError for a folder of others."""
+  root = pathlib.Path(folder)
   truth = ''.join(json.dumps(_truth(video)) + '\n' for video in everything)
   before = root / TRUTH_FILE
   if before.is_file() and before.read_text(encoding='utf-8') != truth:
@@ -106,7 +112,6 @@ def write(folder: str | os.PathLike[str], seed: int = 0, videos: int = 400) -> l
     for video in everything:
       _post(root, world, video)
       bar.advance()
-  return everything
 
 
 def _truth(video: Posted) -> dict[str, Any]:
