@@ -122,10 +122,13 @@ def preset() -> ml_collections.ConfigDict:
   )
   config.probe = ml_collections.ConfigDict({'steps': 300, 'learning_rate': 0.02, 'weight_decay': 1.0})
 
-  # --- Two towers, for the rows that retrieve. `text_encoder` is a directory of a BERT, which then is the text tower;
-  # without one it is a small transformer over the run's own tokens. The loss takes `block` columns at a time.
+  # --- Two towers, for the rows that retrieve. `text_encoder` is a directory of a BERT or CLIP, which then is the text
+  # tower; without one it is a small transformer over the run's own tokens. With head='none' vectors are those of the
+  # pretrained encoders. `lora_rank` above 0 puts adapters beside their layers called like `lora_targets`, and freezes
+  # what was there. The loss takes `block` columns at a time.
   config.contrastive = ml_collections.ConfigDict({
     'width': 64, 'layers': 1, 'heads': 4, 'dim': 64, 'text_encoder': '', 'max_text_tokens': 96,
+    'head': 'own', 'lora_rank': 0, 'lora_targets': '_proj$',
     'batch_size': 128, 'epochs': 6.0, 'block': 1024, 'frozen': (),
     'optimizer': {
       'name': 'adamw', 'learning_rate': 2e-3, 'learning_rate_rules': (), 'warmup_fraction': 0.1,

@@ -28,6 +28,7 @@ CHOICES = {
   'encoder.source': ('features', 'frames'),
   'training.optimizer.name': ('adamw', 'muon'),
   'contrastive.optimizer.name': ('adamw',),
+  'contrastive.head': ('own', 'none'),
   'encoder.dtype': ('', 'float32', 'bfloat16'),
   'decoder.dtype': ('float32', 'bfloat16'),
   'decoder.param_dtype': ('float32', 'bfloat16'),

@@ -19,9 +19,21 @@ from crosstrainer_jax.inference.embedding import Embedder
 from crosstrainer_jax.input import pairs
 from crosstrainer_jax.input.examples import PromptTokenizer
 from crosstrainer_jax.input.source import ClipInfo
-from crosstrainer_jax.models import mapper
+from crosstrainer_jax.models import clip_text, lora, mapper
+from crosstrainer_jax.models.clip_text import ClipTextEncoder
+from crosstrainer_jax.models.encoders import Encoder
+from crosstrainer_jax.models.lora import LoRAConfig
 from crosstrainer_jax.models.text_encoder import TextEncoder
-from crosstrainer_jax.models.two_towers import BertTower, TextTower, TowerConfig, TwoTowers, VideoTower
+from crosstrainer_jax.models.two_towers import (
+  BertTower,
+  ClipTextTower,
+  FramesTower,
+  MeanTower,
+  TextTower,
+  TowerConfig,
+  TwoTowers,
+  VideoTower,
+)
 from crosstrainer_jax.training import contrastive, optimizer, sharding, stages
 from crosstrainer_jax.training.contrastive import Relation
 from crosstrainer_jax.training.step import make_step
@@ -40,10 +52,11 @@ class Setting:
   Attributes:
     directory: of the row.
     clips: all clips; `train` and `validation` are indices of them.
-    video: index of a clip -> {'features': float16[V, S, D]}.
+    video: index of a clip -> {'features': float16[V, S, D]}, or frames as of `run.Video`.
     valid: indices of clips -> bool[N, V, S], which video tokens are real.
     words: turns text into the run's own tokens.
     config: of the run.
+    encoder: of the frames, where clips are shown by them.
   """
 
   directory: Path
@@ -55,6 +68,7 @@ class Setting:
   words: PromptTokenizer
   mesh: Mesh
   config: ml_collections.ConfigDict
+  encoder: Encoder | None = None
 
 
 class Retriever:
@@ -69,7 +83,8 @@ class Retriever:
     self._setting, self._name = setting, name
     self._seed = int(hashlib.sha256(f'{setting.config.seed} {name}'.encode()).hexdigest()[:8], 16) % 2**31
     self._folder = setting.directory / TOWERS
-    self._encoder, self._texts = self._read(texts)
+    self._words = _text_source(setting.config.contrastive.text_encoder)
+    self._texts = self._read(texts)
     self._blueprint, self._initial = self._build()
     self._params = self._initial
 
@@ -95,7 +110,7 @@ class Retriever:
     takes = {take: number for number, take in enumerate(sorted({setting.clips[i].take for i in clips}))}
     sources = np.array([takes[setting.clips[i].take] for i in clips], np.int32)
     material = pairs.Material(
-      clips, self._texts, right, sources, pairs.CachedClips(clips, setting.valid(clips), setting.video, dropout)
+      clips, self._texts, right, sources, pairs.ShownClips(clips, setting.valid(clips), setting.video, dropout)
     )
     training = _training(setting.config)
     updates = pairs.PairUpdates(
@@ -132,64 +147,128 @@ class Retriever:
 
   def similarities(self, clips: Sequence[int]) -> np.ndarray:
     """float32[N, T]: cosines of clips, by index, and all texts."""
-    setting = self._setting
-    embedder = Embedder(self._blueprint, self._params, setting.config.contrastive.batch_size)
+    return self.clip_vectors(clips) @ self._vectors(self._texts).T
+
+  def clip_vectors(self, clips: Sequence[int]) -> np.ndarray:
+    """float32[N, E], unit vectors of clips, by index."""
 
     def read(part: slice) -> dict[str, np.ndarray]:
       chosen = list(clips[part])
-      return {'features': self._features(chosen), 'valid': setting.valid(chosen)}
+      return {**self._seen(chosen), 'valid': self._setting.valid(chosen)}
 
-    return embedder.clips(len(clips), read) @ embedder.texts(self._texts.ids, self._texts.mask).T
+    return self._embedder.clips(len(clips), read)
 
-  def _features(self, clips: Sequence[int]) -> np.ndarray:
-    return np.stack([self._setting.video(index)['features'] for index in clips])
+  def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
+    """float32[N, E], unit vectors of any texts."""
+    return self._vectors(self._read(texts))
 
-  def _read(self, texts: Sequence[str]) -> tuple[TextEncoder | None, pairs.Texts]:
-    """The pretrained encoder that reads texts, if there is one, and the tokens of the texts."""
-    words, longest = self._setting.words, self._setting.config.contrastive.max_text_tokens
-    encoder: TextEncoder | None = None
-    if directory := self._setting.config.contrastive.text_encoder:
-      encoder = TextEncoder.load(directory)
-      longest = min(longest, encoder.max_length)
-      tokens = [list(text.ids) for text in encoder.tokens(texts)]
-    else:
-      tokens = [words.text(text) for text in texts]
-    return encoder, pairs.Texts.of(tokens, longest)
+  def _vectors(self, texts: pairs.Texts) -> np.ndarray:
+    return self._embedder.texts(texts.ids, texts.mask)
+
+  @property
+  def _embedder(self) -> Embedder:
+    return Embedder(self._blueprint, self._params, self._setting.config.contrastive.batch_size)
+
+  def _seen(self, clips: Sequence[int]) -> dict[str, np.ndarray]:
+    rows = [self._setting.video(index) for index in clips]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+  def _read(self, texts: Sequence[str]) -> pairs.Texts:
+    """The tokens of the texts."""
+    longest = self._setting.config.contrastive.max_text_tokens
+    if self._words is None:
+      return pairs.Texts.of([self._setting.words.text(text) for text in texts], longest)
+    # CLIP's end of text is its last token, which must not be cut off.
+    return pairs.Texts.of(
+      [list(text.ids) for text in self._words.tokens(texts)],
+      self._words.max_length if isinstance(self._words, ClipTextEncoder) else min(longest, self._words.max_length),
+    )
 
   def _build(self) -> tuple[stages.Blueprint, nnx.State]:
-    """Makes the towers, each parameter where it belongs on the mesh; the video tower's whitening is set."""
-    setting, encoder = self._setting, self._encoder
-    settings = setting.config.contrastive
-    sizes = TowerConfig(settings.width, settings.layers, settings.heads, settings.dim)
+    """Makes the towers, each parameter where it belongs on the mesh; a video tower's whitening is set."""
+    setting, settings = self._setting, self._setting.config.contrastive
     few = setting.train[:: max(1, -(-len(setting.train) // _WHITENED_BY))]
-    features = self._features(few)
-    views, seconds, width = features.shape[1:]
-
-    def create() -> TwoTowers:
-      rngs = nnx.Rngs(self._seed)
-      video = VideoTower(sizes, width, views * seconds, rngs)
-      if encoder is not None:
-        return TwoTowers(video, BertTower(encoder.config, sizes, rngs))
-      return TwoTowers(video, TextTower(sizes, setting.words.rows, settings.max_text_tokens, rngs))
-
-    graph, abstract, *_ = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
     # Small as they are, the towers lie whole on every device, whatever the mesh divides.
     everywhere = sharding.replicated(setting.mesh)
-    shardings = nnx.map_state(lambda _, variable: variable.replace(everywhere), abstract)
+    pretrained: list[str] = []
+    if setting.encoder is None and self._words is None:
 
-    @functools.partial(jax.jit, out_shardings=(shardings, None))
-    def initialise() -> tuple[nnx.State, nnx.State]:
-      _, params, *(rest,) = nnx.split(create(), nnx.Param, ...)
-      return params, rest
+      @functools.partial(jax.jit, out_shardings=(everywhere, None))
+      def initialise() -> tuple[nnx.State, nnx.State]:
+        _, params, *(rest,) = nnx.split(self._create([]), nnx.Param, ...)
+        return params, rest
 
-    with jax.set_mesh(setting.mesh):
-      params, rest = initialise()
-    if encoder is not None:
-      pretrained = nnx.split(encoder.model, nnx.Param)[1]
-      params['texts']['bert'] = jax.device_put(pretrained, shardings['texts']['bert'])
-    seen = features[setting.valid(few)].astype(np.float32)
-    params['clips']['mapper'] = mapper.whiten(params['clips']['mapper'], seen)
-    return stages.Blueprint(graph, rest, tuple(settings.frozen)), params
+      graph, *_ = nnx.split(nnx.eval_shape(lambda: self._create([])), nnx.Param, ...)
+      with jax.set_mesh(setting.mesh):
+        params, rest = initialise()
+    else:  # their parameters are there, and must not become constants of a program
+      graph, params, *(rest,) = nnx.split(self._create(pretrained), nnx.Param, ...)
+      params = jax.device_put(params, everywhere)
+    if 'mapper' in params['clips']:
+      seen = self._seen(few)['features'][setting.valid(few)].astype(np.float32)
+      params['clips']['mapper'] = mapper.whiten(params['clips']['mapper'], seen)
+    frozen = tuple(settings.frozen)
+    if settings.lora_rank:
+      frozen += tuple(f'^{place}/(?!.*lora_[ab]$)' for place in pretrained)
+    return stages.Blueprint(graph, rest, frozen), params
+
+  def _create(self, pretrained: list[str]) -> TwoTowers:
+    """The towers; where in them pretrained encoders are is added to `pretrained`."""
+    rngs = nnx.Rngs(self._seed)
+    return TwoTowers(self._clip_tower(pretrained, rngs), self._text_tower(pretrained, rngs))
+
+  def _clip_tower(self, pretrained: list[str], rngs: nnx.Rngs) -> nnx.Module:
+    setting, settings = self._setting, self._setting.config.contrastive
+    views, seconds = setting.valid(setting.train[:1]).shape[1:]
+    if setting.encoder is None:
+      if settings.head == 'none':
+        return MeanTower()
+      width = setting.video(setting.train[0])['features'].shape[-1]
+      return VideoTower(self._sizes, width, views * seconds, rngs)
+    eyes = self._adapted(nnx.merge(setting.encoder.graph, setting.encoder.params), rngs)
+    pretrained.append('clips/encoder')
+    width = setting.encoder.config.feature_dim
+    whole = settings.head == 'none'
+    tower = MeanTower() if whole else VideoTower(self._sizes, width, views * seconds, rngs, whitened=False)
+    return FramesTower(eyes, tower)
+
+  def _text_tower(self, pretrained: list[str], rngs: nnx.Rngs) -> nnx.Module:
+    settings, words = self._setting.config.contrastive, self._words
+    if words is None:
+      if settings.head == 'none':
+        raise ValueError(
+          "config.contrastive.head='none' needs a text_encoder in whose space the features lie, as CLIP's"
+        )
+      return TextTower(self._sizes, self._setting.words.rows, settings.max_text_tokens, rngs)
+    if isinstance(words, ClipTextEncoder):
+      if settings.head != 'none':
+        raise ValueError("CLIP's text tower has the space of its image tower: set config.contrastive.head='none'")
+      text = self._adapted(words.model, rngs)
+      pretrained.append('texts/text')
+      return ClipTextTower(text)
+    tower = BertTower(words.config, self._sizes, rngs)
+    tower.bert = self._adapted(words.model, rngs)
+    pretrained.append('texts/bert')
+    return tower
+
+  def _adapted(self, module: Any, rngs: nnx.Rngs) -> Any:
+    """The module, with adapters where the config asks for them."""
+    settings = self._setting.config.contrastive
+    if settings.lora_rank:
+      lora.adapt(module, LoRAConfig(settings.lora_rank, settings.lora_rank, 0.0, settings.lora_targets), rngs)
+    return module
+
+  @property
+  def _sizes(self) -> TowerConfig:
+    settings = self._setting.config.contrastive
+    return TowerConfig(settings.width, settings.layers, settings.heads, settings.dim)
+
+
+def _text_source(directory: str) -> TextEncoder | ClipTextEncoder | None:
+  """The pretrained encoder of texts in a directory; None for ''."""
+  if not directory:
+    return None
+  return ClipTextEncoder.load(directory) if clip_text.is_clip(directory) else TextEncoder.load(directory)
 
 
 def _training(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -54,13 +54,13 @@ class Material:
 
 
 @dataclasses.dataclass(frozen=True)
-class CachedClips:
-  """Shows clips by their cached features. A value of its own, since reader processes get a copy of it.
+class ShownClips:
+  """Shows clips by their cached features, or frames. A value of its own, since reader processes get a copy of it.
 
   Attributes:
     clips: indices of N clips.
     valid: bool[N, V, S], which of their video tokens are real.
-    video: index of a clip -> {'features': float16[V, S, D]}.
+    video: index of a clip -> what is seen of it, for example {'features': float16[V, S, D]}.
     view_dropout: probability that a view is hidden.
   """
 
@@ -70,9 +70,9 @@ class CachedClips:
   view_dropout: float = 0.0
 
   def __call__(self, place: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """{'features': float16[V, S, D], 'valid': bool[V, S]}"""
+    """What `video` gives, and 'valid': bool[V, S]"""
     valid = examples.drop_views(self.valid[place], self.view_dropout, random)
-    return {'features': self.video(self.clips[place])['features'], 'valid': valid}
+    return {**self.video(self.clips[place]), 'valid': valid}
 
 
 class PairUpdates:

@@ -91,6 +91,49 @@ def apply(linear: nnx.Linear, x: jax.Array, deterministic: bool) -> jax.Array:
   return linear(x, deterministic) if isinstance(linear, LoRALinear) else linear(x)
 
 
+class Adapted(nnx.Module):
+  """A linear layer that was there before, and an adapter beside it, without dropout; of stacked layers, one for each.
+
+  Args:
+    linear: with a kernel [..., inputs, outputs].
+  """
+
+  def __init__(self, linear: nnx.Linear, lora: LoRAConfig, rngs: nnx.Rngs) -> None:
+    *stack, inputs, outputs = linear.kernel[...].shape
+    self.linear, self.scale = linear, lora.scale
+    first = jax.nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform', batch_axis=tuple(range(len(stack))))
+    axes = (None,) * len(stack)
+    self.lora_a = nnx.LoRAParam(
+      first(rngs.params(), (*stack, inputs, lora.rank), jnp.float32), logical_axes=(*axes, None, None)
+    )
+    self.lora_b = nnx.LoRAParam(jnp.zeros((*stack, lora.rank, outputs)), logical_axes=(*axes, None, None))
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """float[..., outputs] of float[..., inputs]."""
+    y = self.linear(x)
+    low = matmul(x.astype(y.dtype), self.lora_a[...].astype(y.dtype))
+    return y + matmul(low, self.lora_b[...].astype(y.dtype)) * self.scale
+
+
+def adapt(module: nnx.Module, lora: LoRAConfig, rngs: nnx.Rngs) -> int:
+  """Puts an adapter beside every linear layer of a finished module whose path the config adapts; returns how many.
+
+  Raises:
+    ValueError: there is none.
+  """
+  found = [
+    (parent, name, layer)
+    for path, parent in nnx.iter_modules(module)
+    for name, layer in vars(parent).items()
+    if isinstance(layer, nnx.Linear) and lora.adapts('/'.join(map(str, (*path, name))))
+  ]
+  if not found:
+    raise ValueError(f'lora: no linear layer of {type(module).__name__} is called like {lora.targets!r}')
+  for parent, name, layer in found:
+    setattr(parent, name, Adapted(layer, lora, rngs))
+  return len(found)
+
+
 def merged(kernel: jax.Array, lora_a: jax.Array, lora_b: jax.Array, scale: float) -> jax.Array:
   """W + α/r · A·B: one matrix (or a stack of them) that does what both did. Summed in float32, given in W's dtype."""
   return (kernel.astype(jnp.float32) + scale * (lora_a @ lora_b)).astype(kernel.dtype)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from crosstrainer_jax.models.bert import Bert, BertConfig
+from crosstrainer_jax.models.clip import ClipText
 from crosstrainer_jax.models.mapper import Mapper
 from crosstrainer_jax.models.transformer import Transformer, TransformerConfig, layer_norm, linear
 
@@ -64,11 +65,12 @@ class VideoTower(nnx.Module):
 
   Args:
     tokens: V·S, the most that a clip has.
+    whitened: whether features pass a fixed whitening first, which suits those of a frozen encoder.
   """
 
-  def __init__(self, config: TowerConfig, feature_dim: int, tokens: int, rngs: nnx.Rngs) -> None:
+  def __init__(self, config: TowerConfig, feature_dim: int, tokens: int, rngs: nnx.Rngs, whitened: bool = True) -> None:
     types: dict[str, Any] = {'dtype': config.dtype, 'param_dtype': config.param_dtype}
-    self.mapper = Mapper(feature_dim, config.width, rngs=rngs, whitened=True, **types)
+    self.mapper = Mapper(feature_dim, config.width, rngs=rngs, whitened=whitened, **types)
     self.places = _table(tokens, config.width, config, rngs)
     self.transformer = Transformer(config.transformer, rngs)
     self.pooling = Pooling(config.width, config, rngs)
@@ -81,6 +83,45 @@ class VideoTower(nnx.Module):
     states = self.mapper(jnp.where(seen[..., None], features.reshape(n, v * s, d), 0))
     states = states + self.places(jnp.arange(v * s))
     return self.pooling(self.transformer(states, seen[:, None, None, :])[0], seen)
+
+
+class FramesTower(nnx.Module):
+  """Frames of a clip to a vector, through an encoder that may train too.
+
+  Args:
+    encoder: uint8[N, T, H, W, 3], bool[N, T] -> float[N, S, D].
+    tower: what makes a vector of the features of all views.
+  """
+
+  def __init__(self, encoder: nnx.Module, tower: nnx.Module) -> None:
+    self.encoder, self.tower = encoder, tower
+
+  def __call__(self, frames: jax.Array, frames_valid: jax.Array, valid: jax.Array) -> jax.Array:
+    """float32[N, E] of `frames` uint8[N, V, T, H, W, 3] and bool[N, V, T]; `valid` bool[N, V, S] as of `VideoTower`."""
+    n, v, t = frames.shape[:3]
+    features = self.encoder(frames.reshape(n * v, *frames.shape[2:]), frames_valid.reshape(n * v, t))
+    return self.tower(features.reshape(n, v, *features.shape[1:]), valid)
+
+
+class MeanTower(nnx.Module):
+  """The mean of a clip's features as it is: for encoders whose features lie in one space with texts (CLIP)."""
+
+  def __call__(self, features: jax.Array, valid: jax.Array) -> jax.Array:
+    """float32[N, D] of `features` float[N, V, S, D]; tokens that are not `valid`, bool[N, V, S], change nothing."""
+    weight = valid[..., None].astype(jnp.float32)
+    seen = jnp.where(valid[..., None], unit(features.astype(jnp.float32)), 0)
+    return unit((seen * weight).sum((1, 2)) / jnp.maximum(weight.sum((1, 2)), 1.0))
+
+
+class ClipTextTower(nnx.Module):
+  """CLIP's own text tower, in the space of its image tower."""
+
+  def __init__(self, text: ClipText) -> None:
+    self.text = text
+
+  def __call__(self, ids: jax.Array, mask: jax.Array) -> jax.Array:
+    """float32[N, E] of `ids` int32[N, L]; those that `mask`, bool[N, L], hides change nothing."""
+    return unit(self.text(ids, mask).features.astype(jnp.float32))
 
 
 class TextTower(nnx.Module):

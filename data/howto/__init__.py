@@ -1,1 +1,3 @@
 """The how-to world: instructional videos on top of the embedded world, with the truth of every sentence."""
+
+SIMULATED = True

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from crosstrainer_jax.input.pairs import CachedClips, Material, PairUpdates, Texts
+from crosstrainer_jax.input.pairs import Material, PairUpdates, ShownClips, Texts
 
 CLIPS = [4, 7, 8, 10, 11, 15, 20]
 
@@ -18,7 +18,7 @@ def material(view_dropout=0.0, **changes):
   texts = Texts.of([[number + 1] * (number + 1) for number in range(4)], 32)
   right = [[0], [1, 2], [2], [3], [0, 3], [1], [2]]
   given = {'clips': CLIPS, 'texts': texts, 'right': right, 'sources': np.array([0, 0, 1, 2, 3, 4, 5])} | changes
-  shown = CachedClips(given['clips'], np.ones((len(given['clips']), 2, 3), bool), video, view_dropout)
+  shown = ShownClips(given['clips'], np.ones((len(given['clips']), 2, 3), bool), video, view_dropout)
   return Material(**given, show=shown)
 
 

@@ -172,7 +172,7 @@ def towers_on(mesh):
 
 def material():
   texts = pairs.Texts.of([[number] for number in range(6)], 16)
-  shown = pairs.CachedClips(range(30), np.ones((30, 1, 2), bool), Features())
+  shown = pairs.ShownClips(range(30), np.ones((30, 1, 2), bool), Features())
   return pairs.Material(range(30), texts, [[i % 6] for i in range(30)], np.arange(30), shown)
 
 

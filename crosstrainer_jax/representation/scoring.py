@@ -1,0 +1,127 @@
+"""What a representation is worth: a clip's own narration among others of its sport, and the other way round.
+
+Every query chooses from a pool of one size, drawn from its own sport, since to tell sports apart is easy. Candidates of
+the query's own video are in no pool but as its answer, and neither are candidates with the very same words: they may be
+as right. Scores are means over queries of both directions, with an interval by video.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from crosstrainer_jax.evaluation.bootstrap import Interval, Statistic, bootstrap
+from crosstrainer_jax.evaluation.retrieval import median_rank, ranks
+from crosstrainer_jax.input.source import ClipInfo
+
+RECALLS = (1, 5, 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pools:
+  """Of each query, by place among the clips: int[size] candidates, its own first.
+
+  Attributes:
+    queries: places of clips that have a pool; others are of a sport with too few.
+    candidates: int[Q, size].
+  """
+
+  queries: np.ndarray
+  candidates: np.ndarray
+
+  @property
+  def size(self) -> int:
+    return int(self.candidates.shape[1])
+
+
+def draw_pools(clips: Sequence[ClipInfo], size: int, seed: int = 0) -> Pools:
+  """The pools of clips among each other.
+
+  Raises:
+    ValueError: a pool of fewer than two, or no sport with enough clips.
+  """
+  if size < 2:
+    raise ValueError(f'config.represent.pool={size}: there is something to choose from 2 on')
+  sports = np.array([clip.sport for clip in clips])
+  videos = np.array([clip.take for clip in clips])
+  words = np.array([clip.commentary for clip in clips])
+  queries, candidates = [], []
+  for place in range(len(clips)):
+    # Of its own for each query, so that another query more or less changes no pool.
+    random = np.random.default_rng([seed, place])
+    others = np.flatnonzero((sports == sports[place]) & (videos != videos[place]) & (words != words[place]))
+    if len(others) >= size - 1:
+      queries.append(place)
+      candidates.append([place, *random.choice(others, size - 1, replace=False)])
+  if not queries:
+    raise ValueError(
+      f'config.represent.pool={size}: no sport has so many test clips of several videos; make it smaller'
+    )
+  return Pools(np.array(queries), np.array(candidates))
+
+
+def ranks_of(similarities: np.ndarray, pools: Pools) -> np.ndarray:
+  """float64[Q, 2]: the rank of what belongs to each query, from clip to text and from text to clip.
+
+  Args:
+    similarities: float[N, N] of clips and texts, of which those with one number belong together.
+  """
+  own = [[0]] * len(pools.queries)
+  to_text = similarities[pools.queries[:, None], pools.candidates]
+  to_clip = similarities[pools.candidates, pools.queries[:, None]]
+  return np.stack([ranks(to_text, own), ranks(to_clip, own)], 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """Of one row: column -> interval, over all sports (`''`) and for each of them."""
+
+  by_sport: Mapping[str, Mapping[str, Interval]]
+
+
+def score(found: np.ndarray, clips: Sequence[ClipInfo], pools: Pools, resamples: int) -> Scores:
+  """Recall at 1, 5 and 10 in %, and the median rank, of ranks float[Q, 2].
+
+  Over all sports the recall is the mean over sports, so that large ones do not count for more.
+  """
+  sports = [clips[place].sport for place in pools.queries]
+  videos = [clips[place].take for place in pools.queries]
+  names = sorted(set(sports))
+  by_sport = {}
+  for sport in ['', *names]:
+    mask = np.array([sport in ('', other) for other in sports])
+    by_sport[sport] = {
+      name: bootstrap(statistic.keep(mask), videos, resamples)
+      for name, statistic in _statistics(found, sports, names if not sport else [sport], pools.size).items()
+    }
+  return Scores(by_sport)
+
+
+def _statistics(found: np.ndarray, sports: Sequence[str], names: Sequence[str], size: int) -> dict[str, Statistic]:
+  """Hits and counts in columns of their own for each sport, so that the mean over sports is one of the sums."""
+  member = np.array([[sport == name for name in names] for sport in sports], float)
+  counted = np.ones(len(found), bool)
+  statistics = {}
+  for k in RECALLS:
+    if k < size:
+      hits = (found <= k).mean(1)
+      statistics[f'R@{k}'] = Statistic(np.concatenate([member * hits[:, None], member], 1), counted, _mean_of_sports)
+  histogram = np.zeros((len(found), size))
+  for direction in range(found.shape[1]):
+    histogram[np.arange(len(found)), found[:, direction].astype(int) - 1] += 1
+  statistics['median rank'] = Statistic(histogram, counted, median_rank)
+  return statistics
+
+
+def _mean_of_sports(sums: np.ndarray) -> np.ndarray:
+  hits, counts = np.split(sums, 2, -1)
+  with np.errstate(invalid='ignore', divide='ignore'):
+    return 100 * np.where(counts > 0, hits / counts, math.nan).mean(-1)
+
+
+def chance(size: int) -> dict[str, float]:
+  """What drawing lots comes to."""
+  return {**{f'R@{k}': 100 * k / size for k in RECALLS if k < size}, 'median rank': (size + 1) / 2}
