@@ -81,7 +81,8 @@ def main() -> None:
     folder.write(root, 0, options.videos)
     command = [
       sys.executable, '-m', 'crosstrainer_jax.curate', 'run', str(root), '--table', str(root / folder.TABLE_FILE),
-      '--output', str(output), '--longest', '4', '--without_records', '--actionable', 'openai', '--demonstrated', 'openai',
+      '--output', str(output), '--longest', '4', '--without_records',
+      '--actionable', 'openai', '--demonstrated', 'openai',
       '--base_url', f'http://127.0.0.1:{server.server_address[1]}/v1', '--model', 'fake', '--pixels', '64',
       '--answers', f'{scratch}/answers.sqlite', '--concurrency', str(options.concurrency),
     ]  # fmt: skip

@@ -90,26 +90,29 @@ class Match(NamedTuple):
   why: str
 
 
-def compare(one: Signature, other: Signature) -> Match | None:
-  """Whether `other` duplicates `one`, and why."""
-  both = [(a, b) for a, b in zip(one.hashes, other.hashes, strict=False) if a is not None and b is not None]
-  if len(both) < max(1, len(one.hashes) // 2):
-    return None
-  apart = round(float(np.mean([(a ^ b).bit_count() for a, b in both])), 3)
-  if apart <= NEAR and one.video != other.video:
-    return Match(apart, one.key, SAME_FRAMES)
-  if apart <= LIKE and np.mean(np.equal(one.words, other.words)) >= EQUAL_WORDS:
-    return Match(apart, one.key, SAME_FRAMES_AND_WORDS)
-  return None
-
-
 def within(bucket: Iterable[Signature]) -> Iterator[tuple[str, Match]]:
   """Clip and match of each clip of a bucket that duplicates an earlier one, in order of their ids."""
   members = sorted(bucket, key=lambda signature: signature.key)
-  for place, signature in enumerate(members):
-    found = [compare(earlier, signature) for earlier in members[: min(place, MOST_IN_BUCKET)]]
-    if matches := [match for match in found if match]:
-      yield signature.key, min(matches)
+  frames = max((len(member.hashes) for member in members), default=0)
+  hashes, seen = np.zeros((len(members), frames), np.uint64), np.zeros((len(members), frames), bool)
+  for row, member in enumerate(members):
+    for place, value in enumerate(member.hashes):
+      if value is not None:
+        hashes[row, place], seen[row, place] = value, True
+  words = np.array([member.words for member in members], np.uint64)
+  videos = np.array([member.video for member in members])
+  for row in range(1, len(members)):
+    earlier = slice(0, min(row, MOST_IN_BUCKET))
+    both = seen[earlier] & seen[row]
+    count = both.sum(1)
+    apart = (np.bitwise_count(hashes[earlier] ^ hashes[row]) * both).sum(1) / np.maximum(count, 1)
+    same_words = (words[earlier] == words[row]).mean(1) >= EQUAL_WORDS
+    near = (apart <= NEAR) & (videos[earlier] != videos[row])
+    found = (count >= max(1, frames // 2)) & (near | ((apart <= LIKE) & same_words))
+    if found.any():
+      place = int(np.where(found, apart, np.inf).argmin())
+      why = SAME_FRAMES if near[place] else SAME_FRAMES_AND_WORDS
+      yield members[row].key, Match(round(float(apart[place]), 3), members[place].key, why)
 
 
 def mark(video: Video, found: Mapping[str, Match]) -> Video:

@@ -22,7 +22,7 @@ from crosstrainer_jax.input.record import LATER_FIELDS, Clip
 
 _LIGHT_FIELDS = (
   'clip_id', 'sport', 'skill', 'participant', 'take', 'views', 'commentary', 'frame_times', 'correct', 'incorrect',
-  'faults', 'has_faults', 'proficiency', 'expert', 'prefix', 'commentary_time',
+  'faults', 'has_faults', 'proficiency', 'expert', 'prefix', 'commentary_time', 'extra',
 )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ class ClipInfo:
   expert: str = ''
   prefix: str = ''
   commentary_time: float = math.nan
+  extra: str = ''
 
 
 class ClipSource:

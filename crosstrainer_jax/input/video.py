@@ -223,6 +223,8 @@ class _Video:
     return self
 
   def __exit__(self, *_: object) -> None:
+    # The generator of frames holds this object, which holds it: what is decoded must not wait for a collection.
+    self._frames, self._before, self._after = iter(()), None, None
     self.container.close()
 
   def first_frame(self) -> av.VideoFrame:

@@ -54,10 +54,18 @@ class Report:
       (name, [cell(scores.by_sport[sport][column], footnotes, 0) for sport in self.sports()])
       for name, scores in self.rows.items()
     ]
-    return [
+    found = [
       Table(f'Clips and narrations, pools of {self.pool} within a sport: means over sports', columns, rows),
       Table(f'{column} by sport', self.sports(), by_sport),
-    ], footnotes
+    ]
+    if kinds := list(next(iter(self.rows.values())).by_execution):
+      by_kind = [(RANDOM, [f'{lots[column]:.1f}'] * len(kinds))]
+      by_kind += [
+        (name, [cell(scores.by_execution[kind][column], footnotes, 0) for kind in kinds])
+        for name, scores in self.rows.items()
+      ]
+      found.append(Table(f'{column} by how the skill is shown', kinds, by_kind))
+    return found, footnotes
 
   def to_markdown(self) -> str:
     tables, footnotes = self.tables()
@@ -68,7 +76,7 @@ class Report:
     rows = {
       name: {
         sport or 'all': {column: dataclasses.asdict(interval) for column, interval in columns.items()}
-        for sport, columns in scores.by_sport.items()
+        for sport, columns in [*scores.by_sport.items(), *scores.by_execution.items()]
       }
       for name, scores in self.rows.items()
     }

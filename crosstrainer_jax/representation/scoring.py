@@ -8,6 +8,7 @@ as right. Scores are means over queries of both directions, with an interval by 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Mapping, Sequence
 
@@ -77,9 +78,16 @@ def ranks_of(similarities: np.ndarray, pools: Pools) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """Of one row: column -> interval, over all sports (`''`) and for each of them."""
+  """Of one row.
+
+  Attributes:
+    by_sport: column -> interval, over all sports (`''`) and for each of them.
+    by_execution: the same over all sports, for clips that show a skill as it should be (`correct`) and as it should not
+      (`incorrect`), where the library knows.
+  """
 
   by_sport: Mapping[str, Mapping[str, Interval]]
+  by_execution: Mapping[str, Mapping[str, Interval]]
 
 
 def score(found: np.ndarray, clips: Sequence[ClipInfo], pools: Pools, resamples: int) -> Scores:
@@ -90,14 +98,28 @@ def score(found: np.ndarray, clips: Sequence[ClipInfo], pools: Pools, resamples:
   sports = [clips[place].sport for place in pools.queries]
   videos = [clips[place].take for place in pools.queries]
   names = sorted(set(sports))
-  by_sport = {}
-  for sport in ['', *names]:
-    mask = np.array([sport in ('', other) for other in sports])
-    by_sport[sport] = {
-      name: bootstrap(statistic.keep(mask), videos, resamples)
-      for name, statistic in _statistics(found, sports, names if not sport else [sport], pools.size).items()
-    }
-  return Scores(by_sport)
+  executions = [execution(clips[place]) for place in pools.queries]
+
+  def intervals(mask: np.ndarray, names: Sequence[str]) -> dict[str, Interval]:
+    statistics = _statistics(found, sports, names, pools.size)
+    return {name: bootstrap(statistic.keep(mask), videos, resamples) for name, statistic in statistics.items()}
+
+  by_sport = {
+    sport: intervals(np.array([sport in ('', other) for other in sports]), [sport] if sport else names)
+    for sport in ['', *names]
+  }
+  by_execution = {
+    kind: intervals(np.array([other == kind for other in executions]), names)
+    for kind in ('correct', 'incorrect')
+    if kind in executions
+  }
+  return Scores(by_sport, by_execution)
+
+
+def execution(clip: ClipInfo) -> str:
+  """How a skill is shown: `correct` or `incorrect`; '' where nobody knows."""
+  found = json.loads(clip.extra) if clip.extra else {}
+  return str(found.get('execution', '')) if isinstance(found, dict) else ''
 
 
 def _statistics(found: np.ndarray, sports: Sequence[str], names: Sequence[str], size: int) -> dict[str, Statistic]:
