@@ -69,13 +69,17 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
     SettingsError: the workdir belongs to another config or to other data.
     ValueError: a library that does not fit.
   """
+  from crosstrainer_jax.curation import howto
   from crosstrainer_jax.measure import hardware
   from crosstrainer_jax.representation import report, rows, scoring
 
   begun = time.monotonic()
   settings.keep_compiled(data_dir)
   with timed(f'data: {config.data.dataset}'), distributed.first('data'):
-    directory = datasets.prepare(config.data, data_dir)
+    if config.data.dataset == howto.NAME:
+      directory = howto.prepare(data_dir, **config.data.howto.to_dict())
+    else:
+      directory = datasets.prepare(config.data, data_dir)
   setting, test = open_library(config, workdir, directory)
   clips = [setting.clips[index] for index in test]
   pools = scoring.draw_pools(clips, config.represent.pool, config.split.seed)

@@ -34,7 +34,7 @@ class Named(Protocol):
 # the settings of the config's group `data.<name>` where it has one. What else it may have: `grammar` (nouns()),
 # `ceiling` (predict(world, train, test)) with `builder.world(**settings)`, and SIMULATED = True where nobody real is
 # seen.
-FAMILIES = {'skillsim': 'crosstrainer_jax.datasets.skillsim', 'howto': 'crosstrainer_jax.datasets.howto'}
+FAMILIES = {'skillsim': 'crosstrainer_jax.datasets.skillsim'}
 
 # Datasets that others publish, imported from where they were downloaded to. Each is a package with the modules `source`
 # (add_options(parser), from_options(options) -> a `takes.take.Source`) and `doctor` (add_options, examine(options)).

@@ -7,6 +7,7 @@ how the skill is shown: `{"execution": "correct" | "incorrect", "url", "spoken",
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import pathlib
 from collections.abc import Iterator
@@ -25,8 +26,9 @@ class Library:
   name: str = dataclasses.field(default='library', init=False)
 
   def content(self) -> dict[str, Any]:
-    stat = pathlib.Path(self.manifest).stat()
-    return {'manifest': self.manifest, 'file': f'{stat.st_size} {stat.st_mtime_ns}'}
+    # Not by its date: every run writes it anew.
+    with pathlib.Path(self.manifest).open('rb') as file:
+      return {'manifest': self.manifest, 'digest': hashlib.file_digest(file, 'sha256').hexdigest()[:16]}
 
   def takes(self, lose: Lose) -> Iterator[Take]:
     """Videos in the order of the manifest. Raises FileNotFoundError, ValueError."""

@@ -14,8 +14,9 @@ from typing import Any
 
 from crosstrainer_jax.curation.videos import Execution, Segment, Verdict
 from crosstrainer_jax.discovery import rules as discovery_rules
+from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer
 
-BY = 'rules:1'
+BY = 'rules:3'
 # Grey levels (of 255) that must change from frame to frame, the shake of a camera taken away. A person who speaks
 # stays below, one who moves is above; set by hand-held and static shots of the embedded world's training clips.
 LEAST_MOTION = 1.5
@@ -76,16 +77,24 @@ def demonstrated(segment: Segment) -> tuple[Verdict, Execution]:
     return Verdict(True, f'{reason}, a mistake: “{wrong}”', BY), 'incorrect'
   if _found('demand', text) or _imperative(text):
     return Verdict(True, reason, BY), 'correct'
-  # A description without a demand is mostly of what goes wrong; “this is how” and its like are not.
-  return Verdict(True, reason, BY), 'correct' if pointing else 'incorrect'
+  # A description without a demand: of what goes wrong where the lexicon reads a fault in it and nothing good.
+  found = _lexicon().discover(segment.narration)
+  if found.incorrect and not found.correct and not pointing:
+    return Verdict(True, f'{reason}, a fault: {found.incorrect[0]}', BY), 'incorrect'
+  return Verdict(True, reason, BY), 'correct'
+
+
+@functools.cache
+def _lexicon() -> LexiconDiscoverer:
+  return LexiconDiscoverer()
 
 
 def _imperative(text: str) -> str:
   """The verb in its plain form that a part of the sentence begins with, '' for none."""
-  for part in re.split(r'[,;:.!?]| and | then ', text):
+  for part in re.split(r'[,;:.!?]| and | then | by ', text):
     words = re.findall(r"[a-z']+", part)
     while words and words[0] in _FILLERS:
       words = words[1:]
-    if words and words[0] in _IMPERATIVES:
+    if words and (words[0] in _IMPERATIVES or words[0] in _cues()['verbs']):
       return words[0]
   return ''

@@ -4,8 +4,8 @@ The rank of a candidate is 1 + the number of candidates that score at least as h
 a model that gives all the same score is not first but last everywhere. Where several candidates belong to a query, the
 best of them counts.
 
-What is chosen from decides how hard that is. `pools` draws the candidates of every query from its own group, a sport,
-since to tell sports apart is easy, and always as many, since with more to choose from every recall falls.
+What is chosen from decides how hard that is: `representation/scoring.py` draws the candidates of every query from its
+own sport, since to tell sports apart is easy, and always as many, since with more to choose from every recall falls.
 """
 
 from __future__ import annotations
@@ -67,36 +67,6 @@ def median_rank(sums: np.ndarray) -> np.ndarray:
   below = np.cumsum(sums, -1)
   middle = [(below <= np.floor((total - odd) / 2)[..., None]).sum(-1) + 1 for odd in (1, 0)]
   return np.where(total > 0, (middle[0] + middle[1]) / 2, np.nan)
-
-
-def pools(groups: Sequence[str], size: int, seed: int = 0) -> list[np.ndarray]:
-  """What each query chooses from, where query i belongs to candidate i: itself, and others of its group.
-
-  Args:
-    groups: of each query and its candidate, such as their sport.
-    size: of every pool.
-
-  Returns:
-    For each query int64[size] candidates, its own first; int64[0] where its group is smaller than a pool, and the query
-    cannot be counted.
-
-  Raises:
-    ValueError: a pool of fewer than two.
-  """
-  if size < 2:
-    raise ValueError(f'a pool of {size}: there is something to choose from 2 on')
-  names = np.asarray(groups)
-  found = []
-  for query, group in enumerate(groups):
-    # Of its own for each query, so that another query more or less changes no pool.
-    random = np.random.default_rng([seed, query])
-    others = np.flatnonzero(names == group)
-    others = others[others != query]
-    if len(others) < size - 1:
-      found.append(np.zeros(0, int))
-    else:
-      found.append(np.concatenate([[query], np.sort(random.choice(others, size - 1, replace=False))]))
-  return found
 
 
 def ndcg(scores: np.ndarray, gains: np.ndarray, k: int | None = None) -> np.ndarray:

@@ -191,6 +191,10 @@ def sliding_windows(duration: float, length: float, stride: float) -> list[tuple
 class _Video:
   """One open file, a position in it, and the two frames around that position."""
 
+  _frames: Iterator[tuple[float, av.VideoFrame]]
+  _before: tuple[float, av.VideoFrame] | None
+  _after: tuple[float, av.VideoFrame] | None
+
   def __init__(self, path: Path, threads: int = 0):
     self.path = path
     self.container = _open(path)
@@ -224,7 +228,8 @@ class _Video:
 
   def __exit__(self, *_: object) -> None:
     # The generator of frames holds this object, which holds it: what is decoded must not wait for a collection.
-    self._frames, self._before, self._after = iter(()), None, None
+    self._frames = iter(())
+    self._before = self._after = None
     self.container.close()
 
   def first_frame(self) -> av.VideoFrame:
@@ -273,8 +278,7 @@ class _Video:
 
   def _restart(self) -> None:
     self._frames = self._decode()
-    self._before: tuple[float, av.VideoFrame] | None = None
-    self._after: tuple[float, av.VideoFrame] | None = None
+    self._before = self._after = None
     self._ended = False
 
   def _advance(self) -> None:

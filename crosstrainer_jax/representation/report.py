@@ -112,7 +112,7 @@ def plot(report: Report, path: Path) -> Path:
   axis.set_xticks(range(len(sports)), sports)
   axis.set_ylabel(f'{column} of {report.pool}, %')
   axis.spines[['top', 'right']].set_visible(False)
-  axis.legend(frameon=False, fontsize=8)
+  axis.legend(frameon=False, fontsize=8, loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=4)
   figure.savefig(path, dpi=150)
   return path
 

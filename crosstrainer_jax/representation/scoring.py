@@ -108,7 +108,7 @@ def score(found: np.ndarray, clips: Sequence[ClipInfo], pools: Pools, resamples:
     sport: intervals(np.array([sport in ('', other) for other in sports]), [sport] if sport else names)
     for sport in ['', *names]
   }
-  by_execution = {
+  by_execution: dict[str, dict[str, Interval]] = {
     kind: intervals(np.array([other == kind for other in executions]), names)
     for kind in ('correct', 'incorrect')
     if kind in executions

@@ -1,3 +1,1 @@
 """The how-to world: instructional videos on top of the embedded world, with the truth of every sentence."""
-
-SIMULATED = True

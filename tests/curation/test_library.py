@@ -13,4 +13,4 @@ def test_kept_clips_are_takes_by_video(curated, howto):
   comment = take.comments[0]
   assert comment.extra['execution'] == 'correct'
   assert comment.end > comment.start >= 0
-  assert 'file' in library.content()
+  assert len(library.content()['digest']) == 16

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import ndcg_score
 
 from crosstrainer_jax.evaluation.bootstrap import bootstrap
-from crosstrainer_jax.evaluation.retrieval import median_rank, ndcg, pools, ranks, retrieval_statistics
+from crosstrainer_jax.evaluation.retrieval import median_rank, ndcg, ranks, retrieval_statistics
 
 
 def value(statistic):
@@ -61,24 +61,6 @@ def test_what_does_not_fit_is_an_error():
     ranks(np.zeros((2, 3)), [{0}])
   with pytest.raises(ValueError, match=r'query 0: candidates \[3\] of 3'):
     ranks(np.zeros((1, 3)), [{3}])
-
-
-def test_pools_are_of_one_size_and_one_group():
-  groups = ['judo'] * 6 + ['tennis'] * 9 + ['chess'] * 2
-  found = pools(groups, 5)
-  for query, pool in enumerate(found[:15]):
-    assert pool[0] == query
-    assert len(set(pool.tolist())) == 5
-    assert {groups[candidate] for candidate in pool} == {groups[query]}
-  assert [len(pool) for pool in found[15:]] == [0, 0]
-  assert [pool.tolist() for pool in pools(groups, 5)] == [pool.tolist() for pool in found]
-  assert any(one.tolist() != other.tolist() for one, other in zip(pools(groups, 5, seed=1), found, strict=True))
-  # One query fewer changes the others only where it was among their candidates.
-  assert pools(groups[:15], 5)[3].tolist() == found[3].tolist()
-  # Every candidate of the group has its turn.
-  assert set(np.concatenate([pools(groups, 5, seed)[0] for seed in range(30)])) == set(range(6))
-  with pytest.raises(ValueError, match='a pool of 1'):
-    pools(groups, 1)
 
 
 def test_gain_by_hand():

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import pathlib
 
-import tensorflow_datasets as tfds
-
 from crosstrainer_jax.curation import scan
 from crosstrainer_jax.curation.look import Windows
 from crosstrainer_jax.curation.run import RECORDS, Run
@@ -22,8 +20,8 @@ NAME = 'howto'
 
 def prepare(
   data_dir: str | os.PathLike[str], seed: int = 0, videos: int = 400, test_fraction: float = 0.2
-) -> tfds.core.DatasetBuilder:
-  """The builder that reads the dataset below `data_dir`, which is made first where it is absent.
+) -> pathlib.Path:
+  """The directory of the dataset below `data_dir`, which is made first where it is absent.
 
   Args:
     seed: of the world, and of the channels that are the test split.
@@ -44,9 +42,9 @@ def prepare(
     for suffix, content in (('md', made.to_markdown()), ('json', made.to_json())):
       (own.place / f'report.{suffix}').write_text(content, encoding='utf-8')
     own.write_records(NAME, mu1=0.0, mu2=script.SECONDS, fps=4.0, size=64)
-  return tfds.builder_from_directory(records_of(own.place))
+  return records_of(own.place)
 
 
-def records_of(place: pathlib.Path) -> str:
+def records_of(place: pathlib.Path) -> pathlib.Path:
   """The newest records of a curation."""
-  return str(max((place / RECORDS / NAME).glob('*/dataset_info.json')).parent)
+  return max((place / RECORDS / NAME).glob('*/dataset_info.json')).parent

@@ -1,0 +1,94 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from crosstrainer_jax.models import encoders
+from crosstrainer_jax.representation import rows
+from tests.baselines.conftest import retrieval_setting  # noqa: F401  (a fixture)
+from tests.models import clip_directory
+
+# ruff: noqa: F811
+
+
+def test_narration_teaches_and_the_untrained_row_does_not_train(retrieval_setting, tmp_path):
+  setting = retrieval_setting(tmp_path / 'narration')
+  test = list(range(120, 180))
+  texts = sorted({clip.commentary for clip in setting.clips})
+  right = np.array([texts.index(setting.clips[index].commentary) for index in test])
+  hits = {}
+  for name in (rows.UNTRAINED, rows.NARRATION):
+    made = rows.open_row(name, dataclasses.replace(setting, directory=tmp_path / name))
+    similarities = rows.similarities(made, test, texts)
+    assert similarities.shape == (60, len(texts))
+    hits[name] = (similarities.argmax(1) == right).mean()
+  assert hits[rows.NARRATION] > 0.7 > hits[rows.UNTRAINED]
+  assert not (tmp_path / rows.UNTRAINED / 'towers' / 'done.json').exists()
+
+
+def test_labels_say_sport_and_skill(retrieval_setting, tmp_path):
+  clip = retrieval_setting(tmp_path).clips[0]
+  assert rows.label(clip) == 'soccer: kick'
+  assert rows.narration(clip) == clip.commentary
+
+
+def test_an_unknown_row_is_told(retrieval_setting, tmp_path):
+  with pytest.raises(ValueError, match='known: untrained, activity labels, how-to narration'):
+    rows.open_row('all', retrieval_setting(tmp_path))
+
+
+@pytest.fixture(scope='module')
+def clip_model(tmp_path_factory):
+  return clip_directory.write(tmp_path_factory.mktemp('hub') / 'clip')
+
+
+def with_frames(retrieval_setting, folder, clip_model, **contrastive):
+  """Clips as two frames of one view, through CLIP's image tower."""
+  encoder = encoders.load(clip_model)
+  setting = retrieval_setting(
+    folder, text_encoder=str(clip_model), head='none', epochs=1.0, batch_size=8, **contrastive
+  )
+  frames = np.random.default_rng(0).integers(0, 255, (180, 1, 2, 20, 20, 3)).astype(np.uint8)
+  return dataclasses.replace(
+    setting,
+    train=list(range(16)),
+    video=lambda i: {'frames': frames[i], 'frames_valid': np.ones((1, 2), bool)},
+    valid=lambda indices: np.ones((len(indices), 1, 2), bool),
+    encoder=encoder,
+  )
+
+
+def test_both_towers_of_clip_are_one_space_before_any_training(retrieval_setting, tmp_path, clip_model):
+  setting = with_frames(retrieval_setting, tmp_path, clip_model)
+  made = rows.open_row(rows.UNTRAINED, setting)
+  image = encoders.load(clip_model)
+  frames = setting.video(3)['frames']
+  features = np.asarray(image.apply(image.params, frames))[0]
+  mean = (features / np.linalg.norm(features, axis=-1, keepdims=True)).mean(0)
+  np.testing.assert_allclose(made.clip_vectors([3])[0], mean / np.linalg.norm(mean), atol=1e-5)
+
+
+@pytest.mark.parametrize('rank', [0, 2])
+def test_a_tower_trains_in_full_or_by_adapters(rank, retrieval_setting, tmp_path, clip_model):
+  setting = with_frames(retrieval_setting, tmp_path, clip_model, lora_rank=rank)
+  made = rows.open_row(rows.NARRATION, setting)
+  before, after = (jax.tree_util.tree_leaves_with_path(state) for state in (made._initial, made._params))
+  moved = {
+    jax.tree_util.keystr(path): not np.array_equal(one, other)
+    for (path, one), (_, other) in zip(before, after, strict=True)
+  }
+  adapters = [name for name in moved if 'lora_b' in name]
+  assert len(adapters) == (8 if rank else 0)  # q, k, v and out of both towers, each a stack of layers
+  assert all(moved[name] for name in adapters)
+  pretrained = [name for name in moved if 'encoder' in name or "'text'" in name]
+  others = [name for name in pretrained if 'lora' not in name]
+  assert any(moved[name] for name in others) == (rank == 0)
+
+
+def test_a_text_tower_that_does_not_fit_is_told(retrieval_setting, tmp_path, clip_model):
+  setting = retrieval_setting(tmp_path, text_encoder=str(clip_model))
+  with pytest.raises(ValueError, match="contrastive.head='none'"):
+    rows.open_row(rows.UNTRAINED, setting)
+  with pytest.raises(ValueError, match='needs a text_encoder'):
+    rows.open_row(rows.UNTRAINED, retrieval_setting(tmp_path, head='none'))
