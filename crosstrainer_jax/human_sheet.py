@@ -26,7 +26,7 @@ from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.evaluation.human import COLUMNS, Item, Key
 from crosstrainer_jax.evaluation.scores import headline_mask
 from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.pictures import Picture
+from crosstrainer_jax.pictures import Encoded, Picture
 
 EXPERT = 'expert’s comment'
 NO_ANSWER = '(no answer)'
@@ -56,7 +56,7 @@ class Answer:
 
   system: str
   text: str = ''
-  picture: Picture | None = None
+  picture: Picture | Encoded | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Case:
   clip_id: str
   take: str
   sport: str
-  picture: Picture
+  picture: Picture | Encoded
   answers: Sequence[Answer]
   text: str = ''
 
@@ -213,7 +213,7 @@ def _case(number: int, case: Case, answers: Sequence[tuple[str, Answer]]) -> str
   return '\n'.join([*parts, '</section>'])
 
 
-def _figure(picture: Picture, caption: str) -> str:
+def _figure(picture: Picture | Encoded, caption: str) -> str:
   images = ''.join(
     f'<img alt="{caption}" src="data:image/{kind};base64,{base64.b64encode(content).decode()}">'
     for kind, content in (('webp', picture.moving()), ('jpeg', picture.strip()))

@@ -43,6 +43,26 @@ class Picture:
     _sized(np.concatenate([view[t] for t in chosen], axis=1), HEIGHT * 3 // 4).save(stream, 'JPEG', quality=80)
     return stream.getvalue()
 
+  def encoded(self) -> Encoded:
+    """What people see of it, without its frames, of which hundreds do not fit into memory."""
+    return Encoded(self.moving(), self.strip())
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+  """A picture as the bytes of its files."""
+
+  webp: bytes
+  jpeg: bytes
+
+  def moving(self) -> bytes:
+    """An animated WebP, views side by side."""
+    return self.webp
+
+  def strip(self) -> bytes:
+    """A JPEG of frames of the first view, evenly drawn, from left to right."""
+    return self.jpeg
+
 
 class ClipPictures(Mapping[str, Picture]):
   """Id → picture of the clips of a dataset, each read when it is asked for."""
@@ -92,6 +112,8 @@ class VideoPictures(Mapping[str, Picture]):
     window = self._windows[clip_id]
     info = video.probe(window.path)
     times = np.arange(window.begin, min(window.end, info.duration), 1 / FPS)
+    if not len(times):
+      raise video.VideoError(window.path, video.TRUNCATED, f'it ends at {info.duration:.1f} s')
     frames = video.read_frames(window.path, times.tolist(), PIXELS)
     # without the bars that make it square
     height, width = (max(1, round(PIXELS * side / max(info.height, info.width))) for side in (info.height, info.width))

@@ -15,6 +15,7 @@ from absl import flags
 
 from crosstrainer_jax import datasets, distributed, settings
 from crosstrainer_jax.baselines.retrieval import Setting
+from crosstrainer_jax.evaluation.table import Table, markdown
 from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.examples import PromptTokenizer
 from crosstrainer_jax.input.files import write_atomically
@@ -30,11 +31,15 @@ def define_flags() -> None:
   settings.define_config_flag('configs/sportskills.py')
   flags.DEFINE_string('workdir', '', 'Checkpoints, TensorBoard logs and the report go here; by default runs/<config>.')
   flags.DEFINE_string('data_dir', 'runs/datasets', 'Where prepared datasets lie.')
+  flags.DEFINE_multi_string('runs', [], 'Workdir of a finished run; several print their mean, and train nothing.')
   flags.DEFINE_bool('dry-run', False, 'Print what would be done, and do nothing.')
 
 
 def main(argv: list[str]) -> None:
   del argv
+  if flags.FLAGS.runs:
+    print('\n'.join(markdown(table) for table in summary_of(flags.FLAGS.runs)))
+    return
   config = settings.config_from_flags()
   workdir = as_path(flags.FLAGS.workdir or Path('runs') / settings.run_name(flags.FLAGS.config, flags.FLAGS.override))
   if flags.FLAGS['dry-run'].value:
@@ -43,6 +48,13 @@ def main(argv: list[str]) -> None:
   distributed.initialize()
   run(config, workdir, flags.FLAGS.data_dir).print()
   say(f'written: {workdir}/representation.md, .json and .png')
+
+
+def summary_of(workdirs: Sequence[str]) -> list[Table]:
+  """Means over runs of several seeds. Raises FileNotFoundError, ValueError."""
+  from crosstrainer_jax.representation import report
+
+  return report.summary([report.read(Path(workdir) / 'representation.json') for workdir in workdirs])
 
 
 def plan(config: ml_collections.ConfigDict, workdir: Path) -> str:
@@ -91,7 +103,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
       retriever = rows.open_row(
         name, dataclasses.replace(setting, directory=workdir / 'rows' / name.replace(' ', '_')), writer
       )
-      found = scoring.ranks_of(rows.similarities(retriever, test, said), pools)
+      found = scoring.ranks_of(retriever.clip_vectors(test), retriever.text_vectors(said), pools)
       scores[name] = scoring.score(found, clips, pools, config.represent.resamples)
   finally:
     writer.close()

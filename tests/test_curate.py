@@ -18,7 +18,7 @@ def test_from_sports_to_the_command_of_a_download(tmp_path, capsys, monkeypatch)
   assert 'queries.csv, 2 searches' in said
   assert "'ytsearch50:judo hip throw tutorial'" in said
   assert 'curate run videos --queries queries.csv' in said
-  assert 'q00001,judo,hip throw,judo hip throw drills' in (tmp_path / 'queries.csv').read_text()
+  assert ',judo,hip throw,judo hip throw drills' in (tmp_path / 'queries.csv').read_text()
 
 
 def test_steps_can_be_looked_at(curated, capsys):
@@ -54,6 +54,7 @@ def test_a_run_says_what_it_did(howto, tmp_path, capsys):
     (['audit', '.', '--gate', 'actionable'], 'no curation here'),
     (['world', '--output', 'x', '--videos', '0'], 'at least 1'),
     (['queries', 'sports.csv'], 'no such list'),
+    (['run', 'nowhere', '--sport', 'judo', '--output', 'x', '--estimate', '--actionable', 'rules'], 'ask nobody'),
     (['run', '.', '--sport', 'judo', '--output', 'x', '--until', 'window', '--beam_options', '--a'], '--until is for'),
   ],
 )

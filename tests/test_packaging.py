@@ -177,6 +177,9 @@ RUNS = {
   'prepare': ['manifest.jsonl', '--name', 'mine'],
   # what it looks at must be asked for from others
   'doctor': ['egoexo4d', '--help'],
+  # minutes each; the tests train small ones
+  'represent': ['--dry-run'],
+  'retrieve': ['--dry-run'],
   'curate': ['world', '--output', 'howto', '--videos', '2'],
   'features': ['mine'],
   'export': ['runs/cross_sport-smoke', '--output', 'exported'],

@@ -179,10 +179,14 @@ class Retriever:
     if self._words is None:
       return pairs.Texts.of([self._setting.words.text(text) for text in texts], longest)
     # CLIP's end of text is its last token, which must not be cut off.
-    return pairs.Texts.of(
-      [list(text.ids) for text in self._words.tokens(texts)],
-      self._words.max_length if isinstance(self._words, ClipTextEncoder) else min(longest, self._words.max_length),
-    )
+    tokens = self._words.tokens(texts)
+    if not isinstance(self._words, ClipTextEncoder):
+      longest = min(longest, self._words.max_length)
+    else:
+      longest = self._words.max_length
+    found = pairs.Texts.of([list(text.ids) for text in tokens], longest)
+    # Some have lost their end to the tokenizer already.
+    return dataclasses.replace(found, cut=max(found.cut, sum(text.cut for text in tokens)))
 
   def _build(self) -> tuple[stages.Blueprint, nnx.State]:
     """Makes the towers, each parameter where it belongs on the mesh; a video tower's whitening is set."""
@@ -204,7 +208,7 @@ class Retriever:
     else:  # their parameters are there, and must not become constants of a program
       graph, params, *(rest,) = nnx.split(self._create(pretrained), nnx.Param, ...)
       params = jax.device_put(params, everywhere)
-    if 'mapper' in params['clips']:
+    if 'clips' in params and 'mapper' in params['clips']:
       seen = self._seen(few)['features'][setting.valid(few)].astype(np.float32)
       params['clips']['mapper'] = mapper.whiten(params['clips']['mapper'], seen)
     frozen = tuple(settings.frozen)
@@ -246,6 +250,8 @@ class Retriever:
       text = self._adapted(words.model, rngs)
       pretrained.append('texts/text')
       return ClipTextTower(text)
+    if settings.head == 'none':
+      raise ValueError("config.contrastive.head='none' needs CLIP as text_encoder: a BERT has a space of its own")
     tower = BertTower(words.config, self._sizes, rngs)
     tower.bert = self._adapted(words.model, rngs)
     pretrained.append('texts/bert')

@@ -49,7 +49,7 @@ def write(folder: pathlib.Path, root: str, gate: str, count: int = _DEFAULT, see
       start, end = max(0.0, row['spoken_start'] - 0.5), row['spoken_end'] + 1.0
     window = Window(resolve(root, row['path']), start, end)
     try:
-      picture = VideoPictures({row['id']: window})[row['id']]
+      picture = VideoPictures({row['id']: window})[row['id']].encoded()
     except video.VideoError:
       unseen += 1
       continue

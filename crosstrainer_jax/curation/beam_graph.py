@@ -4,7 +4,8 @@
       --beam_options --runner=FlinkRunner --flink_master=localhost:8081
 
 All machines need the package, and the videos and the output at the same paths. Elements are videos, as lines of JSON;
-for duplicates clips meet by key in their buckets. Answers of models are kept in one file, which must not lie on a disk
+for duplicates clips meet by key in their buckets. Only the last step is left on disk, and a limit of requests a minute
+holds for each worker. Answers of models are kept in one file, which must not lie on a disk
 that several machines write to at once: name one for each worker with --answers, or let a server of models do so.
 
 Beam comes with the extra `beam`, which wants an older protobuf than JAX's tools: give it an environment of its own.
@@ -40,7 +41,8 @@ class Apply(beam.DoFn):
 
   def process(self, line: str) -> Iterator[str]:
     video = Video.from_json(line)
-    video.unanswered = 0
+    if not self.number:
+      video.unanswered = 0
     yield self.step.apply(video).to_json()
 
 

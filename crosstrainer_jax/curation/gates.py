@@ -21,13 +21,20 @@ from crosstrainer_jax.inference.zero_shot import jpeg
 from crosstrainer_jax.input import video
 
 ACTIONABLE, DEMONSTRATED = 'actionable', 'demonstrated'
-NOT_ACTIONABLE, NOT_SHOWN, UNANSWERED = 'not actionable', 'not demonstrated', 'the gate has no answer'
+NOT_ACTIONABLE, NOT_SHOWN = 'not actionable', 'not demonstrated'
+UNANSWERED = 'the gate has no answer that can be read'
 _EXECUTIONS: tuple[Execution, ...] = ('correct', 'incorrect', 'none')
 
 
 def fingerprint(asker: Asker | None, prompt: str) -> str:
   """Whose verdicts they are."""
   return f'{asker.model.name}:{prompts.load(prompt).sha}' if asker else rules.BY
+
+
+def identity_of(asker: Asker | None, prompt: str) -> dict[str, Any]:
+  """What decides the verdicts beside the video."""
+  sampling = dataclasses.asdict(asker.model.sampling) if asker else {}
+  return {'by': fingerprint(asker, prompt), **sampling}
 
 
 @dataclasses.dataclass
@@ -46,7 +53,7 @@ class Actionable:
     return self.asker.model.concurrency if self.asker else 0
 
   def identity(self) -> dict[str, Any]:
-    return {'by': fingerprint(self.asker, self.name)}
+    return identity_of(self.asker, self.name)
 
   def apply(self, item: Video) -> Video:
     """The video with a verdict on each segment that is alive."""
@@ -67,7 +74,7 @@ class Actionable:
     verdicts = []
     for begin in range(0, len(questions), size):
       for answer in self.asker.ask(questions[begin : begin + size], read_actionable):
-        verdicts.append(Verdict(None, str(answer), by) if isinstance(answer, Unreadable) else Verdict(*answer, by))
+        verdicts.append(_unread(item, answer, by) if isinstance(answer, Unreadable) else Verdict(*answer, by))
     return verdicts
 
 
@@ -90,7 +97,7 @@ class Demonstrated:
     return self.asker.model.concurrency if self.asker else 0
 
   def identity(self) -> dict[str, Any]:
-    by = {'by': fingerprint(self.asker, self.name)}
+    by = identity_of(self.asker, self.name)
     return by | {'root': self.root, 'pixels': self.pixels, 'frames': look.FRAMES} if self.asker else by
 
   def apply(self, item: Video) -> Video:
@@ -128,7 +135,7 @@ class Demonstrated:
       ]  # fmt: skip
       for answer in self.asker.ask(questions, read_demonstrated):
         if isinstance(answer, Unreadable):
-          found.append((Verdict(None, str(answer), by), ''))
+          found.append((_unread(item, answer, by), ''))
         else:
           shown_, execution, why = answer
           found.append((Verdict(shown_, why, by), execution))
@@ -152,9 +159,14 @@ def read_demonstrated(answer: Answer) -> tuple[bool, Execution, str]:
   return True, execution, prompts.reason(text)  # type: ignore[return-value]
 
 
+def _unread(item: Video, answer: Unreadable, by: str) -> Verdict:
+  """No verdict; the next run asks again, but for an answer that is there and cannot be read."""
+  item.unanswered += not answer.answered
+  return Verdict(None, str(answer), by)
+
+
 def _conclude(item: Video, segment: Segment, verdict: Verdict, step: str, reason: str) -> None:
   if verdict.answer is None:
-    item.unanswered += 1
     segment.drop(step, UNANSWERED, verdict.reason)
   elif not verdict.answer:
     segment.drop(step, reason, verdict.reason)

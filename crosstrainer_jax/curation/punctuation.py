@@ -73,7 +73,9 @@ def _cut(words: Sequence[_Word]) -> list[Cue]:
 
 
 def restore_by_model(cues: Sequence[Cue], asker: Asker) -> tuple[list[Cue], int]:
-  """Sentences as a language model punctuates them, and how many words it could not be asked about: these by rules."""
+  """Sentences as a language model punctuates them, where it changes no word, else by rules; and how many words of these
+  nobody answered about.
+  """
   words = _words(cues)
   found: list[Cue] = []
   unread = 0
@@ -82,7 +84,7 @@ def restore_by_model(cues: Sequence[Cue], asker: Asker) -> tuple[list[Cue], int]
     question = prompt.question(narration=' '.join(word.text for word in part))
     (answer,) = asker.ask([question], functools.partial(_read, words=part))
     if isinstance(answer, Unreadable):
-      unread += len(part)
+      unread += 0 if answer.answered else len(part)
       found += _cut(part)
       continue
     spans = [Cue(word.start, word.end, text, word.confidence) for word, text in zip(part, answer, strict=True)]
@@ -92,14 +94,7 @@ def restore_by_model(cues: Sequence[Cue], asker: Asker) -> tuple[list[Cue], int]
 
 def _read(answer: Answer, words: Sequence[_Word]) -> list[str]:
   """The words of an answer with their punctuation. Raises Unreadable where they are not those that were asked about."""
-  said = prompts.plain(answer).split()
-  # A dash between blanks is punctuation of the word before it.
-  joined: list[str] = []
-  for token in said:
-    if _WORD.search(token) or not joined:
-      joined.append(token)
-    else:
-      joined[-1] += f' {token}'
+  joined = _tokens(prompts.plain(answer))
   if [_bare(token) for token in joined] != [_bare(word.text) for word in words]:
     raise Unreadable('the words are not those of the transcript')
   return joined
@@ -138,6 +133,17 @@ def _sentence(words: Sequence[_Word], text: str) -> Cue:
   return Cue(words[0].start, words[-1].end, f'{text[0].upper()}{text[1:]}.', confidence)
 
 
+def _tokens(text: str) -> list[str]:
+  """Words; a sign between blanks belongs to the word before it, or else behind it."""
+  found: list[str] = []
+  for token in text.split():
+    if found and not (_WORD.search(token) and _WORD.search(found[-1])):
+      found[-1] += f' {token}'
+    else:
+      found.append(token)
+  return found
+
+
 def _words(cues: Sequence[Cue]) -> list[_Word]:
   """All words with their times: within a cue by their letters, as fast as speech is, so that silence is left."""
   rates = sorted(len(cue.text) / (cue.end - cue.start) for cue in cues if len(cue.text) >= _LETTERS)
@@ -147,7 +153,7 @@ def _words(cues: Sequence[Cue]) -> list[_Word]:
   words: list[_Word] = []
   for number, cue in enumerate(cues):
     following = cues[number + 1].start if number + 1 < len(cues) else cue.end
-    tokens = cue.text.split()
+    tokens = _tokens(cue.text)
     took = min(cue.end - cue.start, len(cue.text) / quick)
     if cue.last_word is not None:
       spoken = cue.last_word + _ONSET + _LETTER * len(tokens[-1])

@@ -14,7 +14,8 @@ import json
 import pathlib
 import threading
 import time
-from collections.abc import Callable
+import urllib.parse
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx2
@@ -23,6 +24,8 @@ from crosstrainer_jax.curation import manifest
 from crosstrainer_jax.input.progress import Progress
 
 ENDPOINT = 'https://www.youtube.com/oembed'
+# Whose videos it knows.
+_HOSTS = ('youtube.com', 'www.youtube.com', 'm.youtube.com', 'youtu.be')
 PUBLIC, CLOSED, GONE, UNKNOWN = 'public', 'private or not to be embedded', 'gone', 'not answered'
 FILE = 'recheck.jsonl'
 _STATES = {200: PUBLIC, 401: CLOSED, 403: CLOSED, 400: GONE, 404: GONE, 410: GONE}
@@ -45,8 +48,11 @@ def recheck(
     FileNotFoundError, ValueError: no manifest, or an endpoint that cannot be reached at all.
   """
   today = now().date().isoformat()
-  known = _answers(folder / FILE, today)
+  # What an earlier run, which was cut off, has asked today.
+  known = {name: state for name, (state, date) in last_states(folder).items() if date == today}
   urls = {row['video_id']: row['url'] for row in manifest.read(folder) if row['kept'] and row['url']}
+  if endpoint == ENDPOINT:
+    urls = {name: url for name, url in urls.items() if urllib.parse.urlparse(url).hostname in _HOSTS}
   left = [name for name in urls if name not in known]
   pace = _Pace(per_minute)
   with (
@@ -70,14 +76,8 @@ def recheck(
   if left and all(state == UNKNOWN for state in known.values()):
     raise ValueError(f'{endpoint} gives no answer: is this machine online, and the address right? Nothing was changed')
 
-  def change(row: dict[str, Any]) -> dict[str, Any]:
-    state = known.get(row['video_id'], UNKNOWN)
-    if state == UNKNOWN:
-      return row
-    # Only what was seen moves the date.
-    return row | {'availability': state} | ({'last_seen': today} if state == PUBLIC else {})
-
-  manifest.rewrite(folder / manifest.FILE, change)
+  states = last_states(folder)
+  manifest.rewrite(folder / manifest.FILE, lambda row: with_state(row, states))
   return collections.Counter(known[name] for name in urls)
 
 
@@ -114,8 +114,9 @@ def _ask(client: httpx2.Client, endpoint: str, url: str, pace: _Pace) -> str:
   return UNKNOWN
 
 
-def _answers(path: pathlib.Path, today: str) -> dict[str, str]:
-  """What was answered today, by an earlier run that was cut off."""
+def last_states(folder: pathlib.Path) -> dict[str, tuple[str, str]]:
+  """Video -> what was last answered, and on which date."""
+  path = folder / FILE
   if not path.is_file():
     return {}
   found = {}
@@ -124,6 +125,14 @@ def _answers(path: pathlib.Path, today: str) -> dict[str, str]:
       entry = json.loads(line)
     except json.JSONDecodeError:  # the last line of a kill
       continue
-    if entry['date'] == today:
-      found[entry['id']] = entry['state']
+    found[entry['id']] = entry['state'], entry['date']
   return found
+
+
+def with_state(row: dict[str, Any], states: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
+  """A row of the manifest with what was last answered about its video."""
+  if row['video_id'] not in states:
+    return row
+  state, date = states[row['video_id']]
+  # Only what was seen moves the date.
+  return row | {'availability': state} | ({'last_seen': date} if state == PUBLIC else {})

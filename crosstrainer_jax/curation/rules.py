@@ -7,6 +7,7 @@ world (`docs/sportskills.md`), and on one's own videos by `curate audit`.
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.resources
 import re
 import tomllib
@@ -16,7 +17,16 @@ from crosstrainer_jax.curation.videos import Execution, Segment, Verdict
 from crosstrainer_jax.discovery import rules as discovery_rules
 from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer
 
-BY = 'rules:3'
+_CUES = importlib.resources.files('crosstrainer_jax.curation').joinpath('cues.toml')
+
+
+def _fingerprint() -> str:
+  """Names the words, and the rules and words of discovery; raise its number where this file comes to other verdicts."""
+  return hashlib.sha256(b'3' + _CUES.read_bytes() + discovery_rules.fingerprint().encode()).hexdigest()[:8]
+
+
+# Whose verdicts these are.
+BY = f'rules:{_fingerprint()}'
 # Grey levels (of 255) that must change from frame to frame, the shake of a camera taken away. A person who speaks
 # stays below, one who moves is above; set by hand-held and static shots of the embedded world's training clips.
 LEAST_MOTION = 1.5
@@ -26,8 +36,7 @@ _IMPERATIVES = discovery_rules.word_set('imperatives')
 
 @functools.cache
 def _cues() -> dict[str, Any]:
-  source = importlib.resources.files('crosstrainer_jax.curation').joinpath('cues.toml')
-  content = tomllib.loads(source.read_text(encoding='utf-8'))
+  content = tomllib.loads(_CUES.read_text(encoding='utf-8'))
   return {
     name: frozenset(value.split()) if isinstance(value, str) else [re.compile(pattern) for pattern in value]
     for name, value in content.items()
@@ -40,7 +49,7 @@ def _found(kind: str, text: str) -> str:
 
 
 def actionable(sentence: str) -> Verdict:
-  """Whether a learner could act on a sentence: it speaks of the body, and demands or describes something."""
+  """Whether a learner could act on a sentence: it demands something, speaks of the body, or names a mistake."""
   text = ' '.join(sentence.lower().replace('’', "'").split())
   if said := _found('talk', text):
     return Verdict(False, f'a greeting or an advert: “{said}”', BY)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from crosstrainer_jax.curation import duplicates, gates, manifest, scan, sentences, steps, truth
+from crosstrainer_jax.curation import duplicates, gates, manifest, recheck, scan, sentences, steps, truth
 from crosstrainer_jax.curation.library import Library
 from crosstrainer_jax.curation.report import Report
 from crosstrainer_jax.curation.videos import Video
@@ -62,6 +62,7 @@ class Run:
       FileNotFoundError, ValueError: no folder, another folder's curation, or a model that answers no more.
     """
     begun = time.monotonic()
+    self._folder.require()
     self.place.mkdir(parents=True, exist_ok=True)
     with take_turns(self.place / SETTINGS_FILE, f'the curation {self.place}'):
       self._keep_settings()
@@ -71,13 +72,19 @@ class Run:
       else:
         done |= self._run_here(until)
       facts = [self._settings.describe()]
-      facts += [
-        f'{asker.model.name}: {asker.called} questions asked now, {asker.reused} answered from {asker.store.path}'
-        for asker in self.askers
-      ]
+      if beam_options is None:  # whose workers ask for themselves
+        facts += [
+          f'{asker.model.name}: {asker.called} questions asked now, {asker.reused} answered from {asker.store.path}'
+          for asker in self.askers
+        ]
       found = Report(done, facts)
       if duplicates.NAME in done:
-        rows = (row for video in self._made() for row in manifest.rows_of(video, self._test_fraction, self._seed))
+        states = recheck.last_states(self.place)
+        rows = (
+          recheck.with_state(row, states)
+          for video in self._made()
+          for row in manifest.rows_of(video, self._test_fraction, self._seed)
+        )
         manifest.write(self.place / manifest.FILE, rows)
         found.totals = manifest.totals(self.place)
         if known := read_truth(self._folder.root):
@@ -124,9 +131,15 @@ class Run:
     """
     if not self.askers:
       raise ValueError('--estimate: the rules ask nobody, and cost nothing')
-    self.place.mkdir(parents=True, exist_ok=True)
-    self.work.scan(self._folder)
     settings = self._settings
+    self._folder.require()
+    self.place.mkdir(parents=True, exist_ok=True)
+    with take_turns(self.place / SETTINGS_FILE, f'the curation {self.place}'):
+      self._keep_settings()
+      self.work.scan(self._folder)
+      return self._estimate(settings, price_in, price_out)
+
+  def _estimate(self, settings: steps.Settings, price_in: float, price_out: float) -> str:
     free = steps.steps(dataclasses.replace(settings, punctuation='rules', actionable='rules', demonstrated='rules'))
     lines = []
     for number, step in enumerate(self._steps):

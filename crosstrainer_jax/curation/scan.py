@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import hashlib
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ NOT_THERE = 'listed, and not in the folder: gone, or not yet downloaded'
 PRIVATE = 'the site does not show it to everybody'
 NO_SPORT = 'nothing tells its sport'
 _OPEN = ('', 'public', 'unlisted')
+_ID = re.compile(r'[\w-]{11}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,30 +52,40 @@ class Folder:
     if not (self.sport or self.table or self.queries):
       raise ValueError('nothing tells the sport: give --sport, --table with the sport of each video, or --queries')
 
+  def require(self) -> None:
+    """Raises FileNotFoundError where there is no such folder."""
+    if not pathlib.Path(self.root).is_dir():
+      raise FileNotFoundError(
+        f'{self.root}: no such folder; python -m crosstrainer_jax.doctor youtube {self.root} says how to fill it'
+      )
+
   def videos(self) -> Iterator[Video]:
-    """All of them, in order of their paths; those that a table names and the folder lacks come last.
+    """All of them: those that are whole in order of their paths, then dead ones, then those that only a table names.
 
     Raises:
       FileNotFoundError: there is no such folder, table or list.
       ValueError: the table or list cannot be read.
     """
-    if not pathlib.Path(self.root).is_dir():
-      raise FileNotFoundError(
-        f'{self.root}: no such folder; python -m crosstrainer_jax.doctor youtube {self.root} says how to fill it'
-      )
+    self.require()
     table = youtube.read_table(self.table) if self.table else {}
     queries = read_queries(self.queries) if self.queries else {}
     names: list[str] = []
     seen: set[str] = set()
+    dead: dict[str, Video] = {}
     for download in downloads(self.root, names.append):
       video = self._video(download, table, queries)
-      if video is None:
+      # Of a video that two searches found the first that is whole counts.
+      if video is None or video.id in seen:
         continue
-      if video.id in seen:
-        # The same video, found by two searches: the first one counts.
+      if video.dropped:
+        dead.setdefault(video.id, video)
         continue
       seen.add(video.id)
       yield video
+    for name, video in dead.items():
+      if name not in seen:
+        seen.add(name)
+        yield video
     for name in names:
       yield _lost(name, youtube.BAD_NAME, 'rename it')
     for name, (sport, skill) in table.items():
@@ -103,7 +115,7 @@ class Folder:
         'whisper': download.whisper or '',
       },
       stamp=self._stamp(download),
-      url=text(info, 'webpage_url') or f'https://www.youtube.com/watch?v={name}',
+      url=text(info, 'webpage_url') or _address(name),
       title=text(info, 'title'),
       channel=text(info, 'channel_id', 'uploader_id', 'channel', 'uploader') or name,
       sport=sport,
@@ -144,6 +156,11 @@ class Folder:
   def _written(self, download: Download) -> str:
     times = [file.stat().st_mtime for file in self._files(download) if file.is_file()]
     return datetime.datetime.fromtimestamp(max(times), datetime.UTC).date().isoformat() if times else ''
+
+
+def _address(name: str) -> str:
+  """Of a video of YouTube; '' for what is no id of that site."""
+  return f'https://www.youtube.com/watch?v={name}' if _ID.fullmatch(name) else ''
 
 
 def _lost(name: str, reason: str, detail: str = '') -> Video:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from typing import Any
 
-from crosstrainer_jax.curation import punctuation
+from crosstrainer_jax.curation import prompts, punctuation
 from crosstrainer_jax.curation.scan import download_of
 from crosstrainer_jax.curation.videos import Segment, Video
 from crosstrainer_jax.datasets.manifest.rows import resolve
@@ -21,6 +20,7 @@ NAME = 'sentences'
 # Words below which nothing is said that a clip could be found by.
 FEWEST_WORDS = 3
 TOO_SHORT = 'fewer than three words'
+MUSIC = 'nothing but music or sounds'
 # What a video without a usable caption is lost for, most telling reason first.
 _REASONS = (
   transcript.OVERRUN, transcript.DRIFT, transcript.OTHER_WORDS, transcript.TRANSLATED, transcript.OTHER_LANGUAGE,
@@ -48,8 +48,9 @@ class Sentences:
     return self.asker.model.concurrency if self.asker else 0
 
   def identity(self) -> dict[str, Any]:
-    by = f'{self.asker.model.name}:{punctuation.prompts.load("punctuate").sha}' if self.asker else punctuation.BY
-    return {**dataclasses.asdict(self.limits), 'root': self.root, 'punctuation': by}
+    by = f'{self.asker.model.name}:{prompts.load("punctuate").sha}' if self.asker else punctuation.BY
+    sampling = dataclasses.asdict(self.asker.model.sampling) if self.asker else {}
+    return {**dataclasses.asdict(self.limits), 'root': self.root, 'punctuation': by, **sampling}
 
   def apply(self, item: Video) -> Video:
     """The video with its segments, or dropped with a reason."""
@@ -59,41 +60,40 @@ class Sentences:
     download = download_of(item)
     try:
       length = video.probe(resolve(self.root, item.path)).duration
-      info = read_info(self.root, download.info) if download.info else {}
     except (video.VideoError, ValueError, OSError) as error:
       item.drop(self.name, getattr(error, 'reason', 'its files cannot be read'), str(error))
       return item
+    try:
+      info = read_info(self.root, download.info) if download.info else {}
+    except (ValueError, OSError):  # the scan has noted it, and what can be known without it is enough
+      info = {}
     # The file is what will be cut, whatever the site says of it.
     item.duration = length
+    # What is too unsure is dropped here, where it stays in the account.
+    limits = dataclasses.replace(self.limits, min_confidence=0.0)
     said = transcript.transcript(
       download,
       {**info, 'duration': length},
       item.id,
       self.root,
-      self.limits,
+      limits,
       lost.append,
       lambda c: self._split(item, c),
     )
     if said is None:
       reasons = {loss.reason for loss in lost}
-      kind = collections.Counter(loss.what for loss in lost)
       reason = next((reason for reason in _REASONS if reason in reasons), transcript.UNUSABLE)
-      sounds = kind['cue'] and kind['cue'] == sum(
-        loss.reason == transcript.SOUND for loss in lost if loss.what == 'cue'
-      )
-      item.drop(self.name, 'nothing but music or sounds' if reason == transcript.SILENT and sounds else reason)
+      music = reason == transcript.SILENT and transcript.SOUND in reasons
+      item.drop(self.name, MUSIC if music else reason)
       return item
     item.spoken_by = said.path
     for number, cue in enumerate(said.sentences):
       segment = Segment(number, cue.text, (round(cue.start, 3), round(cue.end, 3)), _rounded(cue.confidence))
-      if len(cue.text.split()) < FEWEST_WORDS:
+      if cue.confidence is not None and cue.confidence < self.limits.min_confidence:
+        segment.drop(self.name, transcript.UNSURE, f'{cue.confidence:.2f}')
+      elif len(cue.text.split()) < FEWEST_WORDS:
         segment.drop(self.name, TOO_SHORT)
       item.segments.append(segment)
-    for loss in lost:
-      if loss.what == 'sentence':
-        segment = Segment(len(item.segments), loss.detail, (0.0, 0.0))
-        segment.drop(self.name, loss.reason)
-        item.segments.append(segment)
     return item
 
   def _split(self, item: Video, cues: list[Cue]) -> list[Cue]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
+import hashlib
 import io
 import json
 import pathlib
@@ -53,13 +55,14 @@ def ask_skills(asker: Asker, sport: str, count: int) -> list[str]:
 
 
 def _listed(asker: Asker, prompt: str, **slots: str) -> list[str]:
-  (answer,) = asker.ask([prompts.load(prompt).question(**slots)], read_list)
+  read = functools.partial(read_list, fewest=min(2, int(slots['count'])))
+  (answer,) = asker.ask([prompts.load(prompt).question(**slots)], read)
   if isinstance(answer, Unreadable):
     raise ValueError(f'{asker.model.name} gives no list of {prompt}: {answer}')
   return answer
 
 
-def read_list(answer: Answer) -> list[str]:
+def read_list(answer: Answer, fewest: int = 2) -> list[str]:
   """The entries of a list, one a line, in lower case, none twice. Raises Unreadable."""
   found: dict[str, None] = {}
   for line in prompts.plain(answer).splitlines():
@@ -67,7 +70,7 @@ def read_list(answer: Answer) -> list[str]:
     name = ' '.join(mark['name'].split()).strip(' .,').lower() if mark else ''
     if name and len(name.split()) <= _MOST_WORDS and not line.rstrip().endswith(':'):
       found[name] = None
-  if len(found) < 2:
+  if len(found) < fewest:
     raise Unreadable('no list with an entry on each line')
   return list(found)
 
@@ -97,13 +100,18 @@ def write_sports(sports: Mapping[str, Sequence[str]]) -> str:
 
 
 def queries(sports: Mapping[str, Sequence[str]], words: Sequence[str] = CONNECTING_WORDS) -> list[Query]:
-  """All searches: each skill of each sport with each of the connecting words."""
+  """All searches: each skill of each sport with each of the connecting words. Raises ValueError for no words."""
+  if not words:
+    raise ValueError('--words: at least one connecting word is needed')
   found: list[Query] = []
   for sport, skills in sports.items():
     for skill in skills:
       for word in words:
         parts = (word, sport, skill) if word in _BEFORE else (sport, skill, word)
-        found.append(Query(f'q{len(found):05d}', sport, skill, ' '.join(parts)))
+        text = ' '.join(parts)
+        # By its words, so that the folders of a list stay right when another one is made.
+        name = hashlib.sha256(f'{sport}/{skill}/{text}'.encode()).hexdigest()[:8]
+        found.append(Query(f'q{name}', sport, skill, text))
   return found
 
 
@@ -133,7 +141,10 @@ def _rows(file: pathlib.Path) -> list[tuple[str, dict[str, object]]]:
   content = file.read_text(encoding='utf-8-sig')
   if file.suffix.lower() == '.csv':
     reader = csv.DictReader(io.StringIO(content, newline=''))
-    return [(f'{file} line {reader.line_num}', dict(row)) for row in reader]
+    try:
+      return [(f'{file} line {reader.line_num}', dict(row)) for row in reader]
+    except csv.Error as error:
+      raise ValueError(f'{file} line {reader.line_num}: no CSV ({error})') from error
   rows = []
   for number, line in enumerate(content.splitlines(), 1):
     if line.strip():

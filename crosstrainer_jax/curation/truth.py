@@ -89,6 +89,8 @@ class Truth:
     # A copy in its place is as good.
     if segment.dropped != duplicates.NAME:
       self._add('library', video, segment.kept, bool(good and (said or not segment.kept)))
+      if good and segment.kept and not said:
+        self._add('library', video, False, True)  # shown as what it is not: a clip too many, and one too few
 
   def _add(self, row: str, video: Video, said: bool, true: bool) -> None:
     self._judged[row].append(Judged(video.id, bool(said), bool(true)))

@@ -41,7 +41,7 @@ class Segment:
     execution: how the skill is shown: '' before the gate, 'none' where it is not shown.
     hashes: perceptual hashes of frames of the window, evenly drawn; '' for a frame without any pattern.
     motion: how much moves in the window, once the shake of the camera is taken away (`look.motion`); None: not looked.
-    duplicate_of: clip id of the one that is kept in its place.
+    duplicate_of: clip id of the nearest earlier one, which may duplicate another in its turn.
     dropped: the step that dropped it, '' for none; `reason` says why, in words to count by, `detail` more exactly.
   """
 
@@ -82,7 +82,7 @@ class Video:
     last_seen: ISO date on which its files were written or its address answered.
     spoken_by: the captions that its sentences are from.
     dropped, reason, detail: as of a segment, for a video without any.
-    unanswered: segments for which a gate had no answer: such a video is asked about again.
+    unanswered: questions of this step that nobody answered: the next run asks them again.
   """
 
   id: str

@@ -54,7 +54,7 @@ class Counts:
   Attributes:
     videos, segments: that came in and had not been dropped.
     kept: segments that go on.
-    unanswered: segments without an answer of the gate; they are asked about again by the next run.
+    unanswered: questions that nobody answered; the next run asks them again.
     reasons: (what was dropped: video or segment, why) -> how often.
   """
 
@@ -119,8 +119,9 @@ class Work:
           counts.see(scan.STEP, video)
           file.write(video.to_json() + '\n')
           bar.advance()
-      count = sum(counts.reasons.values()) + counts.videos
-      if not (self.folder / SHARDS_FILE).is_file():
+      count = counts.videos
+      # Grown beyond a few times what shards were made for, a folder gets new ones, and its steps are done anew.
+      if not (self.folder / SHARDS_FILE).is_file() or count > 4 * _VIDEOS * self.shards():
         shards = min(max(1, -(-count // _VIDEOS)), _MOST_SHARDS)
         write_atomically(self.folder / SHARDS_FILE, json.dumps({'shards': shards}))
       self._spread(everything, pathlib.Path(scratch))
@@ -164,7 +165,13 @@ class Work:
       for name in left:
         with (source / name).open(encoding='utf-8') as lines:
           done = in_order(pool, step.apply, (_reset(video) for video in read(lines)), 2 * workers)
-          total.add(_write(target / name, step.name, _digest(source / name), mark, done, bar.advance))
+          try:
+            total.add(_write(target / name, step.name, _digest(source / name), mark, done, bar.advance))
+          except BaseException:
+            # Nobody wants further answers; those under way are kept.
+            if asker := getattr(step, 'asker', None):
+              asker.model.stop()
+            raise
     return total
 
   def find_duplicates(self, number: int, before: str) -> Counts:
@@ -198,7 +205,7 @@ class Work:
         table.compare()
         for name in names:
           with (source / name).open(encoding='utf-8') as lines:
-            marked = (duplicates.mark(video, table.found(video)) for video in read(lines))
+            marked = (duplicates.mark(_reset(video), table.found(video)) for video in read(lines))
             total.add(_write(target / name, duplicates.NAME, _digest(source / name), mark, marked, bar.advance))
       finally:
         table.close()

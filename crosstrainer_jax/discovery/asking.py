@@ -61,6 +61,7 @@ class Asker:
         try:
           results[number] = read(answer)
         except Unreadable as error:
+          error.answered = True
           results[number] = error
           following[number] = question.again(answer.text)
       current = following

@@ -15,7 +15,13 @@ STOP, CUT, REFUSED = 'stop', 'length', 'refused'
 
 
 class Unreadable(ValueError):
-  """There is no answer that can be used; the message says why."""
+  """There is no answer that can be used; the message says why.
+
+  Attributes:
+    answered: whether there is one, which cannot be read; it is kept, so that to ask again gives the same.
+  """
+
+  answered = False
 
 
 class ServerError(ValueError):

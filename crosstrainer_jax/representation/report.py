@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.dials import need_matplotlib
 from crosstrainer_jax.evaluation.report import cell, without_nan
-from crosstrainer_jax.evaluation.table import Footnotes, Table, markdown, show, terminal
+from crosstrainer_jax.evaluation.table import MISSING, Footnotes, Table, markdown, show, terminal
 from crosstrainer_jax.representation.scoring import Scores, chance
 
 RANDOM = 'random'
@@ -118,6 +118,46 @@ def plot(report: Report, path: Path) -> Path:
 
 
 def read(path: Path) -> dict[str, Any]:
-  """What `Report.to_json` wrote."""
-  content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+  """What `Report.to_json` wrote.
+
+  Raises:
+    FileNotFoundError, ValueError: there is none, or it is something else.
+  """
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such report; python -m crosstrainer_jax.represent writes one into its workdir')
+  try:
+    content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+    content['rows'], content['random']  # noqa: B018  (must be there)
+  except (json.JSONDecodeError, KeyError, TypeError) as error:
+    raise ValueError(f'{path}: no report of a representation ({error})') from error
   return content
+
+
+def summary(reports: Sequence[Mapping[str, Any]]) -> list[Table]:
+  """Of runs of several seeds: means, and lowest and highest run; over all sports, and R@10 for each of the others.
+
+  Raises:
+    ValueError: runs with other rows, sports or pools.
+  """
+  first = reports[0]
+  shapes = [
+    {name: sorted(groups) for name, groups in report['rows'].items()} | {'': report['pool']} for report in reports
+  ]
+  if any(shape != shapes[0] for shape in shapes):
+    raise ValueError('--runs: they have other rows, sports or pools, and cannot be averaged')
+  columns = list(first['random'])
+  column = [name for name in columns if name.startswith('R@')][-1]
+  groups = [group for group in next(iter(first['rows'].values())) if group != 'all']
+
+  def spread(row: str, group: str, name: str) -> str:
+    values = [report['rows'][row][group][name]['value'] for report in reports]
+    if None in values:
+      return MISSING
+    return f'{sum(values) / len(values):.1f} ({min(values):.1f}–{max(values):.1f})'
+
+  whole = [(RANDOM, [f'{first["random"][name]:.1f}' for name in columns])]
+  whole += [(row, [spread(row, 'all', name) for name in columns]) for row in first['rows']]
+  parts = [(RANDOM, [f'{first["random"][column]:.1f}'] * len(groups))]
+  parts += [(row, [spread(row, group, column) for group in groups]) for row in first['rows']]
+  title = f'Pools of {first["pool"]} within a sport, {len(reports)} seeds: mean (lowest–highest)'
+  return [Table(title, columns, whole), Table(f'{column} of parts', groups, parts)]

@@ -9,9 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import numpy as np
+from collections.abc import Callable
 
 from crosstrainer_jax.baselines.retrieval import Retriever, Setting
 from crosstrainer_jax.input.source import ClipInfo
@@ -53,8 +51,3 @@ def open_row(name: str, setting: Setting, writer: MetricWriter | None = None) ->
       # Of one video nothing is a negative: a lesson repeats itself.
       retriever.fit(setting.train, right, own_text, writer)
   return retriever
-
-
-def similarities(retriever: Retriever, clips: Sequence[int], texts: Sequence[str]) -> np.ndarray:
-  """float32[N, M], cosines of clips, by index, and texts."""
-  return retriever.clip_vectors(clips) @ retriever.text_vectors(texts).T

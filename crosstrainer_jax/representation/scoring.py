@@ -46,14 +46,15 @@ def draw_pools(clips: Sequence[ClipInfo], size: int, seed: int = 0) -> Pools:
   """
   if size < 2:
     raise ValueError(f'config.represent.pool={size}: there is something to choose from 2 on')
-  sports = np.array([clip.sport for clip in clips])
-  videos = np.array([clip.take for clip in clips])
-  words = np.array([clip.commentary for clip in clips])
+  names = [np.unique(column, return_inverse=True)[1] for column in zip(*map(_names, clips), strict=True)]
+  sports, videos, words = names
+  of_sport = {sport: np.flatnonzero(sports == sport) for sport in np.unique(sports)}
   queries, candidates = [], []
   for place in range(len(clips)):
     # Of its own for each query, so that another query more or less changes no pool.
     random = np.random.default_rng([seed, place])
-    others = np.flatnonzero((sports == sports[place]) & (videos != videos[place]) & (words != words[place]))
+    same = of_sport[sports[place]]
+    others = same[(videos[same] != videos[place]) & (words[same] != words[place])]
     if len(others) >= size - 1:
       queries.append(place)
       candidates.append([place, *random.choice(others, size - 1, replace=False)])
@@ -64,16 +65,25 @@ def draw_pools(clips: Sequence[ClipInfo], size: int, seed: int = 0) -> Pools:
   return Pools(np.array(queries), np.array(candidates))
 
 
-def ranks_of(similarities: np.ndarray, pools: Pools) -> np.ndarray:
+def _names(clip: ClipInfo) -> tuple[str, str, str]:
+  return clip.sport, clip.take, clip.commentary
+
+
+def ranks_of(clips: np.ndarray, texts: np.ndarray, pools: Pools, block: int = 1024) -> np.ndarray:
   """float64[Q, 2]: the rank of what belongs to each query, from clip to text and from text to clip.
 
   Args:
-    similarities: float[N, N] of clips and texts, of which those with one number belong together.
+    clips, texts: float[N, E] unit vectors; those with one number belong together.
+    block: queries at a time, so that no more than their pools is in memory.
   """
-  own = [[0]] * len(pools.queries)
-  to_text = similarities[pools.queries[:, None], pools.candidates]
-  to_clip = similarities[pools.candidates, pools.queries[:, None]]
-  return np.stack([ranks(to_text, own), ranks(to_clip, own)], 1)
+  found = []
+  for begin in range(0, len(pools.queries), block):
+    queries, candidates = (part[begin : begin + block] for part in (pools.queries, pools.candidates))
+    own = [[0]] * len(queries)
+    pairs = ((clips, texts), (texts, clips))
+    both = [np.einsum('qe,qpe->qp', ours[queries], theirs[candidates]) for ours, theirs in pairs]
+    found.append(np.stack([ranks(scores, own) for scores in both], 1))
+  return np.concatenate(found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,7 +151,9 @@ def _statistics(found: np.ndarray, sports: Sequence[str], names: Sequence[str], 
 def _mean_of_sports(sums: np.ndarray) -> np.ndarray:
   hits, counts = np.split(sums, 2, -1)
   with np.errstate(invalid='ignore', divide='ignore'):
-    return 100 * np.where(counts > 0, hits / counts, math.nan).mean(-1)
+    # A sport without such clips has no say.
+    shares, there = np.where(counts > 0, hits / counts, 0.0), (counts > 0).sum(-1)
+    return 100 * np.where(there > 0, shares.sum(-1) / there, math.nan)
 
 
 def chance(size: int) -> dict[str, float]:

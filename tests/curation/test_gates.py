@@ -39,9 +39,14 @@ def test_a_model_judges_sentences(video, tmp_path):
 
 def test_what_a_model_does_not_answer_is_counted_and_dropped(video, tmp_path):
   gates.Actionable(asker(tmp_path, lambda _: 'well')).apply(video)
-  assert video.unanswered == 2
+  assert video.unanswered == 0  # there is an answer, which is kept and cannot be read
   assert {segment.reason for segment in video.segments} == {gates.UNANSWERED}
   assert video.segments[0].actionable.answer is None
+
+
+def test_what_nobody_answers_is_asked_again_another_time(video, tmp_path):
+  gates.Actionable(asker(tmp_path, lambda _: Unreadable('no answer after 6 calls'))).apply(video)
+  assert video.unanswered == 2
 
 
 @pytest.fixture
@@ -58,7 +63,7 @@ def test_a_model_looks_at_frames(seen, howto, tmp_path):
   assert [(s.dropped, s.execution) for s in seen.segments] == [
     ('demonstrated', 'none'), ('', 'correct'), ('', 'incorrect'), ('demonstrated', ''),
   ]  # fmt: skip
-  assert seen.unanswered == 1
+  assert seen.unanswered == 0
   assert own.model.questions[0].images == 8
   again = asker(tmp_path, lambda _: pytest.fail('asked again'))
   seen.segments[1].drop('', '')

@@ -3,6 +3,7 @@ import pytest
 from crosstrainer_jax.curation import punctuation
 from crosstrainer_jax.discovery.answers import AnswerStore
 from crosstrainer_jax.discovery.asking import Asker
+from crosstrainer_jax.discovery.language_model import Unreadable
 from crosstrainer_jax.input.cues import Cue
 from tests.discovery.fake_model import FakeModel, text_of
 
@@ -73,6 +74,20 @@ def test_a_model_that_changes_words_is_not_believed(tmp_path):
   model = FakeModel(lambda question: 'Bend the knees.')
   cues = spoken('bend your knees|', 'keep the head up')
   found, unread = punctuation.restore_by_model(cues, Asker(model, AnswerStore(tmp_path / 'a'), retries=1))
-  assert unread == 7
+  assert unread == 0  # there is an answer, and it is kept
   assert found == punctuation.restore(cues)
   assert len(model.questions) == 2
+
+
+def test_a_model_that_does_not_answer_is_asked_again_another_time(tmp_path):
+  model = FakeModel(lambda question: Unreadable('no answer after 6 calls'))
+  _, unread = punctuation.restore_by_model(spoken('bend your knees'), Asker(model, AnswerStore(tmp_path / 'a')))
+  assert unread == 3
+
+
+def test_a_sign_between_words_is_no_word(tmp_path):
+  model = FakeModel(lambda question: 'Do 5 + 5 reps & rest.')
+  cues = spoken('do 5 + 5', 'reps & rest')
+  found, _ = punctuation.restore_by_model(cues, Asker(model, AnswerStore(tmp_path / 'a')))
+  assert [cue.text for cue in found] == ['Do 5 + 5 reps & rest.']
+  assert len(model.questions) == 1

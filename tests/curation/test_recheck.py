@@ -54,6 +54,12 @@ def test_the_manifest_tells_what_can_still_be_seen(site, curated, tmp_path):
   assert found[recheck.UNKNOWN] == 1
   assert asked.count('v03') == 4
 
+  # what is known of a video stays when the manifest is written anew
+  states = recheck.last_states(place)
+  assert recheck.with_state({'video_id': 'v00', 'availability': 'public', 'last_seen': 'x'}, states) == {
+    'video_id': 'v00', 'availability': recheck.GONE, 'last_seen': 'x',
+  }  # fmt: skip
+
   asked.clear()
   recheck.recheck(place, address, 60_000, later)
   assert set(asked) == {'v03'}  # what was answered today is not asked again

@@ -68,3 +68,18 @@ def test_mistakes_are_told(tmp_path):
     scan.Folder(str(tmp_path))
   with pytest.raises(FileNotFoundError, match='doctor youtube'):
     list(scan.Folder(str(tmp_path / 'nowhere'), sport='judo').videos())
+
+
+def test_a_download_that_failed_does_not_hide_one_that_did_not(tmp_path):
+  for name, file in (('a', 'x [same].mp4.part'), ('b', 'x [same].mp4')):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / file).write_bytes(b'1')
+  (video,) = scan.Folder(str(tmp_path), sport='judo').videos()
+  assert (video.path, video.dropped) == ('b/x [same].mp4', '')
+
+
+def test_an_address_is_not_made_up(tmp_path):
+  (tmp_path / 'my lesson.mp4').write_bytes(b'1')
+  (tmp_path / 'x [dQw4w9WgXcQ].mp4').write_bytes(b'1')
+  urls = {video.id: video.url for video in scan.Folder(str(tmp_path), sport='judo').videos()}
+  assert urls == {'my lesson': '', 'dQw4w9WgXcQ': 'https://www.youtube.com/watch?v=dQw4w9WgXcQ'}

@@ -35,3 +35,26 @@ def test_a_video_that_was_dropped_is_left_alone(video):
 
 def test_drifting_captions_give_way_to_a_transcript(howto):
   assert made(howto)['v04'].spoken_by.endswith('.whisper.json')
+
+
+def test_a_broken_info_file_loses_no_video_and_unsure_sentences_stay_in_the_account(howto, tmp_path):
+  import json
+  import shutil
+
+  for file in howto.iterdir():
+    if '[v00]' in file.name and file.suffix != '.json' and not file.name.endswith('.json3'):
+      shutil.copy(file, tmp_path / file.name)
+    elif '[v00]' in file.name and file.name.endswith('.json3'):
+      content = json.loads(file.read_text())
+      for event in content['events']:
+        for segment in event['segs'] if event['tStartMs'] < 4000 else ():
+          segment['acAsrConf'] = 51
+      (tmp_path / file.name).write_text(json.dumps(content))
+  stem = next(tmp_path.glob('*.mp4')).name.removesuffix('.mp4')
+  (tmp_path / f'{stem}.info.json').write_text('{"id": ')
+  (video,) = scan.Folder(str(tmp_path), sport='soccer').videos()
+  found = sentences.Sentences(str(tmp_path), transcript.Limits()).apply(video)
+  assert not found.dropped
+  first, *others = found.segments
+  assert (first.reason, first.narration[0].isupper(), first.spoken[1] > 0) == (transcript.UNSURE, True, True)
+  assert not any(segment.dropped for segment in others)

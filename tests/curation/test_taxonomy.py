@@ -13,7 +13,12 @@ def test_searches_are_sports_skills_and_connecting_words():
     'judo hip throw tutorial', 'how to judo hip throw', 'tennis serve tutorial', 'how to tennis serve',
     'tennis volley tutorial', 'how to tennis volley',
   ]  # fmt: skip
-  assert [query.id for query in found][:2] == ['q00000', 'q00001']
+  assert len({query.id for query in found}) == 6
+  # what comes before changes no id, so that folders stay right
+  more = taxonomy.queries({'golf': ['putt'], 'tennis': ['volley']}, ('how to',))
+  assert more[1] == found[5]
+  with pytest.raises(ValueError, match='at least one'):
+    taxonomy.queries({'judo': ['hip throw']}, ())
 
 
 def test_lists_are_read_back(tmp_path):
@@ -59,6 +64,7 @@ def test_an_id_of_two_searches_is_told(tmp_path):
 )
 def test_lists_of_models_are_read_tolerantly(text):
   assert taxonomy.read_list(Answer(text)) == ['judo', 'tennis']
+  assert taxonomy.read_list(Answer('Judo'), fewest=1) == ['judo']
 
 
 def test_no_list_is_told():

@@ -50,12 +50,11 @@ def test_a_pool_that_cannot_be_is_told():
 def test_scores_are_means_over_sports_of_both_directions():
   known = clips()
   pools = scoring.draw_pools(known, 8)
-  similarities = np.eye(24)
-  found = scoring.ranks_of(similarities, pools)
-  assert (found == 1).all()
-  judo = [n for n in range(24) if n % 2]
-  similarities[judo] = 0  # ties rank last
-  found = scoring.ranks_of(similarities, pools)
+  vectors = np.eye(24)
+  assert (scoring.ranks_of(vectors, vectors, pools) == 1).all()
+  others = vectors.copy()
+  others[1::2] = 0  # ties rank last
+  found = scoring.ranks_of(others, others, pools, block=5)
   made = scoring.score(found, known, pools, 50)
   assert made.by_sport['soccer']['R@1'].value == 100.0
   assert made.by_sport['judo']['R@1'].value == 0.0
@@ -69,8 +68,8 @@ def test_scores_are_means_over_sports_of_both_directions():
 def test_chance_is_what_random_similarities_come_to():
   known = clips(240)
   pools = scoring.draw_pools(known, 10)
-  similarities = np.random.default_rng(0).random((240, 240))
-  made = scoring.score(scoring.ranks_of(similarities, pools), known, pools, 200)
+  clip_vectors, text_vectors = np.random.default_rng(0).normal(size=(2, 240, 8))
+  made = scoring.score(scoring.ranks_of(clip_vectors, text_vectors, pools), known, pools, 200)
   lots = scoring.chance(10)
   assert made.by_sport['']['R@5'].low < lots['R@5'] < made.by_sport['']['R@5'].high
   assert lots == {'R@1': 10.0, 'R@5': 50.0, 'median rank': 5.5}
@@ -82,3 +81,12 @@ def test_an_execution_is_read_where_there_is_one():
   for extra in ('', '[]', '{}'):
     clip.extra = extra
     assert scoring.execution(clip) == ''
+
+
+def test_a_sport_without_such_clips_has_no_say():
+  known = clips()
+  for clip in known[1::2]:
+    clip.extra = json.dumps({'execution': 'correct'})
+  pools = scoring.draw_pools(known, 8)
+  made = scoring.score(scoring.ranks_of(np.eye(24), np.eye(24), pools), known, pools, 20)
+  assert made.by_execution['incorrect']['R@1'].value == 100.0

@@ -1,0 +1,118 @@
+"""Weak supervision of relevance: which clip of a library is worth watching for whom, told by what is said of both.
+
+[O] A learner's clip and a candidate belong together where the expert criticises an attribute in the one that the
+instructor speaks of in the other, in the same sport. The same sport with other attributes makes hard negatives, other
+sports easy ones. What the expert said makes these labels and nothing else: it is no input of a model, at training or
+later [P].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from crosstrainer_jax.discovery.backend import Discoverer, discover_each
+from crosstrainer_jax.discovery.language_model import Unreadable
+
+RELEVANT, HARD, EASY = 'relevant', 'hard negative', 'easy negative'
+
+
+@dataclasses.dataclass(frozen=True)
+class Spoken:
+  """Of a clip: its sport, and the attributes by which it is matched.
+
+  Attributes:
+    attributes: of a learner's clip those that are criticised, of a candidate all that are spoken of.
+  """
+
+  clip_id: str
+  sport: str
+  attributes: frozenset[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Triple:
+  """A learner's clip, a candidate, and how they belong together."""
+
+  clip_id: str
+  candidate: str
+  kind: str
+
+  @property
+  def relevant(self) -> bool:
+    return self.kind == RELEVANT
+
+
+def attributes_of(
+  texts: Sequence[tuple[str, str]], discoverer: Discoverer, criticised: bool
+) -> tuple[list[frozenset[str]], int]:
+  """Attributes of texts (what was said, sport), and how many could not be read, which have none.
+
+  Args:
+    criticised: those that are to be improved alone; else all that are spoken of.
+  """
+  different = list(dict.fromkeys(texts))
+  found: dict[tuple[str, str], frozenset[str]] = {}
+  unread = 0
+  for number, said in discover_each(discoverer, different):
+    if isinstance(said, Unreadable):
+      unread += 1
+      found[different[number]] = frozenset()
+    else:
+      found[different[number]] = frozenset(said.incorrect if criticised else [*said.correct, *said.incorrect])
+  return [found[text] for text in texts], unread
+
+
+def kind_of(learner: Spoken, candidate: Spoken) -> str:
+  """How a learner's clip and a candidate belong together."""
+  if learner.sport != candidate.sport:
+    return EASY
+  return RELEVANT if learner.attributes & candidate.attributes else HARD
+
+
+def relevant_to(learners: Sequence[Spoken], candidates: Sequence[Spoken]) -> list[list[int]]:
+  """For each learner's clip the numbers of its relevant candidates."""
+  by_name: dict[tuple[str, str], list[int]] = {}
+  for number, candidate in enumerate(candidates):
+    for attribute in candidate.attributes:
+      by_name.setdefault((candidate.sport, attribute), []).append(number)
+  return [
+    sorted({n for attribute in learner.attributes for n in by_name.get((learner.sport, attribute), ())})
+    for learner in learners
+  ]
+
+
+def triples(
+  learners: Sequence[Spoken], candidates: Sequence[Spoken], each: tuple[int, int, int] = (4, 3, 1), seed: int = 0
+) -> Iterator[Triple]:
+  """For each learner's clip with a relevant candidate, some of each kind, without repetition.
+
+  Args:
+    each: how many are relevant, hard and easy negatives, as far as there are so many.
+  """
+  sports = np.array([candidate.sport for candidate in candidates])
+  for number, (learner, own) in enumerate(zip(learners, relevant_to(learners, candidates), strict=True)):
+    if not own:
+      continue
+    # Of its own for each clip, so that another clip more or less changes no other.
+    random = np.random.default_rng([seed, number])
+    same = np.flatnonzero(sports == learner.sport)
+    pools = (np.array(own), np.setdiff1d(same, own), np.flatnonzero(sports != learner.sport))
+    for kind, pool, count in zip((RELEVANT, HARD, EASY), pools, each, strict=True):
+      for place in random.permutation(len(pool))[:count]:
+        yield Triple(learner.clip_id, candidates[pool[place]].clip_id, kind)
+
+
+def write(path: Path, found: Iterator[Triple]) -> int:
+  """Writes triples as JSON Lines; returns how many."""
+  count = 0
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open('w', encoding='utf-8') as file:
+    for triple in found:
+      file.write(json.dumps({**dataclasses.asdict(triple), 'relevant': triple.relevant}) + '\n')
+      count += 1
+  return count

@@ -1,0 +1,197 @@
+"""python -m crosstrainer_jax.retrieve: which how-to clip to watch for the mistake in a learner's clip, and how well."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax
+import ml_collections
+import numpy as np
+from absl import flags
+
+from crosstrainer_jax import backends, datasets, distributed, settings
+from crosstrainer_jax.input.buckets import as_path
+from crosstrainer_jax.input.files import write_atomically
+from crosstrainer_jax.training.telemetry import MetricWriter, say, timed
+
+if TYPE_CHECKING:
+  from crosstrainer_jax.retrieval.material import Material
+  from crosstrainer_jax.retrieval.report import Report
+  from crosstrainer_jax.retrieval.weak import Spoken
+
+
+def define_flags() -> None:
+  """Not done on import: other verbs have flags of the same names."""
+  settings.define_config_flag('configs/retrieval.py')
+  flags.DEFINE_string('workdir', '', 'Checkpoints, triples and the report go here; by default runs/<config>.')
+  flags.DEFINE_string('data_dir', 'runs/datasets', 'Where prepared datasets lie.')
+  flags.DEFINE_bool('dry-run', False, 'Print what would be done, and do nothing.')
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  config = settings.config_from_flags()
+  workdir = as_path(flags.FLAGS.workdir or Path('runs') / settings.run_name(flags.FLAGS.config, flags.FLAGS.override))
+  if flags.FLAGS['dry-run'].value:
+    say(plan(config, workdir))
+    return
+  distributed.initialize()
+  run(config, workdir, flags.FLAGS.data_dir).print()
+  say(f'written: {workdir}/retrieval.md, retrieval.json, triples.jsonl')
+
+
+def plan(config: ml_collections.ConfigDict, workdir: Path) -> str:
+  """What a run of `config` will do, in a few lines."""
+  return '\n'.join(
+    [
+      f'Would rank clips of {config.retrieve.library} for learners of {config.data.dataset}, seed {config.seed}.',
+      f'  rows       {", ".join(config.retrieve.rows)}',
+      f'  labels     attributes by {config.discovery.backend}',
+      f'  relevance  {config.retrieve.ratings or "the truth of the embedded worlds"}',
+      f'  workdir    {workdir}{" (exists: resumes)" if workdir.is_dir() else ""}',
+      '',
+      settings.dump(config),
+    ]
+  )
+
+
+def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) -> Report:
+  """Trains what is not trained, ranks, scores, and writes the report.
+
+  Raises:
+    SettingsError: the workdir belongs to another config or to other data.
+    ValueError: datasets that do not fit, an unknown row, or nobody knows what is relevant.
+  """
+  from crosstrainer_jax.curation import howto
+  from crosstrainer_jax.evaluation.bootstrap import Statistic, mean_statistic, paired_difference
+  from crosstrainer_jax.evaluation.retrieval import ranks
+  from crosstrainer_jax.measure import hardware
+  from crosstrainer_jax.retrieval import material as materials
+  from crosstrainer_jax.retrieval import report, rows, scoring, weak
+
+  if unknown := sorted(set(config.retrieve.rows) - set(rows.ROWS)):
+    raise ValueError(f'config.retrieve.rows: no row {unknown[0]!r}; known: {", ".join(rows.ROWS)}')
+  embedded = config.data.dataset == 'skillsim' and config.retrieve.library == howto.NAME
+  if not (embedded or config.retrieve.ratings):
+    raise ValueError('config.retrieve.ratings: what is relevant is known of the embedded worlds alone; name a file')
+  begun = time.monotonic()
+  settings.keep_compiled(data_dir)
+  with timed('data'), distributed.first('data'):
+    learners = datasets.prepare(config.data, data_dir)
+    if config.retrieve.library == howto.NAME:
+      library = howto.prepare(data_dir, **config.retrieve.howto.to_dict())
+    else:
+      other = ml_collections.ConfigDict({'dataset': config.retrieve.library})
+      library = datasets.prepare(other, data_dir)
+  material = materials.open_material(config, workdir, learners, library)
+  gains, best, queries, note = _relevance(config, material, library)
+  candidates = material.library_test
+  own_sports, their_sports = ([material.clips[i].sport for i in part] for part in (queries, candidates))
+  takes = [material.clips[index].take for index in queries]
+
+  spoken = _spoken(config, material, material.setting.train, criticised=True)
+  told = _spoken(config, material, materials.library_train(material), criticised=False)
+  if jax.process_index() == 0:
+    count = weak.write(workdir / 'triples.jsonl', weak.triples(spoken, told, seed=config.seed))
+    say(f'  {count} triples of weak supervision')
+  writer = MetricWriter(workdir / 'tensorboard')
+  scores: dict[str, np.ndarray] = {}
+  try:
+    for name in config.retrieve.rows:
+      if name == rows.RANDOM:
+        scores[name] = rows.by_lot(queries, candidates, config.seed)
+      elif name == rows.NAMES:
+        scores[name] = rows.by_names([material.clips[i] for i in queries], [material.clips[i] for i in candidates])
+      elif name == rows.VISUAL:
+        scores[name] = rows.by_looks(material, queries, candidates)
+      else:
+        towers = (
+          rows.zero_shot(material, writer)
+          if name == rows.ZERO_SHOT
+          else rows.weak_pairs(material, spoken, told, writer)
+        )
+        scores[name] = rows.by_towers(material, towers, queries, candidates)
+  finally:
+    writer.close()
+  scores = {name: scoring.masked(found, own_sports, their_sports) for name, found in scores.items()}
+  found = {name: scoring.score(row, gains, best, takes, config.retrieve.resamples) for name, row in scores.items()}
+
+  def hits(name: str, k: int) -> Statistic:
+    place = ranks(scores[name], [np.flatnonzero(row >= best).tolist() for row in gains])
+    return mean_statistic((place <= k).astype(float).tolist(), np.isfinite(place))
+
+  pairs = [(rows.WEAK, rows.NAMES), (rows.WEAK, rows.ZERO_SHOT), (rows.ZERO_SHOT, rows.NAMES), (rows.WEAK, rows.RANDOM)]
+  differences = {
+    f'{one} − {other}': {
+      f'R@{k}': paired_difference(hits(one, k), hits(other, k), takes, config.retrieve.resamples) for k in (1, 10, 50)
+    }
+    for one, other in pairs
+    if one in scores and other in scores
+  }
+  possible = np.array(own_sports)[:, None] == np.array(their_sports)[None]
+  facts = [
+    f'{len(queries)} learners’ clips by people who do not train; {len(candidates)} candidates of channels that do not '
+    f'train, {possible.sum(1).mean():.0f} of a sport; {note}',
+    f'Weak labels: attributes by {config.discovery.backend}; seed {config.seed}.',
+    f'[95 % percentile bootstrap by take, {config.retrieve.resamples} resamples]; {hardware()}, '
+    f'{time.monotonic() - begun:.0f} s.',
+  ]
+  made = report.Report(found, differences, scoring.chance(gains, possible, best), facts)
+  if jax.process_index() == 0:
+    write_atomically(workdir / 'retrieval.md', made.to_markdown())
+    write_atomically(workdir / 'retrieval.json', made.to_json())
+  return made
+
+
+def _spoken(
+  config: ml_collections.ConfigDict, material: Material, indices: Sequence[int], criticised: bool
+) -> list[Spoken]:
+  """Clips with the attributes that are found in what is said of them, or in them."""
+  from crosstrainer_jax.retrieval import weak
+
+  discoverer = backends.create(config.discovery.backend, backends.ModelSettings.of(config.discovery))
+  clips = [material.clips[index] for index in indices]
+  found, unread = weak.attributes_of([(clip.commentary, clip.sport) for clip in clips], discoverer, criticised)
+  if unread:
+    say(f'  {unread} texts have no readable answer of discovery, and no attributes')
+  return [weak.Spoken(clip.clip_id, clip.sport, named) for clip, named in zip(clips, found, strict=True)]
+
+
+def _relevance(
+  config: ml_collections.ConfigDict, material: Material, library: Path
+) -> tuple[np.ndarray, float, list[int], str]:
+  """Grades float[N, M], from which grade on a candidate is relevant, the queries, and a note for the page."""
+  from crosstrainer_jax.datasets.howto.folder import read_truth
+  from crosstrainer_jax.datasets.skillsim import builder
+  from crosstrainer_jax.retrieval import ratings, truth
+
+  clips = material.clips
+  if config.retrieve.ratings:
+    given = ratings.read(as_path(config.retrieve.ratings))
+    queries = [index for index in material.learners_test if clips[index].clip_id in given]
+    names = [clips[index].clip_id for index in material.library_test]
+    gains, lost = ratings.gains(given, [clips[index].clip_id for index in queries], names)
+    if not queries or np.isnan(gains).all():
+      raise ValueError(f'{config.retrieve.ratings}: it rates no pair of a learner’s test clip and a test candidate')
+    return gains, 2.0, queries, f'rated in {config.retrieve.ratings} ({lost} ratings are of other clips)'
+  world = builder.world(**config.data.skillsim.to_dict())
+  known = read_truth(library.parents[3] / 'videos')
+  lessons = [truth.topic_of_lesson(clips[index], known) for index in material.library_test]
+  queries = [index for index in material.learners_test if clips[index].faults]
+  topics = [
+    truth.Topic(
+      clips[index].sport,
+      frozenset((fault.name, fault.direction) for fault in world.spec_of(clips[index].clip_id).faults),
+    )
+    for index in queries
+  ]
+  note = 'relevant: the same fault in the same direction; half as much: the same fault, by the truth of the worlds'
+  return truth.grades(topics, lessons), float(truth.BEST), queries, note
+
+
+if __name__ == '__main__':
+  define_flags()
+  settings.run(main)

@@ -1,0 +1,47 @@
+import collections
+import json
+
+from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer
+from crosstrainer_jax.retrieval import weak
+from crosstrainer_jax.retrieval.weak import Spoken
+
+LEARNERS = [
+  Spoken('a', 'judo', frozenset({'balance'})),
+  Spoken('b', 'judo', frozenset({'timing', 'balance'})),
+  Spoken('c', 'golf', frozenset({'grip'})),
+]
+LIBRARY = [
+  Spoken('x', 'judo', frozenset({'balance'})),
+  Spoken('y', 'judo', frozenset({'timing', 'pace'})),
+  Spoken('z', 'golf', frozenset({'balance'})),
+  Spoken('w', 'judo', frozenset()),
+]
+
+
+def test_relevant_is_the_same_sport_and_a_shared_attribute():
+  assert weak.relevant_to(LEARNERS, LIBRARY) == [[0], [0, 1], []]
+  kinds = [[weak.kind_of(learner, candidate) for candidate in LIBRARY] for learner in LEARNERS]
+  assert kinds[0] == [weak.RELEVANT, weak.HARD, weak.EASY, weak.HARD]
+  assert kinds[2] == [weak.EASY, weak.EASY, weak.HARD, weak.EASY]
+
+
+def test_triples_have_some_of_each_kind(tmp_path):
+  found = list(weak.triples(LEARNERS, LIBRARY, each=(1, 5, 1)))
+  assert collections.Counter((t.clip_id, t.kind) for t in found) == {
+    ('a', weak.RELEVANT): 1, ('a', weak.HARD): 2, ('a', weak.EASY): 1,
+    ('b', weak.RELEVANT): 1, ('b', weak.HARD): 1, ('b', weak.EASY): 1,
+  }  # fmt: skip
+  assert all(t.relevant == (t.kind == weak.RELEVANT) for t in found)
+  assert found == list(weak.triples(LEARNERS, LIBRARY, each=(1, 5, 1)))
+  assert weak.write(tmp_path / 't.jsonl', iter(found)) == 7
+  line = json.loads((tmp_path / 't.jsonl').read_text().splitlines()[0])
+  assert line == {'clip_id': 'a', 'candidate': 'x', 'kind': 'relevant', 'relevant': True}
+
+
+def test_of_a_learner_counts_what_is_criticised_of_a_candidate_all():
+  said = [('Great balance, but your knees are too straight.', 'soccer')] * 2
+  (criticised, again), unread = weak.attributes_of(said, LexiconDiscoverer(), criticised=True)
+  (spoken, _), _ = weak.attributes_of(said, LexiconDiscoverer(), criticised=False)
+  assert criticised == again == {'knee bend'}
+  assert spoken == {'balance', 'knee bend'}
+  assert unread == 0
