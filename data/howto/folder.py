@@ -139,8 +139,8 @@ def _post(root: pathlib.Path, world: World, video: Posted) -> None:
     partial = root / f'.{video.name}.mp4'
     film.write(partial, world, lesson, *((30, 0.9) if fate == COPY else (14, 1.0)))
     if fate == 'corrupt':
-      content = partial.read_bytes()
-      partial.write_bytes(content[: len(content) // 2])
+      whole = partial.read_bytes()
+      partial.write_bytes(whole[: len(whole) // 2])
     os.replace(partial, path)
   elif fate == 'half':
     half.write_bytes(bytes(4096))

@@ -82,7 +82,8 @@ def _lines(pieces: Sequence[Piece], lag: float) -> list[list[tuple[float, float,
   for piece in pieces:
     words = piece.text.lower().rstrip('.').replace(',', '').split()
     letters = sum(len(word) + 1 for word in words)
-    at, line = piece.start + lag, []
+    at = piece.start + lag
+    line: list[tuple[float, float, str]] = []
     for word in words:
       end = at + (piece.end - piece.start) * (len(word) + 1) / letters
       if line and end - line[0][0] > _LINE:
