@@ -87,7 +87,6 @@ class Record:
 def pytest_collection_finish() -> None:
   # What is imported by now stays; to search millions of its objects for rubbish takes a tenth of the time of all tests.
   gc.freeze()
-  gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,10 +3,12 @@ import types
 import numpy as np
 import pytest
 
+from crosstrainer_jax.baselines.retrieval import Setting
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.retrieval import rows
 from crosstrainer_jax.retrieval.material import Material
 from crosstrainer_jax.retrieval.weak import Spoken
+from crosstrainer_jax.training.contrastive import any_right_text, own_text
 
 
 def clip(name, skill, said=''):
@@ -49,3 +51,36 @@ def test_nothing_can_be_learnt_where_nobody_matches():
   learners, library = [Spoken('a', 'judo', frozenset({'balance'}))], [Spoken('b', 'judo', frozenset({'timing'}))]
   with pytest.raises(ValueError, match='nothing can be learnt'):
     rows.weak_pairs(material, learners, library)
+
+
+def test_towers_learn_from_every_narration_that_is_right(monkeypatch, tmp_path):
+  seen = {}
+
+  class Towers:
+    def __init__(self, setting, name, texts):
+      seen.update(texts=texts, name=name, directory=setting.directory, train=setting.train)
+
+    def fit(self, clips, right, relation, writer):
+      seen.update(clips=clips, right=right, relation=relation)
+
+  monkeypatch.setattr(rows, 'Retriever', Towers)
+  known = [
+    clip('a', 'x'),
+    clip('b', 'x'),
+    clip('c', 'x', 'Turn in.'),
+    clip('d', 'x', 'Sink.'),
+    clip('e', 'x', 'Turn in.'),
+  ]
+  setting = Setting(tmp_path, known, [0, 1], [], None, None, None, None, None)
+  learners = [Spoken('a', 'judo', frozenset({'balance', 'timing'})), Spoken('b', 'judo', frozenset({'pace'}))]
+  library = [
+    Spoken('c', 'judo', frozenset({'balance'})), Spoken('d', 'judo', frozenset({'timing'})),
+    Spoken('e', 'judo', frozenset({'balance'})),
+  ]  # fmt: skip
+  rows.weak_pairs(Material(setting, 2, [], []), learners, library)
+  assert seen['texts'] == ['Sink.', 'Turn in.']
+  assert (seen['clips'], seen['right']) == ([0], [[0, 1]])  # nobody speaks of what the second does wrong
+  assert seen['relation'] is any_right_text
+  rows.zero_shot(Material(setting, 2, [], [3]))
+  assert (seen['clips'], seen['right'], seen['relation']) == ([2, 4], [[0], [0]], own_text)
+  assert seen['directory'] == tmp_path / 'rows' / 'two_towers_zero-shot'
