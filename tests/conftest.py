@@ -85,8 +85,10 @@ class Record:
 
 
 def pytest_collection_finish() -> None:
-  # What is imported by now stays; to search millions of its objects for rubbish takes a tenth of the time of all tests.
+  # What is imported by now stays, and what tests leave behind can wait: to search millions of objects for rubbish again
+  # and again takes a seventh of the time of all tests (698 s against 806 s).
   gc.freeze()
+  gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
