@@ -67,13 +67,6 @@ def attributes_of(
   return [found[text] for text in texts], unread
 
 
-def kind_of(learner: Spoken, candidate: Spoken) -> str:
-  """How a learner's clip and a candidate belong together."""
-  if learner.sport != candidate.sport:
-    return EASY
-  return RELEVANT if learner.attributes & candidate.attributes else HARD
-
-
 def relevant_to(learners: Sequence[Spoken], candidates: Sequence[Spoken]) -> list[list[int]]:
   """For each learner's clip the numbers of its relevant candidates."""
   by_name: dict[tuple[str, str], list[int]] = {}
