@@ -1,7 +1,7 @@
 """python -m crosstrainer_jax.assess VIDEO: what to improve in your own video, segment by segment.
 
 By a run that was trained here, or, with `--backend openai`, by any vision-language model behind a server; with
-`--backend local` by a Qwen2.5-VL on this machine.
+`--backend local` by a Qwen2.5-VL on this machine. With `--library`, also which clips of a library to watch.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crosstrainer_jax import backends
 
 if TYPE_CHECKING:
-  from crosstrainer_jax.inference import zero_shot
+  from crosstrainer_jax.inference import coach, zero_shot
   from crosstrainer_jax.training.telemetry import Progress
 
 
@@ -47,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with contextlib.redirect_stdout(sys.stderr):
       coach = crosstrainer_jax.load(workdir, options.encoder_weights, options.decoder_weights)
       result = coach.assess(options.video, options.sport, options.stride, progress)
+      _add_clips(result, options)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
   except KeyboardInterrupt:
@@ -99,7 +101,39 @@ def zero_shot_assessment(options: argparse.Namespace) -> zero_shot.Assessment | 
   finally:
     bar.close()
   ordered = [segments[number] for number in sorted(segments)]
-  return zero_shot.Assessment([str(file) for file in files], sport, asker.model.name, str(eyes), ordered)
+  found = zero_shot.Assessment([str(file) for file in files], sport, asker.model.name, str(eyes), ordered)
+  with contextlib.redirect_stdout(sys.stderr):
+    _add_clips(found, options)
+  return found
+
+
+def _add_clips(found: coach.Assessment | zero_shot.Assessment, options: argparse.Namespace) -> None:
+  """Puts the clips to watch beside the segments that show something to improve.
+
+  Raises:
+    FileNotFoundError, ValueError: no library there, or one that does not fit.
+  """
+  if not options.library:
+    return
+  from crosstrainer_jax.retrieval.adviser import Adviser
+  from crosstrainer_jax.training.telemetry import Progress
+
+  adviser = Adviser(options.library, options.library_encoder_weights)
+  if found.sport not in adviser.sports:
+    found.warnings.append(
+      f'the library has no clips of {found.sport!r} but of {", ".join(adviser.sports)}: those to watch are of any sport'
+    )
+  chosen = [segment for segment in found.segments if segment.missing is not None]
+  bar = Progress('finding clips', len(chosen), unit='segment')
+  try:
+    paths, spans = [Path(path) for path in found.videos], [(segment.start, segment.end) for segment in chosen]
+    missing = [segment.missing or [] for segment in chosen]
+    for segment, clips in zip(
+      chosen, adviser.advise(paths, spans, found.sport, missing, options.clips, bar.update), strict=True
+    ):
+      segment.watch = clips
+  finally:
+    bar.close()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,6 +145,10 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--backend', choices=('trained', *backends.MODELS), default='trained', help='who looks (default: trained)'
   )
+  library = parser.add_argument_group('clips to watch')
+  library.add_argument('--library', default='', help='workdir of a finished run of python -m crosstrainer_jax.retrieve')
+  library.add_argument('--clips', type=int, default=3, help='for each segment (default: %(default)s)')
+  library.add_argument('--library_encoder_weights', default='', help='where its weights of f_v lie now, if moved')
   trained = parser.add_argument_group('a trained run (--backend trained)')
   trained.add_argument('--checkpoint', help='workdir of a trained run; default: the newest under runs/')
   trained.add_argument('--encoder_weights', default='', help='where the weights of f_v lie now, if they were moved')

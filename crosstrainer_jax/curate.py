@@ -198,7 +198,7 @@ def recheck(options: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
   from crosstrainer_jax.curation import recheck as checks
   from crosstrainer_jax.curation import steps, taxonomy
-  from crosstrainer_jax.curation.audit import GATES
+  from crosstrainer_jax.curation.gates import JUDGED
 
   parser = argparse.ArgumentParser(
     prog='python -m crosstrainer_jax.curate', description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -233,7 +233,7 @@ def _parser() -> argparse.ArgumentParser:
 
   own = verbs.add_parser('audit', help='a sheet for people to judge a gate by, and what they made of it')
   own.add_argument('folder', help='of the curation')
-  own.add_argument('--gate', choices=GATES, required=True)
+  own.add_argument('--gate', choices=JUDGED, required=True)
   own.add_argument('-n', '--count', type=int, default=200, help='of clips (default: %(default)s)')
   own.add_argument('--seed', type=int, default=0, help='of another draw (default: %(default)s)')
   own.add_argument('--judged', help='forms that people filled in, by commas: prints the precision of the gate')

@@ -26,16 +26,13 @@ from typing import TYPE_CHECKING, Any
 import ml_collections
 from absl import flags
 
-from crosstrainer_jax import backends, datasets, judging, paper_plan, provenance, recipe, settings
-from crosstrainer_jax.baselines import zero_shot
-from crosstrainer_jax.baselines.prediction import Reference
-from crosstrainer_jax.discovery.asking import Asker
-from crosstrainer_jax.evaluation import external
-from crosstrainer_jax.inference.zero_shot import Eyes, ZeroShot
+from crosstrainer_jax import backends, datasets, provenance, run_layout, settings
 from crosstrainer_jax.input.buckets import as_path, check
 from crosstrainer_jax.training.telemetry import say
 
 if TYPE_CHECKING:
+  from crosstrainer_jax.discovery.asking import Asker
+  from crosstrainer_jax.inference.zero_shot import ZeroShot
   from crosstrainer_jax.pictures import Picture
 
 # Of the server, and of what it is shown; the names and defaults are those of `assess`.
@@ -90,7 +87,7 @@ def define_flags() -> None:
   flags.DEFINE_bool('estimate', False, 'With --backend: print calls and tokens, and ask nothing.')
   flags.DEFINE_multi_string('external', [], 'NAME=FILE.jsonl: answers of another system, a further row; repeatable.')
   flags.DEFINE_integer('human-sheet', 0, 'Writes a blinded sheet of so many clips for human judges.', lower_bound=0)
-  flags.DEFINE_list('human-rows', None, f'Rows on that sheet. Default, as far as there are: {", ".join(judging.ROWS)}.')
+  flags.DEFINE_list('human-rows', None, 'Rows on that sheet. Default: CrossTrainer and its rivals, of those there are.')
   flags.DEFINE_multi_string(
     'candidates', [], 'NAME=FILE.jsonl: clips that a system retrieved, for a sheet of retrieval; repeatable.'
   )
@@ -105,7 +102,7 @@ def newest_run(runs: str | Path) -> Path:
   Raises:
     FileNotFoundError: none has.
   """
-  finished = sorted(Path(runs).glob(f'**/{recipe.STAGE2}/done.json'), key=lambda path: path.stat().st_mtime)
+  finished = sorted(Path(runs).glob(f'**/{run_layout.STAGE2}/done.json'), key=lambda path: path.stat().st_mtime)
   finished = [path for path in finished if (path.parent.parent / 'config.json').is_file()]
   if not finished:
     raise FileNotFoundError(
@@ -125,6 +122,8 @@ def dataset_of(workdir: Path, config: ml_collections.ConfigDict, data_dir: str |
 def main(argv: list[str]) -> None:
   given = flags.FLAGS
   if given.published:
+    from crosstrainer_jax import paper_plan
+
     say(paper_plan.list_published().rstrip())
     return
   if given.table or given.figure:
@@ -133,16 +132,22 @@ def main(argv: list[str]) -> None:
   if given.setting:
     _wild(argv[1:])
     return
+  # what is imported below takes seconds, which --help should not
   if given.judged:
+    from crosstrainer_jax import judging
+
     judging.judge([*given.judged, *argv[1:]], given.key)
     return
+  from crosstrainer_jax.evaluation import external
+
   others = dict(map(external.parse, given.external))
   candidates = dict(map(external.parse, given.candidates))
   count = getattr(given, 'human-sheet')
   if candidates and not count:
     raise ValueError('--candidates are for a sheet: say of how many clips, --human-sheet=30')
-  # takes seconds to import, which --help should not
   from crosstrainer_jax import level_submission, measure, timed
+  from crosstrainer_jax.baselines import zero_shot
+  from crosstrainer_jax.baselines.prediction import Reference
   from crosstrainer_jax.input.source import ClipSource
   from crosstrainer_jax.pictures import ClipPictures
   from crosstrainer_jax.run import open_run
@@ -152,7 +157,7 @@ def main(argv: list[str]) -> None:
   say(f'Evaluating {workdir}{"" if given.workdir else ", the newest run"}')
   config = provenance.recorded_config(workdir)
   settings.keep_compiled(given.data_dir or 'runs/datasets')
-  if not (workdir / recipe.STAGE2 / 'done.json').is_file():
+  if not (workdir / run_layout.STAGE2 / 'done.json').is_file():
     raise FileNotFoundError(f'{workdir}: stage II is not finished; start its launch command again, it resumes')
   dataset = dataset_of(workdir, config, given.data_dir)
   if given.timed:
@@ -183,6 +188,8 @@ def main(argv: list[str]) -> None:
 
 def _sheet(folder: Path, pictures: Mapping[str, Picture], candidates: Mapping[str, str]) -> None:
   """A sheet for human judges of the predictions in `folder`."""
+  from crosstrainer_jax import judging
+
   count, seed, rows = (getattr(flags.FLAGS, name) for name in ('human-sheet', 'sheet-seed', 'human-rows'))
   judging.write_sheet(folder, pictures, count, seed, rows, candidates)
 
@@ -207,7 +214,6 @@ def _wild(folders: Sequence[str]) -> None:
     raise settings.SettingsError(
       '--candidates are clips of the run’s dataset: they cannot be judged with --setting=wild'
     )
-  # takes seconds to import, which --help should not
   from crosstrainer_jax import wild
   from crosstrainer_jax.datasets.youtube.source import YouTube
 
@@ -234,6 +240,8 @@ def _vlm(config: ml_collections.ConfigDict) -> ZeroShot | None:
     if (changed and not given.judge) or given.estimate:
       raise settings.SettingsError(f'--{(changed or ["estimate"])[0]} is for --backend, which was not given')
     return None
+  from crosstrainer_jax.inference.zero_shot import Eyes, ZeroShot
+
   asker = backends.open_seeing_asker(given.backend, backends.ModelSettings.of(values))
   eyes = Eyes(given.frames, given.fps, given.pixels, given.views)
   say(f'{backends.describe(asker)}; it is shown {eyes}')
@@ -245,6 +253,8 @@ def _paper() -> None:
   given = flags.FLAGS
   if given.table and given.figure:
     raise settings.SettingsError('give --table or --figure, not both')
+  from crosstrainer_jax import paper_plan
+
   item = paper_plan.item_of(given.table, given.figure)
   paper_plan.check_dataset(given.dataset)
   folder = paper_plan.sweep_folder(given.dataset, given.sweep_dir)

@@ -4,7 +4,7 @@ import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from crosstrainer_jax import human_sheet, recipe
+from crosstrainer_jax import human_sheet, run_layout
 from crosstrainer_jax.baselines.fine_tuned_retrieval import NAME as FINE_TUNED
 from crosstrainer_jax.evaluation import human
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
@@ -13,7 +13,7 @@ from crosstrainer_jax.pictures import Picture
 from crosstrainer_jax.training.telemetry import say
 
 # Rows that a sheet compares, beside the expert's own comment.
-ROWS = (recipe.CROSSTRAINER, recipe.END_TO_END, FINE_TUNED, 'nearest neighbour')
+ROWS = (run_layout.CROSSTRAINER, run_layout.END_TO_END, FINE_TUNED, 'nearest neighbour')
 
 
 def write_sheet(

@@ -11,8 +11,8 @@ import numpy as np
 from crosstrainer_jax.evaluation import submission
 from crosstrainer_jax.input.buckets import as_path
 from crosstrainer_jax.input.record import LEVELS
-from crosstrainer_jax.recipe import STAGE2
 from crosstrainer_jax.run import Run
+from crosstrainer_jax.run_layout import STAGE2
 from crosstrainer_jax.training.telemetry import Progress, say
 
 EGO = 'ego'

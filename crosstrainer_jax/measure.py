@@ -27,17 +27,16 @@ from crosstrainer_jax.extraction import Extractor, reading_of
 from crosstrainer_jax.inference.zero_shot import ZeroShot
 from crosstrainer_jax.input import prompts
 from crosstrainer_jax.models.proficiency import with_attributes
-from crosstrainer_jax.recipe import (
+from crosstrainer_jax.recipe import known_attributes, retrieval_setting
+from crosstrainer_jax.run import Run
+from crosstrainer_jax.run_layout import (
   CROSSTRAINER,
   END_TO_END,
   PROBE_WITH_ATTRIBUTES,
   STAGE2,
   ZEROED,
   folder_of,
-  known_attributes,
-  retrieval_setting,
 )
-from crosstrainer_jax.run import Run
 from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say, timed
 
 TRUE_ATTRIBUTES, CEILING = 'CrossTrainer with true attributes', 'sport-blind ceiling'

@@ -22,15 +22,9 @@ from crosstrainer_jax.input import examples, pipeline, splits
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.models.proficiency import fit_probe, with_attributes
 from crosstrainer_jax.run import Run
+from crosstrainer_jax.run_layout import END_TO_END, PROBE, PROBE_WITH_ATTRIBUTES, STAGE1, STAGE2, ZEROED, folder_of
 from crosstrainer_jax.training import stages
 from crosstrainer_jax.training.telemetry import MetricWriter, say, timed
-
-STAGE1, STAGE2 = 'stage1', 'stage2'
-# Files in the folder `probe`.
-PROBE, PROBE_WITH_ATTRIBUTES = 'probe.npz', 'with_attributes.npz'
-# The rows of the table that are trained.
-CROSSTRAINER, END_TO_END, ZEROED = 'CrossTrainer', 'end to end without attributes', 'video zeroed'
-TRAINED = (CROSSTRAINER, END_TO_END, ZEROED)
 
 
 def train(run: Run) -> None:
@@ -72,11 +66,6 @@ def train(run: Run) -> None:
       _write_card(run, stage2)
   finally:
     writer.close()
-
-
-def folder_of(row: str, stage: str = STAGE2) -> str:
-  """Where a trained row keeps its parameters, under the workdir."""
-  return stage if row == CROSSTRAINER else f'rows/{row.replace(" ", "_")}/{stage}'
 
 
 def retrieval_setting(run: Run, row: str) -> Setting:

@@ -10,16 +10,11 @@ from typing import TYPE_CHECKING
 
 import jax
 import ml_collections
-import numpy as np
 from absl import flags
 
 from crosstrainer_jax import datasets, distributed, settings
-from crosstrainer_jax.baselines.retrieval import Setting
-from crosstrainer_jax.evaluation.table import Table, markdown
-from crosstrainer_jax.input.buckets import as_path
-from crosstrainer_jax.input.examples import PromptTokenizer
+from crosstrainer_jax.evaluation.table import Table
 from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.training.telemetry import MetricWriter, say, timed
 
 if TYPE_CHECKING:
@@ -28,20 +23,18 @@ if TYPE_CHECKING:
 
 def define_flags() -> None:
   """Not done on import: other verbs have flags of the same names."""
-  settings.define_config_flag('configs/sportskills.py')
-  flags.DEFINE_string('workdir', '', 'Checkpoints, TensorBoard logs and the report go here; by default runs/<config>.')
-  flags.DEFINE_string('data_dir', 'runs/datasets', 'Where prepared datasets lie.')
-  flags.DEFINE_multi_string('runs', [], 'Workdir of a finished run; several print their mean, and train nothing.')
-  flags.DEFINE_bool('dry-run', False, 'Print what would be done, and do nothing.')
+  settings.define_run_flags('configs/sportskills.py', 'Checkpoints, TensorBoard logs and the report')
 
 
 def main(argv: list[str]) -> None:
   del argv
   if flags.FLAGS.runs:
+    from crosstrainer_jax.evaluation.table import markdown
+
     print('\n'.join(markdown(table) for table in summary_of(flags.FLAGS.runs)))
     return
   config = settings.config_from_flags()
-  workdir = as_path(flags.FLAGS.workdir or Path('runs') / settings.run_name(flags.FLAGS.config, flags.FLAGS.override))
+  workdir = settings.workdir_from_flags()
   if flags.FLAGS['dry-run'].value:
     say(plan(config, workdir))
     return
@@ -84,6 +77,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
   from crosstrainer_jax.curation import howto
   from crosstrainer_jax.measure import hardware
   from crosstrainer_jax.representation import report, rows, scoring
+  from crosstrainer_jax.representation.library import open_library
 
   begun = time.monotonic()
   settings.keep_compiled(data_dir)
@@ -122,69 +116,6 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
     write_atomically(workdir / 'representation.json', made.to_json())
     report.plot(made, workdir / 'representation.png')
   return made
-
-
-@dataclasses.dataclass(frozen=True)
-class ValidTokens:
-  """Which video tokens of clips are real."""
-
-  clips: Sequence[ClipInfo]
-  words: PromptTokenizer
-  seconds: int
-
-  def __call__(self, indices: Sequence[int]) -> np.ndarray:
-    """bool[N, V, S] of clips, by index."""
-    return np.stack([self.words.valid(self.clips[index].frame_times, self.seconds) for index in indices])
-
-
-def open_library(config: ml_collections.ConfigDict, workdir: Path, directory: Path) -> tuple[Setting, list[int]]:
-  """What the rows are trained from, and the indices of the test clips.
-
-  Raises:
-    SettingsError: the workdir belongs to another config, to other data or to another encoder.
-  """
-  from crosstrainer_jax.inference.encoding import check_rate, to_common_shape
-  from crosstrainer_jax.inference.trained import prompt_tokenizer
-  from crosstrainer_jax.input import splits, tokenizer
-  from crosstrainer_jax.input.source import ClipSource
-  from crosstrainer_jax.models import encoders
-  from crosstrainer_jax.provenance import claim_workdir
-  from crosstrainer_jax.run import Video, cached_features
-  from crosstrainer_jax.training import sharding
-
-  mesh = sharding.make_mesh(config.mesh, across=config.mesh_across)
-  source = ClipSource(directory)
-  eyes = config.encoder
-  encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype, eyes.size)
-  fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': encoder.fingerprint}
-  claim_workdir(workdir, config, fingerprints, dataset=str(source.directory.absolute()))
-  clips = source.infos()
-  split = splits.split_of(clips, config)
-  train, test = ([i for i in part if clips[i].commentary.strip()] for part in (split.train, split.test))
-  with timed('video features'):
-    check_rate((clip.frame_times for clip in clips), encoder)
-    shape = to_common_shape(clips, encoder)
-    frames = eyes.source == 'frames'
-    cache = None if frames else cached_features(source, clips, encoder, mesh, eyes.batch_size, shape)
-  with distributed.first('tokenizer'):
-    folder = workdir / 'tokenizer'
-    if not (folder / tokenizer.LAST_FILE).is_file():
-      texts = (f' {text}' for i in train for text in (clips[i].commentary, clips[i].sport, clips[i].skill))
-      tokenizer.train_tokenizer(texts, config.tokenizer.vocab_size, folder, ())
-  seconds = shape[1] // encoder.config.frames_per_token
-  words = prompt_tokenizer(folder, config, encoder, None, shape[0], seconds)
-  return Setting(
-    workdir,
-    clips,
-    train,
-    split.validation,
-    Video(cache, source, encoder.frame_size, shape),
-    ValidTokens(clips, words, seconds),
-    words,
-    mesh,
-    config,
-    encoder if frames else None,
-  ), test
 
 
 if __name__ == '__main__':

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,16 +26,20 @@ if TYPE_CHECKING:
 
 def define_flags() -> None:
   """Not done on import: other verbs have flags of the same names."""
-  settings.define_config_flag('configs/retrieval.py')
-  flags.DEFINE_string('workdir', '', 'Checkpoints, triples and the report go here; by default runs/<config>.')
-  flags.DEFINE_string('data_dir', 'runs/datasets', 'Where prepared datasets lie.')
-  flags.DEFINE_bool('dry-run', False, 'Print what would be done, and do nothing.')
+  settings.define_run_flags('configs/retrieval.py', 'Checkpoints, triples, the index and the report')
 
 
 def main(argv: list[str]) -> None:
   del argv
+  if flags.FLAGS.runs:
+    from crosstrainer_jax.evaluation.table import markdown
+    from crosstrainer_jax.retrieval import report
+
+    found = [report.read(Path(workdir) / 'retrieval.json') for workdir in flags.FLAGS.runs]
+    print('\n'.join(markdown(table) for table in report.summary(found)))
+    return
   config = settings.config_from_flags()
-  workdir = as_path(flags.FLAGS.workdir or Path('runs') / settings.run_name(flags.FLAGS.config, flags.FLAGS.override))
+  workdir = settings.workdir_from_flags()
   if flags.FLAGS['dry-run'].value:
     say(plan(config, workdir))
     return
@@ -69,6 +74,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
   from crosstrainer_jax.evaluation.bootstrap import Statistic, mean_statistic, paired_difference
   from crosstrainer_jax.evaluation.retrieval import ranks
   from crosstrainer_jax.measure import hardware
+  from crosstrainer_jax.retrieval import library as library_files
   from crosstrainer_jax.retrieval import material as materials
   from crosstrainer_jax.retrieval import report, rows, scoring, weak
 
@@ -93,12 +99,29 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
   takes = [material.clips[index].take for index in queries]
 
   spoken = _spoken(config, material, material.setting.train, criticised=True)
-  told = _spoken(config, material, materials.library_train(material), criticised=False)
+  everything = range(material.library, len(material.clips))
+  in_library = _spoken(config, material, everything, criticised=False)
+  told = [in_library[index - material.library] for index in materials.library_train(material)]
+  triples = list(weak.triples(spoken, told, seed=config.seed))
   if jax.process_index() == 0:
-    count = weak.write(workdir / 'triples.jsonl', weak.triples(spoken, told, seed=config.seed))
-    say(f'  {count} triples of weak supervision')
+    weak.write(workdir / 'triples.jsonl', triples)
+    say(f'  {len(triples)} triples of weak supervision')
   writer = MetricWriter(workdir / 'tensorboard')
   scores: dict[str, np.ndarray] = {}
+
+  def masked(found: np.ndarray) -> np.ndarray:
+    return scoring.masked(found, own_sports, their_sports)
+
+  @functools.cache
+  def by_weak_pairs() -> np.ndarray:
+    towers = rows.weak_pairs(material, spoken, told, writer)
+    clips = [material.clips[index] for index in everything]
+    vectors = towers.text_vectors([clip.commentary for clip in clips])
+    if jax.process_index() == 0:
+      shown = [library_files.of_info(*pair) for pair in zip(clips, in_library, strict=True)]
+      library_files.write(workdir, shown, vectors)
+    return masked(rows.by_towers(material, towers, queries, candidates))
+
   try:
     for name in config.retrieve.rows:
       if name == rows.RANDOM:
@@ -107,23 +130,26 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
         scores[name] = rows.by_names([material.clips[i] for i in queries], [material.clips[i] for i in candidates])
       elif name == rows.VISUAL:
         scores[name] = rows.by_looks(material, queries, candidates)
+      elif name == rows.ZERO_SHOT:
+        scores[name] = rows.by_towers(material, rows.zero_shot(material, writer), queries, candidates)
+      elif name == rows.WEAK:
+        scores[name] = by_weak_pairs()
       else:
-        towers = (
-          rows.zero_shot(material, writer)
-          if name == rows.ZERO_SHOT
-          else rows.weak_pairs(material, spoken, told, writer)
-        )
-        scores[name] = rows.by_towers(material, towers, queries, candidates)
+        model = rows.reranker(material, name, triples, spoken, writer)
+        scores[name] = rows.by_reranker(model, by_weak_pairs(), config.rerank.top, queries, candidates)
   finally:
     writer.close()
-  scores = {name: scoring.masked(found, own_sports, their_sports) for name, found in scores.items()}
+  scores = {name: masked(found) for name, found in scores.items()}
   found = {name: scoring.score(row, gains, best, takes, config.retrieve.resamples) for name, row in scores.items()}
 
   def hits(name: str, k: int) -> Statistic:
     place = ranks(scores[name], [np.flatnonzero(row >= best).tolist() for row in gains])
     return mean_statistic((place <= k).astype(float).tolist(), np.isfinite(place))
 
-  pairs = [(rows.WEAK, rows.NAMES), (rows.WEAK, rows.ZERO_SHOT), (rows.ZERO_SHOT, rows.NAMES), (rows.WEAK, rows.RANDOM)]
+  pairs = [
+    (rows.WEAK, rows.NAMES), (rows.WEAK, rows.ZERO_SHOT), (rows.ZERO_SHOT, rows.NAMES), (rows.WEAK, rows.RANDOM),
+    (rows.RERANKED, rows.WEAK), (rows.RERANKED, rows.BLIND), (rows.RERANKED, rows.NAMES),
+  ]  # fmt: skip
   differences = {
     f'{one} − {other}': {
       f'R@{k}': paired_difference(hits(one, k), hits(other, k), takes, config.retrieve.resamples) for k in (1, 10, 50)

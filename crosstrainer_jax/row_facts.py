@@ -11,8 +11,8 @@ from crosstrainer_jax.baselines import BASELINES, RETRIEVAL
 from crosstrainer_jax.baselines.zero_shot import ROW as ZERO_SHOT
 from crosstrainer_jax.inference.zero_shot import ZeroShot
 from crosstrainer_jax.input import prompts
-from crosstrainer_jax.recipe import STAGE2, TRAINED, folder_of
 from crosstrainer_jax.run import Run
+from crosstrainer_jax.run_layout import STAGE2, TRAINED, folder_of
 
 NOTHING = '–'
 # Rows that copy from the training clips without a look at the one in question.

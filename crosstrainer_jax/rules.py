@@ -29,6 +29,7 @@ CHOICES = {
   'training.optimizer.name': ('adamw', 'muon'),
   'contrastive.optimizer.name': ('adamw',),
   'contrastive.head': ('own', 'none'),
+  'rerank.answer': ('yes/no', 'attributes'),
   'encoder.dtype': ('', 'float32', 'bfloat16'),
   'decoder.dtype': ('float32', 'bfloat16'),
   'decoder.param_dtype': ('float32', 'bfloat16'),

@@ -13,7 +13,6 @@ import jax
 import ml_collections
 import numpy as np
 from flax import nnx
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from crosstrainer_jax import backends, distributed, parent, wording
@@ -34,6 +33,7 @@ from crosstrainer_jax.provenance import claim_workdir
 from crosstrainer_jax.settings import SettingsError
 from crosstrainer_jax.training import sharding, stages
 from crosstrainer_jax.training.telemetry import say, timed
+from crosstrainer_jax.training.this_host import HostModel
 
 Features = features.FeatureCache | ClipFeatures | features.RecordFeatures
 
@@ -108,35 +108,16 @@ class Run:
     """Where there are several processes each answers for itself, on its own devices, and all come to the same."""
     blueprint, mesh = self.blueprint, self.mesh
     if jax.process_count() > 1:
-      blueprint, mesh, shardings = self._on_this_host
-      params = jax.tree.map(_brought_here, params, shardings)
+      blueprint, mesh, params = self._on_this_host.blueprint, self._on_this_host.mesh, self._on_this_host.bring(params)
     shards = sharding.data_shards(mesh)
     batch_size = -(-self.config.eval.batch_size // shards) * shards
     return Assessor(blueprint, params, self.text, mesh, batch_size)
 
   @functools.cached_property
-  def _on_this_host(self) -> tuple[stages.Blueprint, Mesh, nnx.State]:
-    """The model on this process's own devices: how it is built, their mesh, and where its parameters lie there."""
-    mesh = sharding.make_mesh((1, -1, 1), jax.local_devices())
-    create = stages.architecture(
-      self.config,
-      self.text.rows,
-      self.video_encoder.config.feature_dim,
-      self.text.video_id,
-      self.config.seed,
-      None if self.video.cache is not None else self.video_encoder,
-      mesh,
-    )
-    graph, abstract, *_ = nnx.split(nnx.eval_shape(create), nnx.Param, ...)
-
-    def streams() -> nnx.State:
-      _, _, *(rest,) = nnx.split(create(), nnx.Param, ...)
-      return rest
-
-    with jax.set_mesh(mesh):
-      rest = jax.jit(streams)()
-    blueprint = dataclasses.replace(self.blueprint, graph=graph, rest=rest)
-    return blueprint, mesh, sharding.state_shardings(abstract, mesh)
+  def _on_this_host(self) -> HostModel:
+    sizes = self.text.rows, self.video_encoder.config.feature_dim, self.text.video_id
+    eyes = None if self.video.cache is not None else self.video_encoder
+    return HostModel.of(self.blueprint, self.config, *sizes, eyes)
 
   def params(self, folder: str) -> nnx.State:
     """The parameters that a finished stage left."""
@@ -144,12 +125,6 @@ class Run:
 
   def probe(self, name: str = 'probe.npz') -> Probe | None:
     return Probe.load(self.workdir / 'probe' / name)
-
-
-def _brought_here(leaf: jax.Array, place: jax.sharding.Sharding) -> jax.Array:
-  """The whole of an array that may lie over the devices of several processes, on this process's own."""
-  whole = leaf if leaf.is_fully_addressable else multihost_utils.process_allgather(leaf, tiled=True)
-  return jax.device_put(whole, place)
 
 
 def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: str | Path) -> Run:
@@ -171,11 +146,7 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     eyes = config.encoder
     video_encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype, eyes.size)
   base = pretrained.find(config)
-  fingerprints = {'data_fingerprint': source.fingerprint, 'encoder_fingerprint': video_encoder.fingerprint}
-  if base is not None:
-    fingerprints['decoder_fingerprint'] = base.fingerprint
-  if (merger := pretrained.find_mapper(config)) is not None:
-    fingerprints['mapper_fingerprint'] = merger.fingerprint
+  fingerprints = {'data_fingerprint': source.fingerprint, **model_fingerprints(config, video_encoder)}
   if config.discovery.canonical:
     fingerprints['canonical_names'] = wording.fingerprint_of(config.discovery)
   origin = parent.find(config)
@@ -267,6 +238,16 @@ def open_run(config: ml_collections.ConfigDict, workdir: str | Path, dataset: st
     views,
     seconds,
   )
+
+
+def model_fingerprints(config: ml_collections.ConfigDict, encoder: encoders.Encoder) -> dict[str, str]:
+  """Names the weights that a run is built on: those of f_v, and of L and f_m where they are pretrained."""
+  found = {'encoder_fingerprint': encoder.fingerprint}
+  if (base := pretrained.find(config)) is not None:
+    found['decoder_fingerprint'] = base.fingerprint
+  if (merger := pretrained.find_mapper(config)) is not None:
+    found['mapper_fingerprint'] = merger.fingerprint
+  return found
 
 
 def cached_features(

@@ -31,7 +31,7 @@ from absl import app, flags, logging
 
 from crosstrainer_jax import rules
 from crosstrainer_jax.configs import arguments
-from crosstrainer_jax.input.buckets import in_bucket
+from crosstrainer_jax.input.buckets import as_path, in_bucket
 from crosstrainer_jax.training import preemption
 
 # what is defined here for a verb shows in that verb's --help
@@ -227,6 +227,20 @@ def define_config_flag(default: str | None = None) -> None:
   """Defines `--config` for a verb; `run` makes `--config.key=value` work beside it."""
   flags.DEFINE_string('config', default, 'Config file, with an argument after a colon: configs/cross_sport.py:smoke')
   flags.DEFINE_multi_string('override', [], 'A setting to change, a.b=value; the same as --config.a.b=value')
+
+
+def define_run_flags(default: str, kept: str) -> None:
+  """Defines the flags of a verb that trains and reports by a config, into a workdir of its own; `kept` says what."""
+  define_config_flag(default)
+  flags.DEFINE_string('workdir', '', f'{kept} go here; by default runs/<config>.')
+  flags.DEFINE_string('data_dir', 'runs/datasets', 'Where prepared datasets lie.')
+  flags.DEFINE_multi_string('runs', [], 'Workdir of a finished run; several print their mean, and train nothing.')
+  flags.DEFINE_bool('dry-run', False, 'Print what would be done, and do nothing.')
+
+
+def workdir_from_flags() -> pathlib.Path:
+  """The workdir that the flags of `define_run_flags` describe."""
+  return as_path(flags.FLAGS.workdir or pathlib.Path('runs') / run_name(flags.FLAGS.config, flags.FLAGS.override))
 
 
 def config_from_flags() -> ml_collections.ConfigDict:

@@ -44,7 +44,7 @@ from crosstrainer_jax.evaluation.report import Report, read_report
 from crosstrainer_jax.input.buckets import on_this_machine
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.pages import replace_block
-from crosstrainer_jax.recipe import CROSSTRAINER
+from crosstrainer_jax.run_layout import CROSSTRAINER
 from crosstrainer_jax.training.telemetry import say
 
 # Sweeps whose result is drawn.

@@ -1,21 +1,24 @@
 """python -m crosstrainer_jax.train --config configs/cross_sport.py: the main job, from data to the results table."""
 
+from __future__ import annotations
+
 import os
 import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from crosstrainer_jax import datasets, distributed, provenance, recipe, settings
-from crosstrainer_jax.evaluation.report import Report, read_report
+from crosstrainer_jax import datasets, distributed, provenance, run_layout, settings
 from crosstrainer_jax.input.buckets import as_path, check
 from crosstrainer_jax.input.files import write_atomically
-from crosstrainer_jax.run import open_run
-from crosstrainer_jax.training import stages
 from crosstrainer_jax.training.telemetry import say, timed
+
+if TYPE_CHECKING:
+  from crosstrainer_jax.evaluation.report import Report
 
 settings.define_config_flag()
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept. Default: runs/<config name with its argument>.')
@@ -50,10 +53,13 @@ def run(config: settings.ml_collections.ConfigDict, workdir: Path, data_dir: str
   Raises:
     SettingsError: the workdir belongs to another config or to other data.
   """
+  # these take seconds to import, which --help and --dry-run should not
+  from crosstrainer_jax.evaluation.report import read_report
+
   if is_done(workdir) and settings.flatten(provenance.recorded_config(workdir)) == settings.flatten(config):
     return read_report(workdir / 'report.json')
-  # takes seconds to import, which --help and --dry-run should not
-  from crosstrainer_jax import measure
+  from crosstrainer_jax import measure, recipe
+  from crosstrainer_jax.run import open_run
 
   start, done = time.monotonic(), is_done(workdir)
   settings.keep_compiled(data_dir)
@@ -79,6 +85,8 @@ def command_of(config: str, overrides: Sequence[str]) -> str:
 
 def plan(config: settings.ml_collections.ConfigDict, workdir: Path) -> str:
   """What a run of `config` will do, in a few lines."""
+  from crosstrainer_jax.training import stages
+
   sim = config.data.skillsim
   lines = [
     f'Would run {config.split.setting}, held out: {config.split.held_out or "nothing"}, seed {config.seed}.',
@@ -110,7 +118,7 @@ def _what_next(workdir: Path, seconds: float) -> str:
       f'Done in {seconds:.0f} s.',
       f'  report       {workdir}/report.md (and report.json; every prediction is in {workdir}/predictions)',
       f'  curves       {python} -m tensorboard.main --logdir {workdir}/tensorboard',
-      f'  checkpoint   {workdir} (parameters: {workdir}/{recipe.STAGE2}/params)',
+      f'  checkpoint   {workdir} (parameters: {workdir}/{run_layout.STAGE2}/params)',
       'Next:',
       f'  {python} -m crosstrainer_jax.assess VIDEO --checkpoint {workdir}      # feedback on a video of your own',
       f'  {python} -m crosstrainer_jax.eval --workdir {workdir}                 # this table again',

@@ -32,7 +32,7 @@ from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.input.source import ClipSource
 from crosstrainer_jax.measure import hardware
 from crosstrainer_jax.pictures import VideoPictures, Window
-from crosstrainer_jax.recipe import CROSSTRAINER
+from crosstrainer_jax.run_layout import CROSSTRAINER
 from crosstrainer_jax.training.telemetry import Progress, say
 
 SETTING = 'wild'

@@ -10,6 +10,9 @@ from tests.discovery.chat_server import Reply, serving, text_of
 from tests.input import hub_tokenizers
 from tests.models import hub_directories
 from tests.overlapping_clips import write_video
+from tests.retrieved import retrieved  # noqa: F401  (a fixture)
+
+# ruff: noqa: F811
 
 
 def test_help_needs_no_model(capsys):
@@ -57,6 +60,33 @@ def test_an_interruption_is_one_line(monkeypatch, capsys, tmp_path):
   shown = capsys.readouterr()
   assert not shown.out
   assert shown.err == '\ninterrupted; nothing was assessed\n'
+
+
+def test_a_library_adds_the_clips_to_watch(retrieved, tmp_path, capsys):
+  library = ['--library', str(retrieved / 'run'), '--clips', '2']
+  with serving(behaviour) as server:
+    by_a_server(server, tmp_path, *library)
+    text = capsys.readouterr().out
+    assert text.count('  watch      0.0–2.0 s of https://v.test/') == 4
+    assert 'shows the mistake: “Bend your knees and sink.' in text
+    by_a_server(server, tmp_path, *library, '--json')
+    for segment in json.loads(capsys.readouterr().out)['segments']:
+      assert [set(clip) >= {'url', 'start', 'end', 'shared', 'similarity', 'relevance'} for clip in segment['watch']]
+      assert len(segment['watch']) == 2
+    by_a_server(server, tmp_path, '--library', str(retrieved / 'run'), '--clips', '1', '--sport', 'judo')
+    assert "no clips of 'judo' but of soccer" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match='error: .*no library to search here'):
+      by_a_server(server, tmp_path, '--library', str(tmp_path))
+
+
+def test_a_trained_run_and_a_library_make_one_report(small_run, retrieved, tmp_path, capsys):
+  write_video(tmp_path / 'a.mp4', seconds=4, fps=4)
+  command = [str(tmp_path / 'a.mp4'), '--checkpoint', str(small_run), '--sport', 'soccer', '--json']
+  assess.main([*command, '--library', str(retrieved / 'run')])
+  found = json.loads(capsys.readouterr().out)
+  for segment in found['segments']:
+    nothing_wrong = segment['sure'] and not segment['attributes']
+    assert len(segment['watch']) == (0 if nothing_wrong else 3)
 
 
 def behaviour(request):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from crosstrainer_jax import measure, recipe
+from crosstrainer_jax import measure, run_layout
 from crosstrainer_jax.baselines import RETRIEVAL
 from crosstrainer_jax.evaluation.predictions import read_predictions, read_references
 from crosstrainer_jax.evaluation.report import ROWS, read_report
@@ -52,9 +52,9 @@ def test_an_untrained_row_is_absent_with_its_reason(run, tmp_path):
   untrained = dataclasses.replace(run, workdir=tmp_path)
   untrained.params = lambda folder: run.initial
   rows = measure.predict_rows(untrained, [measure.Reference.from_clip(run.clips[i]) for i in run.split.test])
-  assert set(rows.absent) == {recipe.END_TO_END, recipe.ZEROED, *RETRIEVAL}
+  assert set(rows.absent) == {run_layout.END_TO_END, run_layout.ZEROED, *RETRIEVAL}
   assert 'config.eval.rows' in rows.absent['attribute retrieval']
-  assert 'config.eval.rows' in rows.absent[recipe.ZEROED]
+  assert 'config.eval.rows' in rows.absent[run_layout.ZEROED]
 
 
 def test_retrieval_answers_from_the_training_clips(run, predictions):

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import crosstrainer_jax
-from crosstrainer_jax import datasets, recipe, settings
+from crosstrainer_jax import datasets, recipe, run_layout, settings
 from crosstrainer_jax.input import pipeline
 from crosstrainer_jax.input.examples import FEEDBACK
 from crosstrainer_jax.models import pretrained
@@ -118,14 +118,16 @@ def opened(config, data, tmp_path_factory):
 
 def test_only_what_trains_is_kept_and_the_base_stays(opened, tmp_path):
   recipe.train(opened)
-  trained = opened.params(recipe.STAGE2)
+  trained = opened.params(run_layout.STAGE2)
   before, after = flat(opened.initial), flat(trained)
-  saved = json.loads((opened.workdir / recipe.STAGE2 / 'done.json').read_text())
+  saved = json.loads((opened.workdir / run_layout.STAGE2 / 'done.json').read_text())
   assert saved['updates'] >= 4
   for path in after:
     same = np.array_equal(before[path][...], after[path][...])
     assert same == (path.startswith('decoder/') and 'lora_' not in path), path
-  size = sum(file.stat().st_size for file in (opened.workdir / recipe.STAGE2 / 'params').rglob('*') if file.is_file())
+  size = sum(
+    file.stat().st_size for file in (opened.workdir / run_layout.STAGE2 / 'params').rglob('*') if file.is_file()
+  )
   base = sum(leaf[...].nbytes for path, leaf in before.items() if path.startswith('decoder/') and 'lora_' not in path)
   whole = sum(leaf[...].nbytes for leaf in after.values())
   assert size < 2 * (whole - base) + 200_000

@@ -1,6 +1,5 @@
 """The verb, from a library to its report."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -60,15 +59,3 @@ def test_a_plan_says_what_would_be_done(tmp_path):
   said = represent.plan(settings.load_config('configs/sportskills.py'), tmp_path / 'none')
   assert 'untrained, activity labels, how-to narration on howto' in said
   assert 'in pools of 50 within a sport' in said
-
-
-def test_tokens_of_a_clip_are_valid_where_it_has_frames(library):
-  @dataclasses.dataclass
-  class Words:
-    def valid(self, times, seconds):
-      return np.isfinite(times).reshape(1, seconds, -1).any(-1)
-
-  class Info:
-    frame_times = np.array([[0, 1, np.nan, np.nan]])
-
-  assert represent.ValidTokens([Info()], Words(), 2)([0]).tolist() == [[[True, False]]]

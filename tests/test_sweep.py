@@ -16,7 +16,7 @@ from crosstrainer_jax.evaluation.aggregate import aggregate
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.report import Report, read_report
 from crosstrainer_jax.input.buckets import BucketError
-from crosstrainer_jax.recipe import CROSSTRAINER, END_TO_END, ZEROED
+from crosstrainer_jax.run_layout import CROSSTRAINER, END_TO_END, ZEROED
 
 RATE = 'training.optimizer.learning_rate'
 PAGE = '# Page\n\n<!-- sweep:transfer -->\nold\n<!-- end -->\n\nbetween\n\n<!-- sweep:dials -->\n<!-- end -->\n'

@@ -57,6 +57,7 @@ class Setting:
     words: turns text into the run's own tokens.
     config: of the run.
     encoder: of the frames, where clips are shown by them.
+    seconds: of a view.
   """
 
   directory: Path
@@ -69,6 +70,20 @@ class Setting:
   mesh: Mesh
   config: ml_collections.ConfigDict
   encoder: Encoder | None = None
+  seconds: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ValidTokens:
+  """Which video tokens of clips are real."""
+
+  clips: Sequence[ClipInfo]
+  words: PromptTokenizer
+  seconds: int
+
+  def __call__(self, indices: Sequence[int]) -> np.ndarray:
+    """bool[N, V, S] of clips, by index."""
+    return np.stack([self.words.valid(self.clips[index].frame_times, self.seconds) for index in indices])
 
 
 class Retriever:
@@ -157,6 +172,10 @@ class Retriever:
       return {**self._seen(chosen), 'valid': self._setting.valid(chosen)}
 
     return self._embedder.clips(len(clips), read)
+
+  def vectors_of(self, features: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """float32[N, E], unit vectors of clips by their features float[N, V, S, D]; valid is bool[N, V, S]."""
+    return self._embedder.clips(len(features), lambda part: {'features': features[part], 'valid': valid[part]})
 
   def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
     """float32[N, E], unit vectors of any texts."""

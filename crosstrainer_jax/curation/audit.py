@@ -22,8 +22,6 @@ from crosstrainer_jax.pictures import VideoPictures, Window
 
 KEPT, DROPPED = 'kept by the gate', 'dropped by the gate'
 CORRECT, INCORRECT = 'said to be correct', 'said to be incorrect'
-EXECUTION = 'execution'
-GATES = (gates.ACTIONABLE, gates.DEMONSTRATED, EXECUTION)
 _DEFAULT = 200
 
 
@@ -39,8 +37,8 @@ def write(folder: pathlib.Path, root: str, gate: str, count: int = _DEFAULT, see
   Raises:
     FileNotFoundError, ValueError: no manifest, or no clip that the gate has judged.
   """
-  if gate not in GATES:
-    raise ValueError(f'--gate {gate}: known are {", ".join(GATES)}')
+  if gate not in gates.JUDGED:
+    raise ValueError(f'--gate {gate}: known are {", ".join(gates.JUDGED)}')
   cases: list[human_sheet.Case] = []
   unseen = 0
   for system, row in _drawn(folder, gate, count, seed):
@@ -90,7 +88,7 @@ def _drawn(folder: pathlib.Path, gate: str, count: int, seed: int) -> list[tuple
 
 def _judged(folder: pathlib.Path, gate: str) -> Iterator[tuple[str, dict[str, Any]]]:
   for row in manifest.read(folder):
-    if gate == EXECUTION:
+    if gate == gates.EXECUTION:
       if row['execution'] in ('correct', 'incorrect'):
         yield CORRECT if row['execution'] == 'correct' else INCORRECT, row
     elif row[gate] is not None:

@@ -21,6 +21,10 @@ from crosstrainer_jax.inference.zero_shot import jpeg
 from crosstrainer_jax.input import video
 
 ACTIONABLE, DEMONSTRATED = 'actionable', 'demonstrated'
+# What the second of them says beside its verdict.
+EXECUTION = 'execution'
+# What people can be asked to judge.
+JUDGED = (ACTIONABLE, DEMONSTRATED, EXECUTION)
 NOT_ACTIONABLE, NOT_SHOWN = 'not actionable', 'not demonstrated'
 UNANSWERED = 'the gate has no answer that can be read'
 _EXECUTIONS: tuple[Execution, ...] = ('correct', 'incorrect', 'none')

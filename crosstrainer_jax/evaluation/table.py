@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import textwrap
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich import box
@@ -76,6 +77,36 @@ def show(table: Table, console: Console) -> None:
       drawn.add_row(Text(_wrapped(name, NAME)), *(Text(cells[index]) for index in columns))
     console.print(drawn)
     console.print()
+
+
+class Page:
+  """A report of tables and of facts that stand behind them, as Markdown and on a terminal; a subclass has both."""
+
+  facts: Sequence[str]
+
+  def tables(self) -> tuple[list[Table], Footnotes]:
+    raise NotImplementedError
+
+  def to_markdown(self) -> str:
+    tables, footnotes = self.tables()
+    parts = [markdown(table) for table in tables]
+    return '\n'.join([*parts, *footnotes.lines(), '', *(f'- {fact}' for fact in self.facts)]) + '\n'
+
+  def print(self, file: TextIO | None = None) -> None:
+    console = terminal(file)
+    tables, footnotes = self.tables()
+    for table in tables:
+      show(table, console)
+    for line in [*footnotes.lines(), *self.facts]:
+      console.print(line, markup=False)
+
+
+def spread(values: Sequence[float | None]) -> str:
+  """Mean, lowest and highest of several runs; `MISSING` where one of them has no value."""
+  known = [value for value in values if value is not None]
+  if len(known) < len(values) or not known:
+    return MISSING
+  return f'{sum(known) / len(known):.1f} ({min(known):.1f}–{max(known):.1f})'
 
 
 def blocks(table: Table, width: int) -> list[list[int]]:

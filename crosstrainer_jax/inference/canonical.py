@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.cluster import AgglomerativeClustering
 
 from crosstrainer_jax.discovery import lexicon, rules
 from crosstrainer_jax.discovery.dataset import read_attribute_lines
@@ -115,6 +114,9 @@ def cluster(phrases: Sequence[str], embeddings: np.ndarray, threshold: float) ->
   first, rest = embeddings[:MOST_CLUSTERED], embeddings[MOST_CLUSTERED:]
   labels = np.zeros(1, int)
   if len(first) > 1:
+    # takes a second to import
+    from sklearn.cluster import AgglomerativeClustering
+
     clustering = AgglomerativeClustering(
       n_clusters=None, metric='cosine', linkage='average', distance_threshold=1 - threshold
     )

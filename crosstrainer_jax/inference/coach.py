@@ -13,6 +13,7 @@ import ml_collections
 import numpy as np
 
 from crosstrainer_jax.inference.assessment import Assessor
+from crosstrainer_jax.inference.suggestion import Suggestion, lines_of
 from crosstrainer_jax.inference.trained import FOLDER, read_trained
 from crosstrainer_jax.inference.window_features import SeenWindow, WindowEncoder
 from crosstrainer_jax.input import prompts, splits, video
@@ -29,6 +30,7 @@ class Segment:
     doubtful: those below the threshold, with their probability.
     feedback: written given the attributes; None when the coach is not sure of any.
     level: the likeliest level and its probability; None for a model without a probe.
+    watch: clips of a library to watch, best first, where one was asked.
   """
 
   start: float
@@ -37,6 +39,14 @@ class Segment:
   doubtful: dict[str, float]
   feedback: str | None
   level: tuple[str, float] | None
+  watch: list[Suggestion] = dataclasses.field(default_factory=list)
+
+  @property
+  def missing(self) -> list[str] | None:
+    """What is to be improved, as far as it is known; None where the coach is sure that nothing stands out."""
+    if self.sure:
+      return list(self.attributes) or None
+    return list(self.doubtful)
 
   @property
   def sure(self) -> bool:
@@ -78,6 +88,7 @@ class Assessment:
       else:
         named = ', '.join(f'{name} ({p:.0%})' for name, p in list(segment.doubtful.items())[:3])
         lines.append(f'  not sure   {named}')
+      lines += lines_of(segment.watch)
     lines += ['', *(f'Note: {warning}' for warning in self.warnings)]
     lines.append('Seconds: ' + ', '.join(f'{name} {seconds:.1f}' for name, seconds in self.timing.items()))
     return '\n'.join(lines)

@@ -56,13 +56,13 @@ def _read_prefix(
   mask: jax.Array,
   positions: jax.Array | None,
 ) -> Prefix:
-  return _prefill(nnx.merge(graphdef, state), embeddings, mask, positions, None)[1]
+  return prefill(nnx.merge(graphdef, state), embeddings, mask, positions, None)[1]
 
 
-def _prefill(
+def prefill(
   decoder: Decoder, embeddings: jax.Array, mask: jax.Array, positions: jax.Array | None, prefix: Prefix | None
 ) -> tuple[jax.Array, Prefix]:
-  """Hidden states of `embeddings` behind `prefix`, and the two together."""
+  """Hidden states dtype[B, L, D] of `embeddings` behind `prefix`, and the two together; to be called under `jit`."""
   batch, length, _ = embeddings.shape
   if prefix is None:
     cache, before = decoder.init_cache(batch, length), jnp.zeros(batch, jnp.int32)
@@ -241,7 +241,7 @@ def _generate(
     return finished | jnp.isin(token, eos_ids), token, (tokens, log_probs)
 
   # Prefill, once for all samples of a prompt.
-  hidden, read = _prefill(decoder, embeddings, mask, positions, prefix)
+  hidden, read = prefill(decoder, embeddings, mask, positions, prefix)
   last = length - 1 - jnp.argmax(mask[:, ::-1], axis=1)
   hidden = jnp.repeat(hidden[jnp.arange(batch), last], samples, axis=0)
   cache = read.cache.repeat(samples).grow(max_new_tokens - 1)

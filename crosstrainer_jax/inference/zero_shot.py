@@ -21,6 +21,7 @@ import numpy as np
 
 from crosstrainer_jax.discovery.asking import Asker
 from crosstrainer_jax.discovery.language_model import REFUSED, Answer, Question, Unreadable
+from crosstrainer_jax.inference.suggestion import Suggestion, lines_of
 from crosstrainer_jax.input import prompts, video
 from crosstrainer_jax.input.buckets import on_this_machine
 from crosstrainer_jax.input.recordings import IMPORT_FILE, Recordings
@@ -178,13 +179,23 @@ class ZeroShot:
 
 @dataclasses.dataclass
 class Segment:
-  """What was said of `start` … `end` seconds; None where an answer could not be read."""
+  """What was said of `start` … `end` seconds; None where an answer could not be read.
+
+  Attributes:
+    watch: clips of a library to watch, best first, where one was asked.
+  """
 
   start: float
   end: float
   attributes: list[str] | None
   feedback: str | None
   reason: str = ''
+  watch: list[Suggestion] = dataclasses.field(default_factory=list)
+
+  @property
+  def missing(self) -> list[str] | None:
+    """What is to be improved, as far as it is known; None where nothing stands out."""
+    return [] if self.attributes is None else self.attributes or None
 
 
 @dataclasses.dataclass
@@ -196,6 +207,7 @@ class Assessment:
   model: str
   shown: str
   segments: list[Segment]
+  warnings: list[str] = dataclasses.field(default_factory=list)
 
   @property
   def unread(self) -> int:
@@ -212,8 +224,10 @@ class Assessment:
       if segment.attributes is not None:
         lines.append(f'  improve    {", ".join(segment.attributes) or "nothing stands out"}')
       lines.append(f'  feedback   {segment.feedback}' if segment.feedback else f'  no answer  {segment.reason}')
+      lines += lines_of(segment.watch)
     lines += ['', f'Note: by {self.model}, zero-shot: not trained on feedback of experts, and no level is known']
     lines.append(f'Note: it was shown {self.shown}')
+    lines += [f'Note: {warning}' for warning in self.warnings]
     if self.unread:
       lines.append(f'Note: {self.unread} of {len(self.segments)} segments have no readable answer')
     return '\n'.join(lines)

@@ -130,7 +130,7 @@ class PromptTokenizer:
     else:
       raise ValueError(f'no task {task!r}')
     before, after = text.split(prompts.VIDEO)
-    return [*self.layout.before, *self._ids(before), *self._video(), *self._ids(after), *self.layout.after]
+    return [*self.layout.before, *self.ids(before), *self.clip(), *self.ids(after), *self.layout.after]
 
   def tokens(self, task: str, clip: ClipInfo, attributes: Sequence[str] = (), sport: str = '') -> Tokens:
     """The example of `clip`: F_a's target is the clip's incorrect attributes, otherwise the commentary.
@@ -141,11 +141,11 @@ class PromptTokenizer:
     """
     answer = prompts.serialize_attributes(clip.incorrect) if task == ATTRIBUTES else clip.commentary
     return Tokens(
-      self.prompt(task, sport or clip.sport, attributes), [*self._ids(self.layout.space + answer), *self.layout.close]
+      self.prompt(task, sport or clip.sport, attributes), [*self.ids(self.layout.space + answer), *self.layout.close]
     )
 
-  def _video(self) -> list[int]:
-    """Placeholders, and what stands around them."""
+  def clip(self) -> list[int]:
+    """What stands for a clip: placeholders, and what is around them."""
     if (pictures := self.pictures) is None:
       return [self.video_id] * self._video_tokens
     view = [pictures.before, *[self.video_id] * pictures.grid.tokens, pictures.after]
@@ -153,9 +153,10 @@ class PromptTokenizer:
 
   def text(self, text: str) -> list[int]:
     """Ids of a text that stands alone, such as a comment."""
-    return self._ids(self.layout.space + text)
+    return self.ids(self.layout.space + text)
 
-  def _ids(self, text: str) -> list[int]:
+  def ids(self, text: str) -> list[int]:
+    """Ids of a piece of text, in which nothing is a placeholder or a special token."""
     ids = self._cache.get(text)
     if ids is None:
       # A comment that contains "<video>" or "</s>" says these letters; it neither shows a video nor ends.

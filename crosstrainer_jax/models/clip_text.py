@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from transformers import AutoTokenizer
 
 from crosstrainer_jax.models import clip
 from crosstrainer_jax.models.bert import read_json
@@ -48,6 +47,9 @@ class ClipTextEncoder:
     tensors = Tensors(directory)
     graph, abstract = nnx.split(nnx.eval_shape(lambda: ClipText(config, nnx.Rngs(0))), nnx.Param)
     params = convert.load(tensors, clip.sources(config, tensors), abstract, clip.TEXT_IGNORED)
+    # takes a second to import
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
     return cls(nnx.merge(graph, params), tokenizer, tensors.fingerprint())
 

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from tokenizers import normalizers
-from transformers import AutoTokenizer
 
 from crosstrainer_jax.models import bert
 from crosstrainer_jax.models.bert import Bert, read_json
@@ -195,6 +194,9 @@ def _tokenizer(directory: Path, vocab_size: int) -> Any:
   if not any(all((directory / file).is_file() for file in files) for files in TOKENIZER_FILES):
     wanted = ', or '.join(' and '.join(files) for files in TOKENIZER_FILES)
     raise FileNotFoundError(f'{directory}: no tokenizer here ({wanted})')
+  # takes a second to import
+  from transformers import AutoTokenizer
+
   tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True)
   if not tokenizer.is_fast:
     raise ValueError(f'{directory}: {type(tokenizer).__name__} is not supported, only fast tokenizers')

@@ -6,19 +6,19 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.dials import need_matplotlib
 from crosstrainer_jax.evaluation.report import cell, without_nan
-from crosstrainer_jax.evaluation.table import MISSING, Footnotes, Table, markdown, show, terminal
+from crosstrainer_jax.evaluation.table import Footnotes, Page, Table, spread
 from crosstrainer_jax.representation.scoring import Scores, chance
 
 RANDOM = 'random'
 
 
 @dataclasses.dataclass
-class Report:
+class Report(Page):
   """Of one run.
 
   Attributes:
@@ -67,11 +67,6 @@ class Report:
       found.append(Table(f'{column} by how the skill is shown', kinds, by_kind))
     return found, footnotes
 
-  def to_markdown(self) -> str:
-    tables, footnotes = self.tables()
-    parts = [markdown(table) for table in tables]
-    return '\n'.join([*parts, *footnotes.lines(), '', *(f'- {fact}' for fact in self.facts)]) + '\n'
-
   def to_json(self) -> str:
     rows = {
       name: {
@@ -82,14 +77,6 @@ class Report:
     }
     content = {'pool': self.pool, 'random': chance(self.pool), 'rows': rows, 'facts': list(self.facts)}
     return json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False) + '\n'
-
-  def print(self, file: TextIO | None = None) -> None:
-    console = terminal(file)
-    tables, footnotes = self.tables()
-    for table in tables:
-      show(table, console)
-    for line in [*footnotes.lines(), *self.facts]:
-      console.print(line, markup=False)
 
 
 def plot(report: Report, path: Path) -> Path:
@@ -149,15 +136,12 @@ def summary(reports: Sequence[Mapping[str, Any]]) -> list[Table]:
   column = [name for name in columns if name.startswith('R@')][-1]
   groups = [group for group in next(iter(first['rows'].values())) if group != 'all']
 
-  def spread(row: str, group: str, name: str) -> str:
-    values = [report['rows'][row][group][name]['value'] for report in reports]
-    if None in values:
-      return MISSING
-    return f'{sum(values) / len(values):.1f} ({min(values):.1f}–{max(values):.1f})'
+  def over_runs(row: str, group: str, name: str) -> str:
+    return spread([report['rows'][row][group][name]['value'] for report in reports])
 
   whole = [(RANDOM, [f'{first["random"][name]:.1f}' for name in columns])]
-  whole += [(row, [spread(row, 'all', name) for name in columns]) for row in first['rows']]
+  whole += [(row, [over_runs(row, 'all', name) for name in columns]) for row in first['rows']]
   parts = [(RANDOM, [f'{first["random"][column]:.1f}'] * len(groups))]
-  parts += [(row, [spread(row, group, column) for group in groups]) for row in first['rows']]
+  parts += [(row, [over_runs(row, group, column) for group in groups]) for row in first['rows']]
   title = f'Pools of {first["pool"]} within a sport, {len(reports)} seeds: mean (lowest–highest)'
   return [Table(title, columns, whole), Table(f'{column} of parts', groups, parts)]

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import TextIO
+from pathlib import Path
+from typing import Any
 
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.report import cell, without_nan
-from crosstrainer_jax.evaluation.table import Footnotes, Table, markdown, show, terminal
+from crosstrainer_jax.evaluation.table import Footnotes, Page, Table, spread
 
 
 @dataclasses.dataclass
-class Report:
+class Report(Page):
   """Of one run.
 
   Attributes:
@@ -44,11 +45,6 @@ class Report:
       tables.append(Table('Differences, paired by take', columns, rows))
     return tables, footnotes
 
-  def to_markdown(self) -> str:
-    tables, footnotes = self.tables()
-    parts = [markdown(table) for table in tables]
-    return '\n'.join([*parts, *footnotes.lines(), '', *(f'- {fact}' for fact in self.facts)]) + '\n'
-
   def to_json(self) -> str:
     content = {
       'rows': {name: _plain(found) for name, found in self.rows.items()},
@@ -58,14 +54,47 @@ class Report:
     }
     return json.dumps(without_nan(content), indent=1, ensure_ascii=False, allow_nan=False) + '\n'
 
-  def print(self, file: TextIO | None = None) -> None:
-    console = terminal(file)
-    tables, footnotes = self.tables()
-    for table in tables:
-      show(table, console)
-    for line in [*footnotes.lines(), *self.facts]:
-      console.print(line, markup=False)
-
 
 def _plain(found: Mapping[str, Interval]) -> dict[str, dict[str, object]]:
   return {name: dataclasses.asdict(interval) for name, interval in found.items()}
+
+
+def read(path: Path) -> dict[str, Any]:
+  """What `Report.to_json` wrote.
+
+  Raises:
+    FileNotFoundError, ValueError: there is none, or it is something else.
+  """
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such report; python -m crosstrainer_jax.retrieve writes one into its workdir')
+  try:
+    content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+    content['rows'], content['differences'], content['by lot']  # noqa: B018  (must be there)
+  except (json.JSONDecodeError, KeyError, TypeError) as error:
+    raise ValueError(f'{path}: no report of a retrieval ({error})') from error
+  return content
+
+
+def summary(reports: Sequence[Mapping[str, Any]]) -> list[Table]:
+  """Of runs of several seeds: means, and lowest and highest run, of rows and of differences.
+
+  Raises:
+    ValueError: runs with other rows.
+  """
+  first = reports[0]
+  if any(list(report['rows']) != list(first['rows']) for report in reports):
+    raise ValueError('--runs: they have other rows, and cannot be averaged')
+  tables = []
+  for title, part in (('The clip to watch, among those of the sport', 'rows'), ('Differences', 'differences')):
+    if not first[part]:
+      continue
+    columns = list(next(iter(first[part].values())))
+    rows = [
+      (name, [spread([report[part][name][column]['value'] for report in reports]) for column in columns])
+      for name in first[part]
+    ]
+    if part == 'rows':
+      lots = [spread([report['by lot'].get(column) for report in reports]) for column in columns]
+      rows.insert(0, ('by lot (exact)', lots))
+    tables.append(Table(f'{title}, {len(reports)} seeds: mean (lowest–highest)', columns, rows))
+  return tables

@@ -7,6 +7,8 @@
 | visual nearest neighbour | its features, compared with those of candidates |
 | two towers, zero-shot | itself, in a space that was trained on how-to clips alone |
 | two towers, weak pairs | itself, in a space that was trained on weak pairs |
+| re-ranked | itself, beside each of the first candidates of the row above, in a model that was trained on weak pairs |
+| re-ranked without the learner | nothing but that those were the first: the same model with its clip hidden |
 """
 
 from __future__ import annotations
@@ -20,13 +22,16 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from crosstrainer_jax.baselines.retrieval import Retriever, Setting
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.retrieval.material import Material, library_train
-from crosstrainer_jax.retrieval.weak import Spoken, relevant_to
+from crosstrainer_jax.retrieval.relevance import Pairs
+from crosstrainer_jax.retrieval.reranker import Reranker
+from crosstrainer_jax.retrieval.weak import Spoken, Triple, relevant_to
 from crosstrainer_jax.training.contrastive import any_right_text, own_text
 from crosstrainer_jax.training.telemetry import MetricWriter, timed
 
 RANDOM, NAMES, VISUAL = 'random', 'sport and skill', 'visual nearest neighbour'
 ZERO_SHOT, WEAK = 'two towers, zero-shot', 'two towers, weak pairs'
-ROWS = (RANDOM, NAMES, VISUAL, ZERO_SHOT, WEAK)
+RERANKED, BLIND = 're-ranked', 're-ranked without the learner'
+ROWS = (RANDOM, NAMES, VISUAL, ZERO_SHOT, WEAK, RERANKED, BLIND)
 
 
 def by_lot(queries: Sequence[int], candidates: Sequence[int], seed: int) -> np.ndarray:
@@ -105,6 +110,58 @@ def by_towers(
   return retriever.clip_vectors(queries) @ retriever.text_vectors(narrations).T
 
 
+def reranker(
+  material: Material,
+  row: str,
+  triples: Sequence[Triple],
+  learners: Sequence[Spoken],
+  writer: MetricWriter | None = None,
+) -> Reranker:
+  """The model of `RERANKED` or `BLIND`, trained on triples of weak supervision.
+
+  Args:
+    learners: of the training clips of learners.
+  """
+  numbers = {clip.clip_id: index for index, clip in enumerate(material.clips)}
+  pairs = Pairs(
+    np.array([numbers[triple.clip_id] for triple in triples], np.int32),
+    np.array([numbers[triple.candidate] for triple in triples], np.int32),
+    np.array([triple.relevant for triple in triples]),
+    [triple.shared for triple in triples],
+  )
+  whitens = [*material.setting.train, *library_train(material)]
+  found = Reranker(_setting(material, row, whitens), row, blind=row == BLIND)
+  with timed(f'row: {row}'):
+    attributes = {numbers[learner.clip_id]: sorted(learner.attributes) for learner in learners}
+    found.fit(pairs, writer, attributes)
+  return found
+
+
+def by_reranker(
+  model: Reranker, before: np.ndarray, top: int, queries: Sequence[int], candidates: Sequence[int]
+) -> np.ndarray:
+  """float64[N, M]: the first `top` of each query in the order of the re-ranker, the others behind, as they were.
+
+  Args:
+    before: float[N, M], scores of the first step, -inf for what is no candidate.
+  """
+  order = np.argsort(-before, axis=1, kind='stable')
+  first = [[place for place in row[:top] if np.isfinite(before[query, place])] for query, row in enumerate(order)]
+  found = model.scores([model.learner(q) for q in queries], [[candidates[place] for place in row] for row in first])
+  # Places in the new order, since scores of the two steps cannot be compared.
+  scores = np.empty(before.shape)
+  for query, (row, own, given) in enumerate(zip(order, first, found, strict=True)):
+    behind = row[len(own) :]
+    new = [*np.asarray(own, int)[np.argsort(-given, kind='stable')], *behind]
+    scores[query, new] = -np.arange(len(new))
+  return scores
+
+
+def setting_of(setting: Setting, row: str) -> Setting:
+  """That of a row, in its own folder."""
+  name = row.replace(' ', '_').replace(',', '')
+  return dataclasses.replace(setting, directory=setting.directory / 'rows' / name)
+
+
 def _setting(material: Material, row: str, train: Sequence[int]) -> Setting:
-  directory = material.setting.directory / 'rows' / row.replace(' ', '_').replace(',', '')
-  return dataclasses.replace(material.setting, directory=directory, train=list(train))
+  return dataclasses.replace(setting_of(material.setting, row), train=list(train))

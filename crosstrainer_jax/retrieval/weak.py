@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from crosstrainer_jax.discovery.backend import Discoverer, discover_each
 from crosstrainer_jax.discovery.language_model import Unreadable
+from crosstrainer_jax.input.files import write_atomically
 
 RELEVANT, HARD, EASY = 'relevant', 'hard negative', 'easy negative'
 
@@ -36,11 +37,16 @@ class Spoken:
 
 @dataclasses.dataclass(frozen=True)
 class Triple:
-  """A learner's clip, a candidate, and how they belong together."""
+  """A learner's clip, a candidate, and how they belong together.
+
+  Attributes:
+    shared: what the learner lacks and the candidate speaks of; none but for relevant ones.
+  """
 
   clip_id: str
   candidate: str
   kind: str
+  shared: tuple[str, ...] = ()
 
   @property
   def relevant(self) -> bool:
@@ -97,15 +103,13 @@ def triples(
     pools = (np.array(own), np.setdiff1d(same, own), np.flatnonzero(sports != learner.sport))
     for kind, pool, count in zip((RELEVANT, HARD, EASY), pools, each, strict=True):
       for place in random.permutation(len(pool))[:count]:
-        yield Triple(learner.clip_id, candidates[pool[place]].clip_id, kind)
+        candidate = candidates[pool[place]]
+        shared = sorted(learner.attributes & candidate.attributes) if kind == RELEVANT else ()
+        yield Triple(learner.clip_id, candidate.clip_id, kind, tuple(shared))
 
 
-def write(path: Path, found: Iterator[Triple]) -> int:
-  """Writes triples as JSON Lines; returns how many."""
-  count = 0
+def write(path: Path, found: Iterable[Triple]) -> None:
+  """Writes triples as JSON Lines."""
   path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open('w', encoding='utf-8') as file:
-    for triple in found:
-      file.write(json.dumps({**dataclasses.asdict(triple), 'relevant': triple.relevant}) + '\n')
-      count += 1
-  return count
+  lines = [json.dumps({**dataclasses.asdict(triple), 'relevant': triple.relevant}) + '\n' for triple in found]
+  write_atomically(path, ''.join(lines))

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 
@@ -26,6 +25,9 @@ class MetricWriter:
   """
 
   def __init__(self, directory: str | Path):
+    # takes half a second to import, which --help should not
+    from tensorboardX import SummaryWriter
+
     self.directory = directory
     self._writer = SummaryWriter(str(directory), flush_secs=10, write_to_disk=is_first_process())
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from safetensors.numpy import save_file
 
-from crosstrainer_jax.baselines.retrieval import Retriever
+from crosstrainer_jax.baselines.retrieval import Retriever, ValidTokens
 from crosstrainer_jax.models.text_encoder import TextEncoder
 from crosstrainer_jax.training.contrastive import own_text
 
@@ -45,3 +45,14 @@ def test_a_pretrained_text_tower_can_be_frozen(retrieval_setting, tmp_path, caps
   again = Retriever(setting, 'row', TEXTS)
   again.load()
   np.testing.assert_array_equal(again.similarities([3, 4]), retriever.similarities([3, 4]))
+
+
+def test_tokens_of_a_clip_are_valid_where_it_has_frames():
+  class Words:
+    def valid(self, times, seconds):
+      return np.isfinite(times).reshape(1, seconds, -1).any(-1)
+
+  class Info:
+    frame_times = np.array([[0, 1, np.nan, np.nan]])
+
+  assert ValidTokens([Info()], Words(), 2)([0]).tolist() == [[[True, False]]]

@@ -6,10 +6,7 @@ import pytest
 
 from crosstrainer_jax.models import encoders
 from crosstrainer_jax.representation import rows
-from tests.baselines.conftest import retrieval_setting  # noqa: F401  (a fixture)
 from tests.models import clip_directory
-
-# ruff: noqa: F811
 
 
 def test_the_untrained_row_does_not_train(retrieval_setting, tmp_path):

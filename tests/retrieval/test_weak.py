@@ -30,9 +30,12 @@ def test_triples_have_some_of_each_kind(tmp_path):
   }  # fmt: skip
   assert all(t.relevant == (t.kind == weak.RELEVANT) for t in found)
   assert found == list(weak.triples(LEARNERS, LIBRARY, each=(1, 5, 1)))
-  assert weak.write(tmp_path / 't.jsonl', iter(found)) == 7
-  line = json.loads((tmp_path / 't.jsonl').read_text().splitlines()[0])
-  assert line == {'clip_id': 'a', 'candidate': 'x', 'kind': 'relevant', 'relevant': True}
+  weak.write(tmp_path / 't.jsonl', found)
+  lines = [json.loads(line) for line in (tmp_path / 't.jsonl').read_text().splitlines()]
+  assert len(lines) == len(found) == 7
+  assert lines[0] == {
+    'clip_id': 'a', 'candidate': 'x', 'kind': 'relevant', 'shared': ['balance'], 'relevant': True,
+  }  # fmt: skip
 
 
 def test_of_a_learner_counts_what_is_criticised_of_a_candidate_all():

@@ -1,0 +1,62 @@
+"""A small finished run of the verb `retrieve`, for those who ask it."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import filelock
+import ml_collections
+import numpy as np
+import pytest
+
+from crosstrainer_jax import retrieve, settings
+from crosstrainer_jax.input.record import Clip
+
+SMALL = (
+  'retrieve.resamples=20', 'contrastive.epochs=1.0', 'contrastive.batch_size=8', 'contrastive.width=16',
+  'contrastive.dim=16', 'tokenizer.vocab_size=300', 'decoder.hidden_size=32', 'decoder.intermediate_size=64',
+  'decoder.num_layers=1', 'decoder.num_heads=2', 'decoder.num_kv_heads=1', 'decoder.head_dim=16', 'rerank.epochs=1.0',
+  'rerank.batch_size=16',
+)  # fmt: skip
+SAID = {'learners': 'Your knees are too straight.', 'lessons': 'Bend your knees and sink.'}
+
+
+def clip(dataset: str, number: int) -> Clip:
+  """One of a person's three clips of a take, of two seconds of noise."""
+  rng = np.random.default_rng([number, len(dataset)])
+  person, take = f'{dataset} {number // 3}', f'{dataset} take {number // 3}'
+  return Clip(
+    f'{dataset}{number}', dataset, 'soccer', 'kick', person, take, ['main'],
+    frames=rng.integers(0, 255, (1, 8, 64, 64, 3)).astype(np.uint8),
+    frame_times=np.arange(8, dtype=np.float32)[None] / 4, commentary=f'{SAID[dataset]} Take {number}.',
+    commentary_time=1.0, extra=json.dumps({'execution': 'incorrect', 'url': f'https://v.test/{number}'}),
+  )  # fmt: skip
+
+
+def small_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
+  """Of a run on the datasets in `folder`, which rates three of their pairs."""
+  return settings.load_config(
+    'configs/retrieval.py:dataset=learners,library=lessons', (*SMALL, f'retrieve.ratings={folder}/ratings.jsonl')
+  )
+
+
+@pytest.fixture(scope='session')
+def retrieved(tmp_path_factory: pytest.TempPathFactory, worker_id: str, write_dataset) -> pathlib.Path:  # type: ignore[no-untyped-def]
+  """A folder with the datasets, `ratings.jsonl` and the workdir `run`. Tests must not change it.
+
+  Where tests run in several processes the first that needs it makes it.
+  """
+  base = tmp_path_factory.getbasetemp()
+  home = (base if worker_id == 'master' else base.parent) / 'retrieved'
+  with filelock.FileLock(f'{home}.lock'):
+    if not (home / 'run' / 'retrieval.json').is_file():
+      for name in SAID:
+        pools = {'train': range(9), 'test': range(9, 18)}
+        made = write_dataset(home / 'made', {pool: [clip(name, n) for n in numbers] for pool, numbers in pools.items()})
+        made.parent.rename(home / name)
+      pairs = [('learners9', 'lessons10', 3), ('learners9', 'lessons11', 0), ('learners12', 'lessons13', 2)]
+      lines = [{'clip_id': a, 'candidate': b, 'rating': r, 'rater': 'ann'} for a, b, r in pairs]
+      (home / 'ratings.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+      retrieve.run(small_config(home), home / 'run', home)
+  return home
