@@ -29,15 +29,15 @@ STUBS = ROOT / '.ci' / 'stubs'
 COMPILE_FLAGS = ROOT / 'tests' / 'compile_flags.py'
 LIMIT = 300  # seconds a command
 
-NO_RIVALS = '"--config.eval.rows=()"'
 FEW_CLIPS = '--config.data.skillsim.train_clips=12 --config.data.skillsim.test_clips=4'
+SHORT_RUN = f'"--config.eval.rows=()" {FEW_CLIPS}'  # the main job trains the rivals
 FEW_PASSES = '--config.stage1.epochs=4 --config.stage2.epochs=4 --config.stage2.fold_epochs=2'
 # Pattern, replacement, reason; applied in this order.
 RULES = (
   (r'^python -m ', f'{PYTHON} -m ', 'nobody has activated the environment'),
   (r'(configs/(?:cross_sport|in_domain)\.py)(?=$| --config)', r'\1:smoke', 'the full run takes minutes'),
-  (r'^(\S+ configs/in_domain\.py:smoke.*)$', rf'\1 {NO_RIVALS} {FEW_CLIPS}', 'the main job trains the rivals'),
-  (r'(configs/cross_sport\.py:held_out=\w+,seed=\d+)$', rf'\1,smoke {NO_RIVALS} {FEW_CLIPS}', 'the full run takes minutes'),
+  (r'^(\S+ configs/in_domain\.py:smoke.*)$', rf'\1 {SHORT_RUN}', 'the main job trains the rivals'),
+  (r'(configs/cross_sport\.py:held_out=\w+,seed=\d+)$', rf'\1,smoke {SHORT_RUN}', 'the full run takes minutes'),
   (r'^(\S+ configs/(own_videos)\.py:(\S+))$', rf'\1 --workdir=runs/\2-\3 {FEW_PASSES}', 'fewer passes will do'),
   (r'(--logdir runs/cross_sport)/', r'\1-smoke/', 'where the main job has become :smoke'),
   (r'(-m crosstrainer_jax\.export runs/cross_sport)', r'\1-smoke', 'where the main job has become :smoke'),
@@ -48,7 +48,7 @@ RULES = (
   ),
   (r'(-m crosstrainer_jax\.(?:doctor|prepare) egoexo4d) .*$', r'\1 --help', 'Ego-Exo4D is under a licence'),
   (r'^(.*--backend openai .*)$', r'\1 --estimate', 'no model is served here'),
-  (r'(-m crosstrainer_jax\.(?:represent|retrieve) .*)$', r'\1 --dry-run', 'it takes minutes, and tests train a small one'),
+  (r'(-m crosstrainer_jax\.(?:represent|retrieve) .*)$', r'\1 --dry-run', 'it takes minutes; tests train a small one'),
   (r'(-m crosstrainer_jax\.sweep (?!.*--dry-run).*)$', r'\1 --dry-run', 'a sweep takes hours'),
 )  # fmt: skip
 TRAINS = re.compile(r'launch_tpu\.sh|run_tests\.sh|\.ci/run|crosstrainer_jax\.(train|sweep|pretrain)')

@@ -5,8 +5,8 @@
     python -m crosstrainer_jax.retrieve --config=configs/retrieval.py:qwen2_5_vl,dataset=my_learners,library=library
 
 [P] the query is a learner's clip without what the expert said of it; pairs for training come from weak supervision; the
-re-ranker is Qwen2.5-VL with LoRA (`qwen2_5_vl`). [O] how pairs are built, towers, scores, and the small re-ranker of the
-default. On two CPU cores a run takes about ten minutes, and three more for the worlds the first time.
+re-ranker is Qwen2.5-VL with LoRA (`qwen2_5_vl`). [O] how pairs are built, towers, scores, and the small re-ranker that
+is the default. On two CPU cores a run takes about ten minutes, and three more for the worlds the first time.
 
 Arguments: `dataset` (learners), `library`, `seed`, `smoke`, `qwen2_5_vl`.
 """

@@ -17,8 +17,8 @@ from tests.retrieval.test_reranker import pairs_of, whole_rows
 # What `backbone.config_on` makes small, and what is the re-ranker's own.
 OVERRIDES = (
   'encoder.fps=4', 'encoder.size=16', 'encoder.dtype=', 'decoder.dtype=float32', 'decoder.param_dtype=float32',
-  'decoder.remat=none', 'decoder.max_position=1024', 'training.row_tokens=1024', 'lora.rank=4', 'rerank.batch_size=8', 'rerank.epochs=2.0',
-  'training.optimizer.learning_rate=0.01',
+  'decoder.remat=none', 'decoder.max_position=1024', 'training.row_tokens=1024', 'lora.rank=4', 'rerank.batch_size=8',
+  'rerank.epochs=2.0', 'training.optimizer.learning_rate=0.01',
 )  # fmt: skip
 
 
