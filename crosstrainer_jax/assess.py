@@ -100,8 +100,12 @@ def zero_shot_assessment(options: argparse.Namespace) -> zero_shot.Assessment | 
       bar.update(1)
   finally:
     bar.close()
+  tally = zero_shot.ZeroShot(asker, eyes).tally(spans, len(files))
+  print(str(tally), file=sys.stderr)
   ordered = [segments[number] for number in sorted(segments)]
   found = zero_shot.Assessment([str(file) for file in files], sport, asker.model.name, str(eyes), ordered)
+  if tally.dropped:
+    found.warnings.append(f'{tally}: for more of them raise --frames or shorten --window')
   with contextlib.redirect_stdout(sys.stderr):
     _add_clips(found, options)
   return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from crosstrainer_jax.baselines.prediction import Prediction, Reference
 from crosstrainer_jax.discovery import asking
-from crosstrainer_jax.inference.zero_shot import Seen, ZeroShot
+from crosstrainer_jax.inference.zero_shot import Seen, Tally, ZeroShot
 from crosstrainer_jax.input.source import ClipSource
 
 ROW = 'zero-shot VLM'
@@ -25,11 +25,15 @@ def predict(
 
   Args:
     report: told how many clips more are done.
-    say: told how many answers could not be read, and why.
+    say: told how much of the clips is shown, how many answers could not be read, and why.
 
   Raises:
     ServerError: the server cannot be asked further; what was answered is kept, and the next call goes on.
   """
+  infos, tally = source.infos(), Tally()
+  for index in indices:
+    tally.add(list(infos[index].frame_times), model.eyes)
+  say(f'  {model.asker.model.name}: {tally}')
   found: dict[int, Seen] = {}
   for number, seen in model.see_dataset(source, indices, [reference.sport for reference in references]):
     found[number] = seen

@@ -71,9 +71,7 @@ class Actionable:
     if self.asker is None:
       return [rules.actionable(segment.narration) for segment in segments]
     prompt, by = prompts.load(self.name), fingerprint(self.asker, self.name)
-    questions = [
-      prompt.question(narration=segment.narration, sport=item.sport, skill=item.skill) for segment in segments
-    ]
+    questions = [prompt.filled(narration=segment.narration, sport=item.sport, skill=item.skill) for segment in segments]
     size = max(1, self.asker.model.group)
     verdicts = []
     for begin in range(0, len(questions), size):
@@ -132,7 +130,7 @@ class Demonstrated:
         found += [(Verdict(None, str(error), by), '') for _ in group]
         continue
       questions = [
-        prompt.question(
+        prompt.filled(
           [jpeg(frame, self.pixels) for frame in window.frames[np.isfinite(window.times)]],
           narration=segment.narration, sport=item.sport, skill=item.skill,
         ) for segment, window in zip(group, shown, strict=True)

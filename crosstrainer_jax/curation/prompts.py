@@ -1,45 +1,17 @@
-"""The questions of curation: `prompts.toml`, filled, with images where a gate looks, and how answers are read."""
+"""The questions of curation, `prompts.toml`, and how answers are read."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
 import importlib.resources
 import re
 import tomllib
 from collections.abc import Sequence
-from typing import Any
 
-from crosstrainer_jax.discovery.language_model import Answer, Message, Question, Unreadable
+from crosstrainer_jax.discovery.language_model import Answer, Unreadable
+from crosstrainer_jax.discovery.prompt import Prompt
 
-_SLOT = re.compile(r'\{(\w+)\}')
 _THOUGHTS = re.compile(r'<(think|thinking|reasoning)>.*?(</\1>|$)', re.DOTALL | re.IGNORECASE)
-
-
-@dataclasses.dataclass(frozen=True)
-class Prompt:
-  """One question of `prompts.toml`."""
-
-  name: str
-  system: str
-  user: str
-  reminder: str
-
-  @property
-  def sha(self) -> str:
-    """Names its words."""
-    return hashlib.sha256('\0'.join((self.system, self.user, self.reminder)).encode()).hexdigest()[:10]
-
-  def question(self, images: Sequence[str] = (), **slots: str) -> Question:
-    """The question with its slots filled; `images` are URLs, which come first."""
-    # In one pass: braces of a narration are its own.
-    words = _SLOT.sub(lambda match: ' '.join(slots[match[1]].split()), self.user.strip())
-    content: Any = words
-    if images:
-      content = [*({'type': 'image_url', 'image_url': {'url': url}} for url in images), {'type': 'text', 'text': words}]
-    messages: tuple[Message, ...] = ({'role': 'system', 'content': self.system}, {'role': 'user', 'content': content})
-    return Question(messages, self.name, self.reminder)
 
 
 @functools.cache

@@ -81,7 +81,7 @@ def restore_by_model(cues: Sequence[Cue], asker: Asker) -> tuple[list[Cue], int]
   unread = 0
   prompt = prompts.load('punctuate')
   for part in _chunks(words):
-    question = prompt.question(narration=' '.join(word.text for word in part))
+    question = prompt.filled(narration=' '.join(word.text for word in part))
     (answer,) = asker.ask([question], functools.partial(_read, words=part))
     if isinstance(answer, Unreadable):
       unread += 0 if answer.answered else len(part)

@@ -56,7 +56,7 @@ def ask_skills(asker: Asker, sport: str, count: int) -> list[str]:
 
 def _listed(asker: Asker, prompt: str, **slots: str) -> list[str]:
   read = functools.partial(read_list, fewest=min(2, int(slots['count'])))
-  (answer,) = asker.ask([prompts.load(prompt).question(**slots)], read)
+  (answer,) = asker.ask([prompts.load(prompt).filled(**slots)], read)
   if isinstance(answer, Unreadable):
     raise ValueError(f'{asker.model.name} gives no list of {prompt}: {answer}')
   return answer

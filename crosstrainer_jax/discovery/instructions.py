@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import hashlib
 import importlib.resources
-import re
 import tomllib
 from pathlib import Path
 
 from crosstrainer_jax.discovery.language_model import Question
+from crosstrainer_jax.discovery.prompt import Prompt
 
 DEFAULT, CONDENSE = 'paper', 'condense'
 _FIELDS = ('system', 'user', 'reminder')
-_PLACEHOLDERS = re.compile(r'\{(sport|commentary)\}')
 
 
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-  """One prompt.
-
-  Attributes:
-    user: holds {sport} and {commentary}.
-    reminder: said after an answer that could not be read.
-  """
-
-  name: str
-  system: str
-  user: str
-  reminder: str
-
-  @property
-  def sha(self) -> str:
-    """Names its words."""
-    return hashlib.sha256('\0'.join((self.system, self.user, self.reminder)).encode()).hexdigest()[:10]
+class Instruction(Prompt):
+  """A prompt about a comment, with the slots {sport} and {commentary}."""
 
   def question(self, commentary: str, sport: str) -> Question:
     """The question about one comment on a drill of `sport`; "" for a sport that is not known."""
-    filled = {'sport': sport.strip() or 'sports', 'commentary': ' '.join(commentary.split())}
-    # In one pass: braces of the commentary are its own.
-    user = _PLACEHOLDERS.sub(lambda match: filled[match[1]], self.user.strip())
-    messages = ({'role': 'system', 'content': self.system}, {'role': 'user', 'content': user})
-    return Question(messages, self.name, self.reminder)
+    return self.filled(sport=sport.strip() or 'sports', commentary=commentary)
 
 
 @functools.cache

@@ -125,6 +125,15 @@ class ZeroShot:
     for answered in self.asker.each(work, enumerate(clips)):
       yield from answered
 
+  def tally(self, spans: Sequence[tuple[float, float]], views: int) -> Tally:
+    """Of windows (begin, end in seconds) of a take with so many views."""
+    found = Tally()
+    for begin, end in spans:
+      times = begin + np.arange(_count(begin, end, self.eyes.fps)) / self.eyes.fps
+      found.add([times] * views, self.eyes)
+    found.seconds = sum(end - begin for begin, end in spans)
+    return found
+
   def see_dataset(
     self, source: ClipSource, indices: Sequence[int], sports: Sequence[str], anyway: bool = False
   ) -> Iterator[tuple[int, Seen]]:
@@ -240,6 +249,43 @@ def open_videos(
   files = [on_this_machine(path, 'video') for path in paths]
   duration = min(video.probe(file).duration for file in files)
   return files, video.sliding_windows(duration, eyes.seconds, stride or eyes.seconds)
+
+
+@dataclasses.dataclass
+class Tally:
+  """Seconds and frames of some clips, and how many of the frames, at the eyes' rate, are shown.
+
+  Attributes:
+    hidden: frames of views that are not shown.
+  """
+
+  seconds: float = 0.0
+  frames: int = 0
+  shown: int = 0
+  hidden: int = 0
+
+  def add(self, views: Sequence[np.ndarray], eyes: Eyes) -> None:
+    """Counts a clip by the times of its views' frames, float[T] each."""
+    for number, times in enumerate(views):
+      real = times[np.isfinite(times)]
+      if not len(real):
+        continue
+      count = len(choose(times, dataclasses.replace(eyes, frames=len(real))))
+      shown = min(count, eyes.frames) if number < eyes.views else 0
+      self.frames += count
+      self.shown += shown
+      self.hidden += count if number >= eyes.views else 0
+    spans = [float(np.nanmax(times) - np.nanmin(times)) for times in views if np.isfinite(times).any()]
+    self.seconds += max(spans, default=0.0)
+
+  @property
+  def dropped(self) -> int:
+    return self.frames - self.shown
+
+  def __str__(self) -> str:
+    hidden = f', {self.hidden} of them in views that are not shown' if self.hidden else ''
+    rest = f'{self.dropped} are dropped{hidden}' if self.dropped else 'none is dropped'
+    return f'{self.shown} of {self.frames} frames of {self.seconds:.0f} s are shown, {rest}'
 
 
 def choose(times: np.ndarray, eyes: Eyes) -> np.ndarray:

@@ -47,8 +47,9 @@ def test_every_clip_has_a_prediction_and_failures_are_none(source, tmp_path):
     (['balance'], 'Stand still.'), (None, None), (['balance'], 'Stand still.'),
   ]  # fmt: skip
   assert sum(done) == 3
-  assert '1 of 3 clips have no readable answer of fake' in said[0]
-  assert 'c1: attributes: a sentence' in said[1]
+  assert said[0].startswith('  fake: 6 of 6 frames')
+  assert '1 of 3 clips have no readable answer of fake' in said[1]
+  assert 'c1: attributes: a sentence' in said[2]
   calls = len(asker.model.questions)
   assert row.predict(model, source, indices, references, say=said.append) == found
   assert len(asker.model.questions) == calls == 5

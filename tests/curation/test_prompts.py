@@ -5,7 +5,7 @@ from crosstrainer_jax.discovery.language_model import Answer, Unreadable
 
 
 def test_slots_are_filled_once():
-  question = prompts.load('actionable').question(narration='keep {sport} low', sport='judo', skill='throw')
+  question = prompts.load('actionable').filled(narration='keep {sport} low', sport='judo', skill='throw')
   said = question.messages[1]['content']
   assert 'keep {sport} low' in said
   assert 'throw in judo' in said
@@ -13,7 +13,7 @@ def test_slots_are_filled_once():
 
 
 def test_images_come_before_the_words():
-  question = prompts.load('demonstrated').question(['data:a', 'data:b'], narration='x', sport='judo', skill='throw')
+  question = prompts.load('demonstrated').filled(['data:a', 'data:b'], narration='x', sport='judo', skill='throw')
   kinds = [part['type'] for part in question.messages[1]['content']]
   assert kinds == ['image_url', 'image_url', 'text']
   assert question.images == 2

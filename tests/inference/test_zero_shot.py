@@ -226,3 +226,13 @@ def test_the_assessment_says_what_it_is():
   ):
     assert words in text
   assert json.loads(assessment.to_json())['segments'][1]['reason'] == 'refused'
+
+
+def test_what_is_not_shown_is_counted():
+  eyes = zero_shot.Eyes(frames=4, fps=1.0, views=1, seconds=10.0)
+  tally = zero_shot.ZeroShot(None, eyes).tally([(0, 10), (10, 12.5)], 2)
+  assert (tally.seconds, tally.frames, tally.shown, tally.hidden) == (12.5, 26, 7, 13)
+  assert str(tally) == '7 of 26 frames of 12 s are shown, 19 are dropped, 13 of them in views that are not shown'
+  whole = zero_shot.Tally()
+  whole.add([np.arange(0, 3, 0.25), np.full(3, np.nan)], eyes)
+  assert str(whole) == '3 of 3 frames of 3 s are shown, none is dropped'
