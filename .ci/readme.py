@@ -48,7 +48,7 @@ RULES = (
   ),
   (r'(-m crosstrainer_jax\.(?:doctor|prepare) egoexo4d) .*$', r'\1 --help', 'Ego-Exo4D is under a licence'),
   (r'^(.*--backend openai .*)$', r'\1 --estimate', 'no model is served here'),
-  (r'(-m crosstrainer_jax\.(?:represent|retrieve) .*)$', r'\1 --dry-run', 'it takes minutes; tests train a small one'),
+  (r'(-m crosstrainer_jax\.(?:represent|retrieve)\b.*)$', r'\1 --dry-run', 'it takes minutes; tests train a small one'),
   (r'(-m crosstrainer_jax\.sweep (?!.*--dry-run).*)$', r'\1 --dry-run', 'a sweep takes hours'),
 )  # fmt: skip
 TRAINS = re.compile(r'launch_tpu\.sh|run_tests\.sh|\.ci/run|crosstrainer_jax\.(train|sweep|pretrain)')

@@ -31,13 +31,18 @@ class Suggestion:
   similarity: float
   relevance: float | None
 
+  @property
+  def link(self) -> str:
+    """The address of the clip, at its time where the site is known to take one; "" where none is known."""
+    return f'{self.url}&t={int(self.start)}s' if 'youtube.com/watch?' in self.url else self.url
+
   def describe(self) -> str:
     """One line."""
     why = [f'about {", ".join(self.shared)}'] if self.shared else []
     why += [] if self.relevance is None else [f'relevance {self.relevance:.0%}']
     why.append(f'similarity {self.similarity:.2f}')
     kind = ', shows the mistake' if self.execution == 'incorrect' else ''
-    place = f'{self.start:.1f}–{self.end:.1f} s of {self.url or self.clip_id.rpartition("/")[0] or self.clip_id}'
+    place = f'{self.start:.1f}–{self.end:.1f} s of {self.link or self.clip_id.rpartition("/")[0] or self.clip_id}'
     return f'{place}{kind}: “{self.narration}” ({"; ".join(why)})'
 
 

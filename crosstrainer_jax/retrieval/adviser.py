@@ -76,7 +76,7 @@ class Adviser:
     count: int = 3,
     progress: Callable[[int], None] = lambda _: None,
   ) -> list[list[Suggestion]]:
-    """The `count` best clips for each segment, best first; none for a segment that shows nothing.
+    """The `count` best clips for each segment, best first, no two of the same words; none where nothing is seen.
 
     Args:
       paths: the views of a video.
@@ -95,7 +95,8 @@ class Adviser:
   def _best(self, window: SeenWindow, sport: str, named: Sequence[str], count: int) -> list[Suggestion]:
     places, index = self._index(sport)
     vector = self._towers.vectors_of(window.features[None], window.valid[None])
-    most = self._model.config.rerank.top if self._reranker else count
+    # Without a re-ranker as well, since some say the same.
+    most = self._model.config.rerank.top
     similar, numbers = index.search(vector, min(most, index.size))
     candidates, similarity = places[numbers[0]], similar[0]
     order, odds = np.arange(len(candidates)), None
@@ -103,15 +104,14 @@ class Adviser:
       learner = Learner(window.features, window.valid, sport)
       odds = self._reranker.scores([learner], [candidates.tolist()])[0]
       order = np.argsort(-odds, kind='stable')
-    return [
-      _suggestion(
-        self._clips[candidates[n]],
-        named,
-        float(similarity[n]),
-        None if odds is None else float(1 / (1 + np.exp(-np.float64(odds[n])))),
-      )
-      for n in order[:count]
-    ]
+    found: dict[str, Suggestion] = {}
+    for n in order:
+      clip = self._clips[candidates[n]]
+      # The same words again, of another video, would be no second piece of advice.
+      if len(found) < count and clip.narration not in found:
+        relevance = None if odds is None else float(1 / (1 + np.exp(-np.float64(odds[n]))))
+        found[clip.narration] = _suggestion(clip, named, float(similarity[n]), relevance)
+    return list(found.values())
 
   def _index(self, sport: str) -> tuple[np.ndarray, Index]:
     known = sport if sport in self.sports else ''

@@ -28,6 +28,7 @@ def test_each_segment_gets_its_clips(adviser, video):
   assert told == [1, 1]
   for clips in found:
     odds = [clip.relevance for clip in clips]
+    assert len({clip.narration for clip in clips}) == len(clips)
     assert odds == sorted(odds, reverse=True)
     assert all(clip.url == f'https://v.test/{clip.clip_id.removeprefix("lessons")}' for clip in clips)
     assert all(clip.narration.startswith('Bend your knees and sink.') for clip in clips)
