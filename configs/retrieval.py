@@ -2,7 +2,8 @@
 
     python -m crosstrainer_jax.retrieve                                      # the embedded worlds
     python -m crosstrainer_jax.retrieve --config=configs/retrieval.py:seed=1
-    python -m crosstrainer_jax.retrieve --config=configs/retrieval.py:qwen2_5_vl,dataset=my_learners,library=library
+    python -m crosstrainer_jax.retrieve --config=configs/retrieval.py:qwen2_5_vl,dataset=my_learners,library=library \\
+      --config.retrieve.library_dir=runs/library/records --config.retrieve.ratings=ratings.jsonl
 
 [P] the query is a learner's clip without what the expert said of it; pairs for training come from weak supervision; the
 re-ranker is Qwen2.5-VL with LoRA (`qwen2_5_vl`). [O] how pairs are built, towers, scores, and the small re-ranker that
@@ -26,17 +27,18 @@ def get_config(arg: str | None = None) -> ml_collections.ConfigDict:
   config.data.dataset = args.dataset
   config.split.setting = 'FS'
   config.contrastive.epochs = 8.0
-  # `ratings` is a file of graded judgements in the place of the embedded truth; `howto` is of the embedded library.
+  # `library_dir` is where the library's records lie, '' for --data_dir. `ratings` is a file of graded judgements in the
+  # place of the embedded truth; `howto` is of the embedded library.
   config.retrieve = ml_collections.ConfigDict({
-    'library': args.library, 'ratings': '', 'resamples': 1000,
+    'library': args.library, 'library_dir': '', 'ratings': '', 'resamples': 1000,
     'rows': (
       'random', 'sport and skill', 'visual nearest neighbour', 'two towers, zero-shot', 'two towers, weak pairs',
       're-ranked', 're-ranked without the learner',
     ),
     'howto': {'seed': 0, 'videos': 400, 'test_fraction': 0.2},
   })  # fmt: skip
-  # `top` candidates of the towers are re-ranked, `batch_size` pairs at a time. An L that starts from nothing first
-  # learns for `attribute_epochs` to write the attributes of a clip; one that can answer 'yes/no' needs neither.
+  # `top` candidates of the towers are re-ranked. An L that starts from nothing first learns for `attribute_epochs` to
+  # write the attributes of a clip; one that can answer 'yes/no' needs neither.
   config.rerank = ml_collections.ConfigDict({
     'top': 50, 'answer': 'attributes', 'attribute_epochs': 6.0, 'epochs': 2.0, 'batch_size': 64,
     'narration_tokens': 96,

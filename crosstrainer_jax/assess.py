@@ -17,6 +17,7 @@ from crosstrainer_jax import backends
 
 if TYPE_CHECKING:
   from crosstrainer_jax.inference import coach, zero_shot
+  from crosstrainer_jax.retrieval.adviser import Adviser
   from crosstrainer_jax.training.telemetry import Progress
 
 
@@ -46,9 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
       print(f'using {workdir}, the newest run', file=sys.stderr)
     # What is said on the way is no part of the answer.
     with contextlib.redirect_stdout(sys.stderr):
+      adviser = _open_library(options)
       coach = crosstrainer_jax.load(workdir, options.encoder_weights, options.decoder_weights)
       result = coach.assess(options.video, options.sport, options.stride, progress)
-      _add_clips(result, options)
+      _add_clips(adviser, result, options.clips)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
   except KeyboardInterrupt:
@@ -63,7 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _untrained(options: argparse.Namespace) -> None:
   """The zero-shot assessment, or its estimate."""
   try:
-    said = zero_shot_assessment(options)
+    # What is said on the way is no part of the answer.
+    with contextlib.redirect_stdout(sys.stderr):
+      said = zero_shot_assessment(options)
   except (ValueError, OSError) as error:
     sys.exit(f'error: {error}')
   except KeyboardInterrupt:
@@ -92,6 +96,9 @@ def zero_shot_assessment(options: argparse.Namespace) -> zero_shot.Assessment | 
       price_in=options.price_in,
       price_out=options.price_out,
     )
+  adviser = _open_library(options)
+  tally = zero_shot.ZeroShot(asker, eyes).tally(files, spans)
+  print(tally, file=sys.stderr)
   segments: dict[int, zero_shot.Segment] = {}
   bar = Progress('assessing', len(spans), unit='segment')
   try:
@@ -100,44 +107,52 @@ def zero_shot_assessment(options: argparse.Namespace) -> zero_shot.Assessment | 
       bar.update(1)
   finally:
     bar.close()
-  tally = zero_shot.ZeroShot(asker, eyes).tally(spans, len(files))
-  print(str(tally), file=sys.stderr)
   ordered = [segments[number] for number in sorted(segments)]
   found = zero_shot.Assessment([str(file) for file in files], sport, asker.model.name, str(eyes), ordered)
   if tally.dropped:
-    found.warnings.append(f'{tally}: for more of them raise --frames or shorten --window')
-  with contextlib.redirect_stdout(sys.stderr):
-    _add_clips(found, options)
+    found.warnings.append(f'{tally}: {tally.remedy}')
+  _add_clips(adviser, found, options.clips)
   return found
 
 
-def _add_clips(found: coach.Assessment | zero_shot.Assessment, options: argparse.Namespace) -> None:
-  """Puts the clips to watch beside the segments that show something to improve.
-
-  Raises:
-    FileNotFoundError, ValueError: no library there, or one that does not fit.
-  """
+def _open_library(options: argparse.Namespace) -> Adviser | None:
+  """What finds the clips to watch, opened before anything is computed. Raises FileNotFoundError, ValueError."""
   if not options.library:
-    return
+    return None
+  from crosstrainer_jax.input.buckets import check
   from crosstrainer_jax.retrieval.adviser import Adviser
+
+  check(options.library, '--library', write=False)
+  return Adviser(options.library, options.library_encoder_weights, options.library_decoder_weights)
+
+
+def _add_clips(adviser: Adviser | None, found: coach.Assessment | zero_shot.Assessment, count: int) -> None:
+  """Puts the clips to watch beside the segments that show something to improve; what fails is a warning."""
+  if adviser is None:
+    return
   from crosstrainer_jax.training.telemetry import Progress
 
-  adviser = Adviser(options.library, options.library_encoder_weights)
-  if found.sport not in adviser.sports:
-    found.warnings.append(
-      f'the library has no clips of {found.sport!r} but of {", ".join(adviser.sports)}: those to watch are of any sport'
-    )
   chosen = [segment for segment in found.segments if segment.missing is not None]
+  paths, spans = [Path(path) for path in found.videos], [(segment.start, segment.end) for segment in chosen]
   bar = Progress('finding clips', len(chosen), unit='segment')
   try:
-    paths, spans = [Path(path) for path in found.videos], [(segment.start, segment.end) for segment in chosen]
     missing = [segment.missing or [] for segment in chosen]
-    for segment, clips in zip(
-      chosen, adviser.advise(paths, spans, found.sport, missing, options.clips, bar.update), strict=True
-    ):
-      segment.watch = clips
+    clips = adviser.advise(paths, spans, found.sport, missing, count, bar.update)
+    for segment, watch in zip(chosen, clips, strict=True):
+      segment.watch = watch
+    found.warnings += adviser.warnings(len(paths), spans, found.sport)
+  except (ValueError, OSError) as error:
+    found.warnings.append(f'no clips to watch: {error}')
+  except KeyboardInterrupt:
+    found.warnings.append('interrupted before the clips to watch were found')
   finally:
     bar.close()
+
+
+def _at_least_one(text: str) -> int:
+  if not text.isdecimal() or int(text) < 1:
+    raise argparse.ArgumentTypeError(f'{text} is no number of clips from 1 on')
+  return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -151,8 +166,9 @@ def _parser() -> argparse.ArgumentParser:
   )
   library = parser.add_argument_group('clips to watch')
   library.add_argument('--library', default='', help='workdir of a finished run of python -m crosstrainer_jax.retrieve')
-  library.add_argument('--clips', type=int, default=3, help='for each segment (default: %(default)s)')
+  library.add_argument('--clips', type=_at_least_one, default=3, help='for each segment (default: %(default)s)')
   library.add_argument('--library_encoder_weights', default='', help='where its weights of f_v lie now, if moved')
+  library.add_argument('--library_decoder_weights', default='', help='and those of its pretrained L')
   trained = parser.add_argument_group('a trained run (--backend trained)')
   trained.add_argument('--checkpoint', help='workdir of a trained run; default: the newest under runs/')
   trained.add_argument('--encoder_weights', default='', help='where the weights of f_v lie now, if they were moved')

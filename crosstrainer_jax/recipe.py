@@ -22,7 +22,16 @@ from crosstrainer_jax.input import examples, pipeline, splits
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.models.proficiency import fit_probe, with_attributes
 from crosstrainer_jax.run import Run
-from crosstrainer_jax.run_layout import END_TO_END, PROBE, PROBE_WITH_ATTRIBUTES, STAGE1, STAGE2, ZEROED, folder_of
+from crosstrainer_jax.run_layout import (
+  END_TO_END,
+  PROBE,
+  PROBE_WITH_ATTRIBUTES,
+  STAGE1,
+  STAGE2,
+  ZEROED,
+  folder_of,
+  row_folder,
+)
 from crosstrainer_jax.training import stages
 from crosstrainer_jax.training.telemetry import MetricWriter, say, timed
 
@@ -71,7 +80,7 @@ def train(run: Run) -> None:
 def retrieval_setting(run: Run, row: str) -> Setting:
   """What a row that retrieves is made from."""
   return Setting(
-    run.workdir / 'rows' / row.replace(' ', '_'),
+    run.workdir / row_folder(row),
     run.clips,
     run.split.train,
     run.split.validation,

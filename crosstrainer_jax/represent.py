@@ -12,7 +12,7 @@ import jax
 import ml_collections
 from absl import flags
 
-from crosstrainer_jax import datasets, distributed, settings
+from crosstrainer_jax import datasets, distributed, run_layout, settings
 from crosstrainer_jax.evaluation.table import Table
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.training.telemetry import MetricWriter, say, timed
@@ -95,7 +95,7 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
   try:
     for name in config.represent.rows:
       retriever = rows.open_row(
-        name, dataclasses.replace(setting, directory=workdir / 'rows' / name.replace(' ', '_')), writer
+        name, dataclasses.replace(setting, directory=workdir / run_layout.row_folder(name)), writer
       )
       found = scoring.ranks_of(retriever.clip_vectors(test), retriever.text_vectors(said), pools)
       scores[name] = scoring.score(found, clips, pools, config.represent.resamples)

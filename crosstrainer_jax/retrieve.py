@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,15 +12,14 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from crosstrainer_jax import backends, datasets, distributed, settings
-from crosstrainer_jax.input.buckets import as_path
+from crosstrainer_jax import datasets, distributed, settings
+from crosstrainer_jax.input.buckets import as_path, check
 from crosstrainer_jax.input.files import write_atomically
 from crosstrainer_jax.training.telemetry import MetricWriter, say, timed
 
 if TYPE_CHECKING:
   from crosstrainer_jax.retrieval.material import Material
   from crosstrainer_jax.retrieval.report import Report
-  from crosstrainer_jax.retrieval.weak import Spoken
 
 
 def define_flags() -> None:
@@ -35,7 +33,7 @@ def main(argv: list[str]) -> None:
     from crosstrainer_jax.evaluation.table import markdown
     from crosstrainer_jax.retrieval import report
 
-    found = [report.read(Path(workdir) / 'retrieval.json') for workdir in flags.FLAGS.runs]
+    found = [report.read(as_path(workdir) / 'retrieval.json') for workdir in flags.FLAGS.runs]
     print('\n'.join(markdown(table) for table in report.summary(found)))
     return
   config = settings.config_from_flags()
@@ -44,8 +42,12 @@ def main(argv: list[str]) -> None:
     say(plan(config, workdir))
     return
   distributed.initialize()
+  check(workdir, '--workdir', write=True)
+  check(flags.FLAGS.data_dir, '--data_dir', write=False)
   run(config, workdir, flags.FLAGS.data_dir).print()
-  say(f'written: {workdir}/retrieval.md, retrieval.json, triples.jsonl')
+  say(f'written: {workdir}/retrieval.md, retrieval.json, triples.jsonl, library/')
+  if (workdir / 'library').is_dir():
+    say(f'next: python -m crosstrainer_jax.assess VIDEO --library {workdir}    # and the clips to watch')
 
 
 def plan(config: ml_collections.ConfigDict, workdir: Path) -> str:
@@ -91,17 +93,15 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
       library = howto.prepare(data_dir, **config.retrieve.howto.to_dict())
     else:
       other = ml_collections.ConfigDict({'dataset': config.retrieve.library})
-      library = datasets.prepare(other, data_dir)
+      library = datasets.prepare(other, config.retrieve.library_dir or data_dir)
   material = materials.open_material(config, workdir, learners, library)
   gains, best, queries, note = _relevance(config, material, library)
   candidates = material.library_test
   own_sports, their_sports = ([material.clips[i].sport for i in part] for part in (queries, candidates))
   takes = [material.clips[index].take for index in queries]
 
-  spoken = _spoken(config, material, material.setting.train, criticised=True)
-  everything = range(material.library, len(material.clips))
-  in_library = _spoken(config, material, everything, criticised=False)
-  told = [in_library[index - material.library] for index in materials.library_train(material)]
+  spoken = [material.spoken[index] for index in material.setting.train]
+  told = [material.spoken[index] for index in material.library_train]
   triples = list(weak.triples(spoken, told, seed=config.seed))
   if jax.process_index() == 0:
     weak.write(workdir / 'triples.jsonl', triples)
@@ -115,10 +115,10 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
   @functools.cache
   def by_weak_pairs() -> np.ndarray:
     towers = rows.weak_pairs(material, spoken, told, writer)
-    clips = [material.clips[index] for index in everything]
-    vectors = towers.text_vectors([clip.commentary for clip in clips])
+    indices = sorted([*material.library_train, *material.library_test])
+    vectors = towers.text_vectors([material.clips[index].commentary for index in indices])
     if jax.process_index() == 0:
-      shown = [library_files.of_info(*pair) for pair in zip(clips, in_library, strict=True)]
+      shown = [library_files.of_info(material.clips[index], material.spoken[index]) for index in indices]
       library_files.write(workdir, shown, vectors)
     return masked(rows.by_towers(material, towers, queries, candidates))
 
@@ -169,21 +169,9 @@ def run(config: ml_collections.ConfigDict, workdir: Path, data_dir: str | Path) 
   if jax.process_index() == 0:
     write_atomically(workdir / 'retrieval.md', made.to_markdown())
     write_atomically(workdir / 'retrieval.json', made.to_json())
+    # The last, since whoever finds it takes the run for finished.
+    material.card.write(workdir)
   return made
-
-
-def _spoken(
-  config: ml_collections.ConfigDict, material: Material, indices: Sequence[int], criticised: bool
-) -> list[Spoken]:
-  """Clips with the attributes that are found in what is said of them, or in them."""
-  from crosstrainer_jax.retrieval import weak
-
-  discoverer = backends.create(config.discovery.backend, backends.ModelSettings.of(config.discovery))
-  clips = [material.clips[index] for index in indices]
-  found, unread = weak.attributes_of([(clip.commentary, clip.sport) for clip in clips], discoverer, criticised)
-  if unread:
-    say(f'  {unread} texts have no readable answer of discovery, and no attributes')
-  return [weak.Spoken(clip.clip_id, clip.sport, named) for clip, named in zip(clips, found, strict=True)]
 
 
 def _relevance(

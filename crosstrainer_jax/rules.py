@@ -57,6 +57,9 @@ FROM_0_TO_1 = (
 )
 AT_LEAST_1 = (
   'assess.validation_clips',
+  'rerank.top',
+  'rerank.batch_size',
+  'rerank.narration_tokens',
   'discovery.concurrency',
   'discovery.max_tokens',
   'data.skillsim.train_clips',
@@ -83,6 +86,7 @@ AT_LEAST_1 = (
   'contrastive.block',
 )
 AT_LEAST_0 = (
+  'rerank.attribute_epochs',
   'seed',
   'data.views',
   'eval.confidence_clips',
@@ -105,6 +109,7 @@ AT_LEAST_0 = (
   'lora.rank',
 )
 ABOVE_0 = (
+  'rerank.epochs',
   'discovery.timeout',
   'stage1.epochs',
   'stage2.epochs',

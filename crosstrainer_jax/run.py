@@ -318,10 +318,9 @@ def _training_features(
   clips: Sequence[ClipInfo],
   train: Sequence[int],
   seconds: int,
-  most: int = 1024,
 ) -> np.ndarray:
-  """float32[N, D]: the real video tokens of at most `most` training clips, evenly drawn."""
-  chosen = train[:: max(1, -(-len(train) // most))]
+  """float32[N, D]: the real video tokens of some training clips."""
+  chosen = mapper.sample(train)
   valid = np.stack([examples.valid_tokens(clips[i].frame_times, seconds, encoder.each) for i in chosen])
   if video.cache is not None:
     return video.cache.gather(chosen)[valid].astype(np.float32)

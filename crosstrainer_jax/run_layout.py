@@ -8,6 +8,11 @@ CROSSTRAINER, END_TO_END, ZEROED = 'CrossTrainer', 'end to end without attribute
 TRAINED = (CROSSTRAINER, END_TO_END, ZEROED)
 
 
+def row_folder(row: str) -> str:
+  """Where what a row trains lies, under the workdir."""
+  return f'rows/{row.replace(" ", "_").replace(",", "")}'
+
+
 def folder_of(row: str, stage: str = STAGE2) -> str:
   """Where a trained row keeps its parameters, under the workdir."""
-  return stage if row == CROSSTRAINER else f'rows/{row.replace(" ", "_")}/{stage}'
+  return stage if row == CROSSTRAINER else f'{row_folder(row)}/{stage}'

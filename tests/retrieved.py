@@ -19,18 +19,25 @@ SMALL = (
   'decoder.num_layers=1', 'decoder.num_heads=2', 'decoder.num_kv_heads=1', 'decoder.head_dim=16', 'rerank.epochs=1.0',
   'rerank.batch_size=16',
 )  # fmt: skip
-SAID = {'learners': 'Your knees are too straight.', 'lessons': 'Bend your knees and sink.'}
+POOLS = {'train': range(9), 'test': range(9, 18)}
+# Of even and of odd clips.
+SAID = {
+  'learners': ('Your knees are too straight.', 'You are losing your balance.'),
+  'lessons': ('Bend your knees and sink.', 'Keep your balance over the foot.'),
+}
 
 
 def clip(dataset: str, number: int) -> Clip:
-  """One of a person's three clips of a take, of two seconds of noise."""
+  """One of a person's three clips of a take, of two seconds of noise; learners have two views."""
   rng = np.random.default_rng([number, len(dataset)])
   person, take = f'{dataset} {number // 3}', f'{dataset} take {number // 3}'
+  views = ['main', 'side'] if dataset == 'learners' else ['main']
   return Clip(
-    f'{dataset}{number}', dataset, 'soccer', 'kick', person, take, ['main'],
-    frames=rng.integers(0, 255, (1, 8, 64, 64, 3)).astype(np.uint8),
-    frame_times=np.arange(8, dtype=np.float32)[None] / 4, commentary=f'{SAID[dataset]} Take {number}.',
-    commentary_time=1.0, extra=json.dumps({'execution': 'incorrect', 'url': f'https://v.test/{number}'}),
+    f'{dataset}{number}', dataset, 'judo' if number % 3 == 2 else 'soccer', 'kick', person, take, views,
+    frames=rng.integers(0, 255, (len(views), 8, 64, 64, 3)).astype(np.uint8),
+    frame_times=np.tile(np.arange(8, dtype=np.float32) / 4, (len(views), 1)),
+    commentary=f'{SAID[dataset][number % 2]} Take {number}.', commentary_time=1.0,
+    extra=json.dumps({'execution': 'incorrect', 'url': f'https://v.test/{number}'}),
   )  # fmt: skip
 
 
@@ -52,10 +59,9 @@ def retrieved(tmp_path_factory: pytest.TempPathFactory, worker_id: str, write_da
   with filelock.FileLock(f'{home}.lock'):
     if not (home / 'run' / 'retrieval.json').is_file():
       for name in SAID:
-        pools = {'train': range(9), 'test': range(9, 18)}
-        made = write_dataset(home / 'made', {pool: [clip(name, n) for n in numbers] for pool, numbers in pools.items()})
+        made = write_dataset(home / 'made', {pool: [clip(name, n) for n in numbers] for pool, numbers in POOLS.items()})
         made.parent.rename(home / name)
-      pairs = [('learners9', 'lessons10', 3), ('learners9', 'lessons11', 0), ('learners12', 'lessons13', 2)]
+      pairs = [('learners9', 'lessons10', 3), ('learners9', 'lessons12', 0), ('learners12', 'lessons13', 2)]
       lines = [{'clip_id': a, 'candidate': b, 'rating': r, 'rater': 'ann'} for a, b, r in pairs]
       (home / 'ratings.jsonl').write_text('\n'.join(map(json.dumps, lines)))
       retrieve.run(small_config(home), home / 'run', home)

@@ -19,7 +19,8 @@ def test_learners_and_a_library_become_a_report(retrieved, capsys):
   assert '2 learners’ clips' in made['facts'][0]
   assert f'{rows.RERANKED} − {rows.BLIND}' in made['differences']
   triples = [json.loads(line) for line in (retrieved / 'run' / 'triples.jsonl').read_text().splitlines()]
-  assert {triple['relevant'] for triple in triples} == {True}
+  assert {triple['kind'] for triple in triples} == {'relevant', 'hard negative', 'easy negative'}
+  assert {tuple(triple['shared']) for triple in triples if triple['relevant']} == {('knee bend',), ('balance',)}
   assert {triple['clip_id'] for triple in triples} <= {f'learners{n}' for n in range(9)}
   # What is trained is read back.
   again = retrieve.run(small_config(retrieved), retrieved / 'run', retrieved)

@@ -41,8 +41,6 @@ from crosstrainer_jax.training.telemetry import MetricWriter, say
 
 # Folder of what is trained, in that of the row.
 TOWERS = 'towers'
-# The whitening of the video tower is set by at most so many clips.
-_WHITENED_BY = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +100,7 @@ class Retriever:
     self._texts = self._read(texts)
     self._blueprint, self._initial = self._build()
     self._params = self._initial
+    self._embedders: tuple[nnx.State, dict[int, Embedder]] = self._params, {}
 
   def fit(
     self, clips: Sequence[int], right: Sequence[Sequence[int]], relation: Relation, writer: MetricWriter | None
@@ -175,7 +174,8 @@ class Retriever:
 
   def vectors_of(self, features: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """float32[N, E], unit vectors of clips by their features float[N, V, S, D]; valid is bool[N, V, S]."""
-    return self._embedder.clips(len(features), lambda part: {'features': features[part], 'valid': valid[part]})
+    rows = min(len(features), self._setting.config.contrastive.batch_size)
+    return self._embedder_of(rows).clips(len(features), lambda part: {'features': features[part], 'valid': valid[part]})
 
   def text_vectors(self, texts: Sequence[str]) -> np.ndarray:
     """float32[N, E], unit vectors of any texts."""
@@ -186,7 +186,16 @@ class Retriever:
 
   @property
   def _embedder(self) -> Embedder:
-    return Embedder(self._blueprint, self._params, self._setting.config.contrastive.batch_size)
+    return self._embedder_of(self._setting.config.contrastive.batch_size)
+
+  def _embedder_of(self, rows: int) -> Embedder:
+    """That of so many rows at a time, kept as long as the parameters stay."""
+    if self._embedders[0] is not self._params:
+      self._embedders = self._params, {}
+    known = self._embedders[1]
+    if rows not in known:
+      known[rows] = Embedder(self._blueprint, self._params, rows)
+    return known[rows]
 
   def _seen(self, clips: Sequence[int]) -> dict[str, np.ndarray]:
     rows = [self._setting.video(index) for index in clips]
@@ -210,7 +219,7 @@ class Retriever:
   def _build(self) -> tuple[stages.Blueprint, nnx.State]:
     """Makes the towers, each parameter where it belongs on the mesh; a video tower's whitening is set."""
     setting, settings = self._setting, self._setting.config.contrastive
-    few = setting.train[:: max(1, -(-len(setting.train) // _WHITENED_BY))]
+    few = mapper.sample(setting.train)
     # Small as they are, the towers lie whole on every device, whatever the mesh divides.
     everywhere = sharding.replicated(setting.mesh)
     pretrained: list[str] = []

@@ -17,6 +17,8 @@ _FIELDS = ('system', 'user', 'reminder')
 class Instruction(Prompt):
   """A prompt about a comment, with the slots {sport} and {commentary}."""
 
+  strict = False
+
   def question(self, commentary: str, sport: str) -> Question:
     """The question about one comment on a drill of `sport`; "" for a sport that is not known."""
     return self.filled(sport=sport.strip() or 'sports', commentary=commentary)

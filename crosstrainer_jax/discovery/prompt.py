@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from crosstrainer_jax.discovery.language_model import Message, Question
 
@@ -26,6 +26,8 @@ class Prompt:
   system: str
   user: str
   reminder: str
+  # Whether every {name} is a slot; else others are the prompt's own.
+  strict: ClassVar[bool] = True
 
   @property
   def sha(self) -> str:
@@ -33,9 +35,19 @@ class Prompt:
     return hashlib.sha256('\0'.join((self.system, self.user, self.reminder)).encode()).hexdigest()[:10]
 
   def filled(self, images: Sequence[str] = (), **slots: str) -> Question:
-    """The question with its slots filled; `images` are URLs, which come first."""
-    # In one pass: braces of what is filled in are its own. Others than the slots are the prompt's.
-    words = _SLOT.sub(lambda match: ' '.join(slots[match[1]].split()) if match[1] in slots else match[0], self.user)
+    """The question with its slots filled; `images` are URLs, which come first.
+
+    Raises:
+      KeyError: a slot that nothing is given for.
+    """
+
+    def fill(match: re.Match[str]) -> str:
+      if match[1] not in slots and not self.strict:
+        return match[0]
+      return ' '.join(slots[match[1]].split())
+
+    # In one pass: braces of what is filled in are its own.
+    words = _SLOT.sub(fill, self.user)
     content: Any = words.strip()
     if images:
       shown = [{'type': 'image_url', 'image_url': {'url': url}} for url in images]

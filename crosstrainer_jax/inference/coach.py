@@ -20,6 +20,9 @@ from crosstrainer_jax.input import prompts, splits, video
 from crosstrainer_jax.input.buckets import on_this_machine
 from crosstrainer_jax.input.record import LEVELS
 
+# Of the attributes that the coach is not sure of, so many are shown.
+SHOWN = 3
+
 
 @dataclasses.dataclass
 class Segment:
@@ -43,10 +46,10 @@ class Segment:
 
   @property
   def missing(self) -> list[str] | None:
-    """What is to be improved, as far as it is known; None where the coach is sure that nothing stands out."""
+    """What is to be improved, as far as it is shown; None where the coach is sure that nothing stands out."""
     if self.sure:
       return list(self.attributes) or None
-    return list(self.doubtful)
+    return list(self.doubtful)[:SHOWN]
 
   @property
   def sure(self) -> bool:
@@ -86,7 +89,7 @@ class Assessment:
         named = ', '.join(f'{name} ({p:.0%})' for name, p in segment.attributes.items()) or 'nothing stands out'
         lines += [f'  improve    {named}', f'  feedback   {segment.feedback}']
       else:
-        named = ', '.join(f'{name} ({p:.0%})' for name, p in list(segment.doubtful.items())[:3])
+        named = ', '.join(f'{name} ({p:.0%})' for name, p in list(segment.doubtful.items())[:SHOWN])
         lines.append(f'  not sure   {named}')
       lines += lines_of(segment.watch)
     lines += ['', *(f'Note: {warning}' for warning in self.warnings)]

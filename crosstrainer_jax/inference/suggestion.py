@@ -15,10 +15,11 @@ class Suggestion:
     url: of its video; "" where that is not known.
     start, end: seconds of that video.
     narration: what is said in it.
-    execution: `correct`, or `incorrect` where it shows the mistake; "" where nobody knows.
-    shared: attributes that the segment lacks and the narration speaks of.
+    execution: `correct`, or `incorrect` where it shows the mistake; `none` or "" where nobody knows.
+    shared: attributes that the assessment shows and the narration speaks of.
     similarity: cosine of the learner's clip and the narration.
-    relevance: probability of yes against no by the re-ranker; None without one.
+    relevance: from 0 to 1, of yes against no by the re-ranker, or of some attribute against none; None without one. It
+      orders clips: it was learnt from pairs of which half are relevant, and is no probability for real ones.
   """
 
   clip_id: str
@@ -39,7 +40,7 @@ class Suggestion:
   def describe(self) -> str:
     """One line."""
     why = [f'about {", ".join(self.shared)}'] if self.shared else []
-    why += [] if self.relevance is None else [f'relevance {self.relevance:.0%}']
+    why += [] if self.relevance is None else [f'relevance {self.relevance:.2f}']
     why.append(f'similarity {self.similarity:.2f}')
     kind = ', shows the mistake' if self.execution == 'incorrect' else ''
     place = f'{self.start:.1f}–{self.end:.1f} s of {self.link or self.clip_id.rpartition("/")[0] or self.clip_id}'

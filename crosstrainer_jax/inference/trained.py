@@ -155,7 +155,13 @@ class Trained:
     return Probe.load(self.workdir / 'probe' / 'probe.npz')
 
   def load(self, folder: str = FOLDER) -> tuple[stages.Blueprint, nnx.State]:
-    """The model, with the parameters that the stage `folder` left."""
+    """The model, with the parameters that the stage `folder` left.
+
+    Raises:
+      FileNotFoundError, ValueError: it has left none, or this is the run of another verb.
+    """
+    if (self.workdir / 'retrieval.json').is_file():
+      raise ValueError(f'{self.workdir} is a run of retrieve, which assesses nothing: name it with --library')
     sizes = self.text.rows, self.encoder.config.feature_dim, self.text.video_id
     blueprint, initial = stages.build(self.config, *sizes, self.config.seed, self.mesh, self.joint)
     return blueprint, stages.load_params(self.workdir / folder, blueprint, initial)
@@ -169,13 +175,18 @@ class Trained:
 
 
 def read_trained(
-  workdir: str | Path, config: Any = None, encoder_weights: str = '', decoder_weights: str = ''
+  workdir: str | Path,
+  config: Any = None,
+  encoder_weights: str = '',
+  decoder_weights: str = '',
+  option: str = '--',
 ) -> Trained:
   """Opens a finished run.
 
   Args:
     config: another config than the one recorded there.
     encoder_weights, decoder_weights: where the weights lie now that the run was trained from, if elsewhere.
+    option: what the options that name those begin with, for messages.
 
   Raises:
     FileNotFoundError: something is missing there; the message says what.
@@ -187,22 +198,23 @@ def read_trained(
     if not weights:
       continue
     if not config[part].get('weights'):
-      raise ValueError(f'--{part}_weights {weights}: the L of {workdir} started from nothing')
+      raise ValueError(f'{option}{part}_weights {weights}: the L of {workdir} started from nothing')
     if config.mapper.get('weights') == config[part].weights:  # one model, of which f_m is a part
       config.mapper.weights = weights
     config[part].weights = weights
     if Path(weights).exists():
       config[part].revision = ''
   card = Card.read(workdir)
-  with _found(workdir, 'decoder'):
+  with _found(workdir, 'decoder', option):
     base = pretrained.find(config)
   eyes = config.encoder
-  with _found(workdir, 'encoder'):
+  with _found(workdir, 'encoder', option):
     encoder = encoders.load(eyes.weights, eyes.revision, eyes.fps, eyes.dtype, eyes.size)
   if encoder.fingerprint != card.encoder:
     raise ValueError(
       f'{workdir} was trained with the video encoder {card.encoder}, but config.encoder.weights='
-      f'{eyes.weights!r} is now {encoder.fingerprint}. Train it again, or name its weights with --encoder_weights.'
+      f'{eyes.weights!r} is now {encoder.fingerprint}. Train it again, or name its weights with '
+      f'{option}encoder_weights.'
     )
   text = prompt_tokenizer(workdir / 'tokenizer', config, encoder, base, card.views, card.seconds)
   trained = Trained(workdir, config, card, base, text, encoder)
@@ -211,7 +223,7 @@ def read_trained(
     if recorded != base.fingerprint:
       raise ValueError(
         f'{workdir} was trained from the L {recorded}, but {base.directory} is now {base.fingerprint}. '
-        'Name the weights that it was trained from with --decoder_weights.'
+        f'Name the weights that it was trained from with {option}decoder_weights.'
       )
   return trained
 
@@ -247,12 +259,12 @@ def prompt_tokenizer(
 
 
 @contextlib.contextmanager
-def _found(workdir: Path, part: str) -> Iterator[None]:
+def _found(workdir: Path, part: str, option: str) -> Iterator[None]:
   """Says of weights that are not there which run wants them, and what to do."""
   try:
     yield
   except FileNotFoundError as error:
     raise FileNotFoundError(
       f'{error}\n{workdir / CONFIG_FILE} names them as {part}.weights. Where they lie elsewhere now, say so: '
-      f'--{part}_weights PATH'
+      f'{option}{part}_weights PATH'
     ) from error

@@ -125,14 +125,20 @@ class ZeroShot:
     for answered in self.asker.each(work, enumerate(clips)):
       yield from answered
 
-  def tally(self, spans: Sequence[tuple[float, float]], views: int) -> Tally:
-    """Of windows (begin, end in seconds) of a take with so many views."""
-    found = Tally()
-    for begin, end in spans:
-      times = begin + np.arange(_count(begin, end, self.eyes.fps)) / self.eyes.fps
-      found.add([times] * views, self.eyes)
-    found.seconds = sum(end - begin for begin, end in spans)
-    return found
+  def tally(self, paths: Sequence[Path], spans: Sequence[tuple[float, float]]) -> Tally:
+    """Of the views of a take in windows (begin, end in seconds); what lies between two of them is not shown either.
+
+    Raises:
+      VideoError: a file is no video.
+    """
+    seconds = min(video.probe(path).duration for path in paths)
+    windows = [begin + np.arange(_count(begin, end, self.eyes.fps)) / self.eyes.fps for begin, end in spans]
+    # Windows may overlap: a moment counts once.
+    within = {round(1000 * time) for times in windows for time in times}
+    shown = {round(1000 * time) for times in windows for time in times[_thinned(len(times), self.eyes.frames)]}
+    each = max(len(within), _count(0.0, seconds, self.eyes.fps))
+    hidden = max(0, len(paths) - self.eyes.views)
+    return Tally(seconds, each * len(paths), len(shown) * (len(paths) - hidden), each * hidden)
 
   def see_dataset(
     self, source: ClipSource, indices: Sequence[int], sports: Sequence[str], anyway: bool = False
@@ -281,6 +287,12 @@ class Tally:
   @property
   def dropped(self) -> int:
     return self.frames - self.shown
+
+  @property
+  def remedy(self) -> str:
+    """What shows more of them."""
+    thinned = ['raise --frames, shorten --window or --stride'] if self.dropped > self.hidden else []
+    return ', or '.join([*thinned, *(['give more --views'] if self.hidden else [])])
 
   def __str__(self) -> str:
     hidden = f', {self.hidden} of them in views that are not shown' if self.hidden else ''

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from crosstrainer_jax.input import examples
+from crosstrainer_jax.input.shuffled import Shuffled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,14 +107,14 @@ class PairUpdates:
     self._right = np.full((len(material.clips), most), -1, np.int32)
     for row, numbers in enumerate(material.right):
       self._right[row, : len(numbers)] = numbers
-    self._epochs: dict[int, np.ndarray] = {}
+    self._order = Shuffled(len(material.clips), seed)
 
   def __call__(self, number: int) -> dict[str, Any]:
     """{'clips': arrays of the video tower, 'texts': of the text tower, 'labels': as `training.contrastive.Labels`}."""
     material = self._material
     rows = -(-self.batch_size // self._multiple) * self._multiple
     own = self._own_rows(rows)
-    places = [self._place(number * self.batch_size + row) if row < self.batch_size else 0 for row in own]
+    places = [self._order[number * self.batch_size + row] if row < self.batch_size else 0 for row in own]
     text, shown = [], []
     for row, place in zip(own, places, strict=True):
       # Of its own for each place in the stream, whoever asks for it.
@@ -132,12 +133,3 @@ class PairUpdates:
       'texts': {'ids': material.texts.ids[text], 'mask': material.texts.mask[text]},
       'labels': labels,
     }
-
-  def _place(self, place: int) -> int:
-    """Which clip stands at a place of the endless stream; every epoch is shuffled anew."""
-    epoch, within = divmod(place, len(self._material.clips))
-    if epoch not in self._epochs:
-      # Readers run ahead of each other by less than an epoch or two.
-      self._epochs = {n: order for n, order in self._epochs.items() if abs(n - epoch) < 3}
-      self._epochs[epoch] = np.random.default_rng([self._seed, epoch]).permutation(len(self._material.clips))
-    return int(self._epochs[epoch][within])

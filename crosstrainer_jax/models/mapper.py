@@ -6,6 +6,8 @@ for hundreds of updates at writing the most frequent answer; the numbers are in
 docs/decisions/0002-choices-the-paper-leaves-open.md.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,6 +116,11 @@ def whitening(features: np.ndarray, floor: float = 1e-3) -> tuple[np.ndarray, np
   scale = 1.0 / np.sqrt(np.maximum(variances, 0.0) + floor * variances.max()) if variances.max() > 0 else 1.0
   matrix = directions * scale @ directions.T
   return features.mean(0).astype(np.float32), matrix.astype(np.float32)
+
+
+def sample(clips: Sequence[int], most: int = 1024) -> Sequence[int]:
+  """At most `most` of `clips`, evenly drawn: enough to set a whitening by."""
+  return clips[:: max(1, -(-len(clips) // most))]
 
 
 def whiten(params: nnx.State, features: np.ndarray) -> nnx.State:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from crosstrainer_jax.input.buckets import local_copy
 from crosstrainer_jax.input.files import replacing
 from crosstrainer_jax.input.source import ClipInfo
 from crosstrainer_jax.retrieval.weak import Spoken
@@ -75,7 +76,7 @@ def read(workdir: Path) -> tuple[list[LibraryClip], np.ndarray]:
   with (folder / CLIPS).open(encoding='utf-8') as file:
     entries = [json.loads(line) for line in file]
   clips = [LibraryClip(**{**entry, 'attributes': tuple(entry['attributes'])}) for entry in entries]
-  vectors: np.ndarray = np.load(folder / VECTORS, mmap_mode='r')
+  vectors: np.ndarray = np.load(local_copy(folder) / VECTORS, mmap_mode='r')
   if len(vectors) != len(clips):
     raise ValueError(f'{folder}: {len(clips)} clips, but {len(vectors)} vectors: start the retrieve command again')
   return clips, vectors

@@ -21,6 +21,7 @@ import numpy as np
 
 from crosstrainer_jax.input import examples, prompts
 from crosstrainer_jax.input.examples import PromptTokenizer
+from crosstrainer_jax.input.shuffled import Shuffled
 
 LEARNER, CANDIDATE, WORDS = 'A learner of', 'A how-to clip:', 'Its words:'
 QUESTION, WHICH = 'Does it show how to correct the learner?', 'What of the learner does it show how to correct?'
@@ -130,6 +131,10 @@ class RelevanceUpdates:
     own_rows: of the number of rows of an update, those that this host makes.
     view_dropout: probability that a view of the learner is hidden.
     blind: hides the learner's clip.
+    longest: tokens that the decoder takes.
+
+  Raises:
+    ValueError: a question is longer.
   """
 
   def __init__(
@@ -147,19 +152,31 @@ class RelevanceUpdates:
     own_rows: Callable[[int], Sequence[int]] = range,
     view_dropout: float = 0.0,
     blind: bool = False,
+    longest: int = 2**31,
   ):
     self.batch_size, self.count = batch_size, count
     self._pairs, self._question, self._words, self._shown = pairs, question, words, shown
     self._sports, self._narrations = sports, narrations
     self._seed, self._multiple, self._own_rows = seed, multiple, own_rows
     self._view_dropout, self._blind = view_dropout, blind
-    about = {sport: len(question.about(sport)) for sport in {sports[index] for index in set(pairs.learners.tolist())}}
-    asked = max(len(question.asked(narrations[index])) for index in set(pairs.candidates.tolist()))
+    # Placeholders of what is not seen are left out.
+    hidden = (~shown.valid).reshape(len(shown.valid), -1).sum(1)
+    whole = shown.valid[0].size
+    about = max(
+      len(question.about(sports[index])) - (whole if blind else int(hidden[index]))
+      for index in set(pairs.learners.tolist())
+    )
+    asked = max(len(question.asked(narrations[index])) - int(hidden[index]) for index in set(pairs.candidates.tolist()))
     answers = {(bool(one), tuple(named)) for one, named in zip(pairs.relevant, pairs.shared, strict=True)}
     self._targets = max(len(question.answer(*answer)) for answer in answers)
     # One shape for all updates, so that one program is compiled.
-    self._length = examples.bucket(max(about.values()) + asked + self._targets)
-    self._epochs: dict[int, np.ndarray] = {}
+    self._length = examples.bucket(about + asked + self._targets)
+    if self._length > longest:
+      raise ValueError(
+        f'questions of up to {self._length} tokens, with both clips, do not fit decoder.max_position={longest}: '
+        'raise that, or show less (data.window, data.views, encoder.size)'
+      )
+    self._order = Shuffled(len(pairs), seed)
 
   def __call__(self, number: int) -> dict[str, np.ndarray]:
     """Arrays as of `examples`, in which a row holds one pair: features are float16[R, 1, 2 V, S, D]."""
@@ -169,7 +186,7 @@ class RelevanceUpdates:
 
   def _row(self, number: int, row: int) -> dict[str, np.ndarray]:
     words, blank = self._words, row >= self.batch_size
-    place = self._place(number * self.batch_size + (0 if blank else row))
+    place = self._order[number * self.batch_size + (0 if blank else row)]
     learner, candidate = int(self._pairs.learners[place]), int(self._pairs.candidates[place])
     # Of its own for each place in the stream, whoever asks for it.
     random = np.random.default_rng([self._seed, number, row])
@@ -186,12 +203,3 @@ class RelevanceUpdates:
     )  # fmt: skip
     both = [self._shown.video(index)['features'] for index in (learner, candidate)]
     return arrays | {'features': np.concatenate(both)[None]}
-
-  def _place(self, place: int) -> int:
-    """Which pair stands at a place of the endless stream; every epoch is shuffled anew."""
-    epoch, within = divmod(place, len(self._pairs))
-    if epoch not in self._epochs:
-      # Readers run ahead of each other by less than an epoch or two.
-      self._epochs = {n: order for n, order in self._epochs.items() if abs(n - epoch) < 3}
-      self._epochs[epoch] = np.random.default_rng([self._seed, epoch]).permutation(len(self._pairs))
-    return int(self._epochs[epoch][within])

@@ -18,11 +18,12 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from crosstrainer_jax.baselines.retrieval import Setting
 from crosstrainer_jax.inference.generate import Prefix, prefill
 from crosstrainer_jax.input import examples, pipeline
-from crosstrainer_jax.models import mapper
+from crosstrainer_jax.models import mapper, pretrained
 from crosstrainer_jax.retrieval.relevance import Pairs, Question, RelevanceUpdates, Shown
 from crosstrainer_jax.training import sharding, stages
 from crosstrainer_jax.training.step import Step
@@ -30,8 +31,6 @@ from crosstrainer_jax.training.telemetry import MetricWriter, Progress, say
 from crosstrainer_jax.training.this_host import HostModel
 
 Arrays = dict[str, np.ndarray]
-# The whitening of f_m is set by at most so many clips.
-_WHITENED_BY = 1024
 
 
 class Learner(NamedTuple):
@@ -61,12 +60,16 @@ class Reranker:
     self._folder = setting.directory / 'reranker'
     self._question = Question(words, config.rerank.narration_tokens, config.rerank.answer)
     self._sizes = words.rows, setting.video(setting.train[0])['features'].shape[-1], words.video_id
+    base = pretrained.find(config)
+    self._longest = (pretrained.fresh(config, words.rows) if base is None else base.config).max_position
     self._blueprint, self._initial = stages.build(config, *self._sizes, self._seed, setting.mesh)
     if 'whitening' in self._initial['mapper']:
-      few = setting.train[:: max(1, -(-len(setting.train) // _WHITENED_BY))]
+      few = mapper.sample(setting.train)
       real = [setting.video(i)['features'][seen] for i, seen in zip(few, setting.valid(few), strict=True)]
       self._initial['mapper'] = mapper.whiten(self._initial['mapper'], np.concatenate(real).astype(np.float32))
     self._params = self._initial
+    self._known: tuple[nnx.State, _Ready] | None = None
+    self._told: set[str] = set()
 
   def fit(
     self, pairs: Pairs, writer: MetricWriter | None, attributes: Mapping[int, Sequence[str]] | None = None
@@ -84,10 +87,7 @@ class Reranker:
       return
     clips, training = setting.clips, training_of(config)
     narrations = [clip.commentary for clip in clips]
-    told = {narrations[index] for index in set(pairs.candidates.tolist())}
-    if cut := self._question.cut(sorted(told)):
-      most = config.rerank.narration_tokens
-      say(f'  {self._name}: {cut} of {len(told)} narrations were cut to config.rerank.narration_tokens={most}')
+    self._say_cut(sorted(set(pairs.candidates.tolist())))
     updates = RelevanceUpdates(
       pairs,
       self._question,
@@ -102,6 +102,7 @@ class Reranker:
       sharding.OwnRows.of(setting.mesh),
       training.view_dropout,
       self._blind,
+      self._longest,
     )
     step = stages.make_update(self._blueprint, self._initial, training, setting.mesh)
     start = self._initial
@@ -149,72 +150,105 @@ class Reranker:
   def scores(self, learners: Sequence[Learner], candidates: Sequence[Sequence[int]]) -> list[np.ndarray]:
     """log p(yes) − log p(no), float32[K], of the K candidates of each learner, by index.
 
-    `config.rerank.batch_size` pairs are computed at a time; every learner's part is computed once.
+    About `config.eval.batch_size` pairs are computed at a time; every learner's part is computed once.
     """
-    setting, config = self._setting, self._setting.config
-    blueprint, mesh, params = self._blueprint, setting.mesh, self._params
-    if jax.process_count() > 1:
-      here = HostModel.of(blueprint, config, *self._sizes)
-      blueprint, mesh, params = here.blueprint, here.mesh, here.bring(params)
     most = max(map(len, candidates), default=0)
     if not most:
       return [np.zeros(0, np.float32) for _ in learners]
-    shards = sharding.data_shards(mesh)
-    # Of each learner so many candidates at a time, and so many learners.
-    each = min(most, config.rerank.batch_size)
-    group = -(-max(1, config.rerank.batch_size // each) // shards) * shards
-    read, judge = jax.jit(_reader(blueprint)), jax.jit(_judge(blueprint, self._question.yes, self._question.no))
-    progress = Progress(f're-ranking ({self._name})', len(learners), unit='clip')
+    self._say_cut(sorted({clip for own in candidates for clip in own}))
+    model = self._ready
+    shards = sharding.data_shards(model.mesh)
+    rows = -(-self._setting.config.eval.batch_size // shards)
+    # On each device of so many learners so many candidates at a time.
+    each = min(most, rows)
+    group = shards * max(1, min(rows // each, -(-len(learners) // shards)))
+    progress = Progress(f're-ranking ({self._name})', len(learners), unit='clip') if len(learners) > group else None
     found: list[np.ndarray] = []
     try:
       for start in range(0, len(learners), group):
         some, theirs = learners[start : start + group], candidates[start : start + group]
-        prefix = read(params, sharding.put_batch(self._about(some, group), mesh))
+        prefix = model.read(model.params, sharding.put_batch(self._about(some, group), model.mesh))
         parts = [
-          np.asarray(judge(params, prefix, sharding.put_batch(self._asked(theirs, group, begin, each), mesh)))
+          np.asarray(
+            model.judge(model.params, prefix, sharding.put_batch(self._asked(theirs, group, begin, each), model.mesh))
+          )
           for begin in range(0, max(map(len, theirs)), each)
         ]
-        rows = np.concatenate([part.reshape(group, each) for part in parts], 1) if parts else np.zeros((group, 0))
-        found += [row[: len(own)] for row, own in zip(rows, theirs, strict=False)]
-        progress.update(len(some))
+        scored = np.concatenate([part.reshape(group, each) for part in parts], 1) if parts else np.zeros((group, 0))
+        found += [row[: len(own)] for row, own in zip(scored, theirs, strict=False)]
+        if progress is not None:
+          progress.update(len(some))
     finally:
-      progress.close()
+      if progress is not None:
+        progress.close()
     return found
+
+  @property
+  def _ready(self) -> _Ready:
+    """The model on this host, and its programs, compiled once for each shape as long as the parameters stay."""
+    if self._known is None or self._known[0] is not self._params:
+      blueprint, mesh, params = self._blueprint, self._setting.mesh, self._params
+      if jax.process_count() > 1:
+        here = HostModel.of(blueprint, self._setting.config, *self._sizes)
+        blueprint, mesh, params = here.blueprint, here.mesh, here.bring(params)
+      read = jax.jit(_reader(blueprint))
+      judge = jax.jit(_judge(blueprint, self._question.yes, self._question.no))
+      self._known = self._params, _Ready(params, mesh, read, judge)
+    return self._known[1]
+
+  def _say_cut(self, clips: Sequence[int]) -> None:
+    narrations = {self._setting.clips[clip].commentary for clip in clips} - self._told
+    self._told |= narrations
+    if cut := self._question.cut(sorted(narrations)):
+      most = self._setting.config.rerank.narration_tokens
+      say(f'  {self._name}: {cut} of {len(narrations)} narrations are cut to config.rerank.narration_tokens={most}')
 
   def _about(self, learners: Sequence[Learner], rows: int) -> Arrays:
     """The beginning of the question about each learner; rows that fill up are padding."""
-    sports = {learner.sport for learner in learners}
-    length = examples.bucket(max(len(self._question.about(sport)) for sport in sports))
-    made = []
-    for learner in learners:
-      seen = learner.valid & (not self._blind)
-      made.append(self._arrays(self._question.about(learner.sport), seen, length) | {'features': learner.features})
+    kept = [self._kept(self._question.about(learner.sport), learner.valid & (not self._blind)) for learner in learners]
+    length = examples.bucket(max(len(ids) for ids, _ in kept))
+    made = [
+      self._arrays(*part, length) | {'features': learner.features} for part, learner in zip(kept, learners, strict=True)
+    ]
     return _filled(made, rows)
 
   def _asked(self, candidates: Sequence[Sequence[int]], group: int, begin: int, each: int) -> Arrays:
-    """The rest of the question, for candidates `begin` to `begin + each` of every learner."""
+    """The rest of the question, for candidates `begin` to `begin + each` of every learner; one of them has some."""
     setting = self._setting
-    lines = {own[place]: self._question.asked(setting.clips[own[place]].commentary)
-             for own in candidates for place in range(begin, min(begin + each, len(own)))}  # fmt: skip
-    length = examples.bucket(max((len(line) for line in lines.values()), default=1))
-    valid = dict(zip(lines, setting.valid(list(lines)), strict=True)) if lines else {}
+    clips = sorted({clip for own in candidates for clip in own[begin : begin + each]})
+    kept = [
+      self._kept(self._question.asked(setting.clips[clip].commentary), seen)
+      for clip, seen in zip(clips, setting.valid(clips), strict=True)
+    ]
+    length = examples.bucket(max(len(ids) for ids, _ in kept))
     whole = {
-      clip: self._arrays(line, valid[clip], length) | {'features': setting.video(clip)['features']}
-      for clip, line in lines.items()
+      clip: self._arrays(*part, length) | {'features': setting.video(clip)['features']}
+      for clip, part in zip(clips, kept, strict=True)
     }
-    blank = {name: np.zeros_like(value) for name, value in next(iter(whole.values())).items()}
+    blank = {name: np.zeros_like(value) for name, value in whole[clips[0]].items()}
     rows = [
       whole[own[place]] if place < len(own) else blank for own in candidates for place in range(begin, begin + each)
     ]
     return _filled(rows, group * each)
 
-  def _arrays(self, ids: Sequence[int], valid: np.ndarray, length: int) -> Arrays:
+  def _kept(self, ids: Sequence[int], valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     words = self._setting.words
-    kept, slots = examples.prompt_ids(ids, valid.reshape(-1), words.video_id, words.pictures)
-    places = None
+    return examples.prompt_ids(ids, valid.reshape(-1), words.video_id, words.pictures)
+
+  def _arrays(self, ids: np.ndarray, slots: np.ndarray, length: int) -> Arrays:
+    words, places = self._setting.words, None
     if words.pictures is not None:
-      places = examples.positions(kept, slots, words.video_id, words.pictures)
-    return examples.prompt_arrays(kept, slots, length, words.pad_id, places)
+      places = examples.positions(ids, slots, words.video_id, words.pictures)
+    return examples.prompt_arrays(ids, slots, length, words.pad_id, places)
+
+
+class _Ready(NamedTuple):
+  """Parameters on a mesh, and the programs that compute with them."""
+
+  params: nnx.State
+  mesh: Mesh
+  read: Callable[[nnx.State, dict[str, jax.Array]], Prefix]
+  judge: Callable[[nnx.State, Prefix, dict[str, jax.Array]], jax.Array]
 
 
 def training_of(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

@@ -21,10 +21,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from crosstrainer_jax.baselines.retrieval import Retriever, Setting
 from crosstrainer_jax.input.source import ClipInfo
-from crosstrainer_jax.retrieval.material import Material, library_train
+from crosstrainer_jax.retrieval.material import Material
 from crosstrainer_jax.retrieval.relevance import Pairs
 from crosstrainer_jax.retrieval.reranker import Reranker
 from crosstrainer_jax.retrieval.weak import Spoken, Triple, relevant_to
+from crosstrainer_jax.run_layout import row_folder
 from crosstrainer_jax.training.contrastive import any_right_text, own_text
 from crosstrainer_jax.training.telemetry import MetricWriter, timed
 
@@ -68,7 +69,7 @@ def by_looks(material: Material, queries: Sequence[int], candidates: Sequence[in
 
 def zero_shot(material: Material, writer: MetricWriter | None = None) -> Retriever:
   """Towers trained on the library alone: a clip and its own narration."""
-  train = library_train(material)
+  train = material.library_train
   texts = sorted({material.clips[index].commentary for index in train})
   numbers = {text: number for number, text in enumerate(texts)}
   setting = _setting(material, ZERO_SHOT, train)
@@ -129,7 +130,7 @@ def reranker(
     np.array([triple.relevant for triple in triples]),
     [triple.shared for triple in triples],
   )
-  whitens = [*material.setting.train, *library_train(material)]
+  whitens = [*material.setting.train, *material.library_train]
   found = Reranker(_setting(material, row, whitens), row, blind=row == BLIND)
   with timed(f'row: {row}'):
     attributes = {numbers[learner.clip_id]: sorted(learner.attributes) for learner in learners}
@@ -159,8 +160,7 @@ def by_reranker(
 
 def setting_of(setting: Setting, row: str) -> Setting:
   """That of a row, in its own folder."""
-  name = row.replace(' ', '_').replace(',', '')
-  return dataclasses.replace(setting, directory=setting.directory / 'rows' / name)
+  return dataclasses.replace(setting, directory=setting.directory / row_folder(row))
 
 
 def _setting(material: Material, row: str, train: Sequence[int]) -> Setting:

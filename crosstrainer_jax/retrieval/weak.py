@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crosstrainer_jax.discovery.backend import Discoverer, discover_each
-from crosstrainer_jax.discovery.language_model import Unreadable
+from crosstrainer_jax.discovery.backend import Attributes
 from crosstrainer_jax.input.files import write_atomically
 
 RELEVANT, HARD, EASY = 'relevant', 'hard negative', 'easy negative'
@@ -53,24 +52,14 @@ class Triple:
     return self.kind == RELEVANT
 
 
-def attributes_of(
-  texts: Sequence[tuple[str, str]], discoverer: Discoverer, criticised: bool
-) -> tuple[list[frozenset[str]], int]:
-  """Attributes of texts (what was said, sport), and how many could not be read, which have none.
+def of_learner(clip_id: str, sport: str, found: Attributes) -> Spoken:
+  """By what the expert criticises."""
+  return Spoken(clip_id, sport, frozenset(found.incorrect))
 
-  Args:
-    criticised: those that are to be improved alone; else all that are spoken of.
-  """
-  different = list(dict.fromkeys(texts))
-  found: dict[tuple[str, str], frozenset[str]] = {}
-  unread = 0
-  for number, said in discover_each(discoverer, different):
-    if isinstance(said, Unreadable):
-      unread += 1
-      found[different[number]] = frozenset()
-    else:
-      found[different[number]] = frozenset(said.incorrect if criticised else [*said.correct, *said.incorrect])
-  return [found[text] for text in texts], unread
+
+def of_candidate(clip_id: str, sport: str, found: Attributes) -> Spoken:
+  """By all that the instructor speaks of."""
+  return Spoken(clip_id, sport, frozenset([*found.correct, *found.incorrect]))
 
 
 def relevant_to(learners: Sequence[Spoken], candidates: Sequence[Spoken]) -> list[list[int]]:

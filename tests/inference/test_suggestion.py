@@ -5,7 +5,7 @@ def test_a_line_says_where_what_and_why():
   clip = Suggestion('v1/0003', 'https://v.test/1', 3, 4.5, 'Turn in.', 'incorrect', ('hips',), 0.5, 0.81)
   assert lines_of([clip]) == [
     '  watch      3.0–4.5 s of https://v.test/1, shows the mistake: “Turn in.” '
-    '(about hips; relevance 81%; similarity 0.50)'
+    '(about hips; relevance 0.81; similarity 0.50)'
   ]
 
 

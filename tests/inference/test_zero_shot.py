@@ -228,11 +228,20 @@ def test_the_assessment_says_what_it_is():
   assert json.loads(assessment.to_json())['segments'][1]['reason'] == 'refused'
 
 
-def test_what_is_not_shown_is_counted():
+def test_what_is_not_shown_is_counted(tmp_path):
+  write_video(tmp_path / 'a.mp4', seconds=12, fps=4)
+  paths = [tmp_path / 'a.mp4'] * 2
   eyes = zero_shot.Eyes(frames=4, fps=1.0, views=1, seconds=10.0)
-  tally = zero_shot.ZeroShot(None, eyes).tally([(0, 10), (10, 12.5)], 2)
-  assert (tally.seconds, tally.frames, tally.shown, tally.hidden) == (12.5, 26, 7, 13)
-  assert str(tally) == '7 of 26 frames of 12 s are shown, 19 are dropped, 13 of them in views that are not shown'
-  whole = zero_shot.Tally()
-  whole.add([np.arange(0, 3, 0.25), np.full(3, np.nan)], eyes)
-  assert str(whole) == '3 of 3 frames of 3 s are shown, none is dropped'
+  tally = zero_shot.ZeroShot(None, eyes).tally(paths, [(0, 10), (10, 12)])
+  assert (tally.seconds, tally.frames, tally.shown, tally.hidden) == (12, 24, 6, 12)
+  assert str(tally) == '6 of 24 frames of 12 s are shown, 18 are dropped, 12 of them in views that are not shown'
+  assert tally.remedy == 'raise --frames, shorten --window or --stride, or give more --views'
+  # Windows that overlap show a moment once, and what lies between others is not shown.
+  both = zero_shot.Eyes(frames=10, views=2)
+  overlapping = zero_shot.ZeroShot(None, both).tally(paths, [(0, 8), (4, 12)])
+  assert (overlapping.frames, overlapping.dropped) == (24, 0)
+  apart = zero_shot.ZeroShot(None, both).tally(paths, [(0, 4), (8, 12)])
+  assert (apart.shown, apart.dropped) == (16, 8)
+  clip = zero_shot.Tally()
+  clip.add([np.arange(0, 3, 0.25), np.full(3, np.nan)], eyes)
+  assert str(clip) == '3 of 3 frames of 3 s are shown, none is dropped'

@@ -11,6 +11,10 @@ from crosstrainer_jax.retrieval.weak import Spoken
 from crosstrainer_jax.training.contrastive import any_right_text, own_text
 
 
+def material_of(setting, library, train=(), test=()):
+  return Material(setting, library, [], list(test), list(train), {}, None)
+
+
 def clip(name, skill, said=''):
   times = np.zeros((1, 2), np.float32)
   return ClipInfo(name, 'judo', skill, 'p', f't{name}', 'train', ['a'], said, times, [], [], [], False, -1)
@@ -41,13 +45,13 @@ def test_looks_are_compared_over_real_tokens_alone():
     valid=lambda indices: np.tile(np.array([[[True, False]]]), (len(indices), 1, 1)),
     video=lambda index: {'features': features[index]},
   )
-  scores = rows.by_looks(Material(setting, 2, [], []), [0, 1], [2, 3, 4, 5])
+  scores = rows.by_looks(material_of(setting, 2), [0, 1], [2, 3, 4, 5])
   assert scores.shape == (2, 4)
   assert scores[0].argmax() == 1
 
 
 def test_nothing_can_be_learnt_where_nobody_matches():
-  material = types.SimpleNamespace(clips=[clip('a', 'x'), clip('b', 'x', 'turn')], library=1)
+  material = types.SimpleNamespace(clips=[clip('a', 'x'), clip('b', 'x', 'turn')], library=1, library_train=[1])
   learners, library = [Spoken('a', 'judo', frozenset({'balance'}))], [Spoken('b', 'judo', frozenset({'timing'}))]
   with pytest.raises(ValueError, match='nothing can be learnt'):
     rows.weak_pairs(material, learners, library)
@@ -77,10 +81,10 @@ def test_towers_learn_from_every_narration_that_is_right(monkeypatch, tmp_path):
     Spoken('c', 'judo', frozenset({'balance'})), Spoken('d', 'judo', frozenset({'timing'})),
     Spoken('e', 'judo', frozenset({'balance'})),
   ]  # fmt: skip
-  rows.weak_pairs(Material(setting, 2, [], []), learners, library)
+  rows.weak_pairs(material_of(setting, 2), learners, library)
   assert seen['texts'] == ['Sink.', 'Turn in.']
   assert (seen['clips'], seen['right']) == ([0], [[0, 1]])  # nobody speaks of what the second does wrong
   assert seen['relation'] is any_right_text
-  rows.zero_shot(Material(setting, 2, [], [3]))
+  rows.zero_shot(material_of(setting, 2, [2, 4], [3]))
   assert (seen['clips'], seen['right'], seen['relation']) == ([2, 4], [[0], [0]], own_text)
   assert seen['directory'] == tmp_path / 'rows' / 'two_towers_zero-shot'

@@ -1,7 +1,7 @@
 import collections
 import json
 
-from crosstrainer_jax.discovery.lexicon import LexiconDiscoverer
+from crosstrainer_jax.discovery.backend import Attributes
 from crosstrainer_jax.retrieval import weak
 from crosstrainer_jax.retrieval.weak import Spoken
 
@@ -39,9 +39,6 @@ def test_triples_have_some_of_each_kind(tmp_path):
 
 
 def test_of_a_learner_counts_what_is_criticised_of_a_candidate_all():
-  said = [('Great balance, but your knees are too straight.', 'soccer')] * 2
-  (criticised, again), unread = weak.attributes_of(said, LexiconDiscoverer(), criticised=True)
-  (spoken, _), _ = weak.attributes_of(said, LexiconDiscoverer(), criticised=False)
-  assert criticised == again == {'knee bend'}
-  assert spoken == {'balance', 'knee bend'}
-  assert unread == 0
+  found = Attributes(['balance'], ['knee bend'])
+  assert weak.of_learner('a', 'soccer', found) == weak.Spoken('a', 'soccer', frozenset({'knee bend'}))
+  assert weak.of_candidate('x', 'soccer', found).attributes == {'balance', 'knee bend'}
