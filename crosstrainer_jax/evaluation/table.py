@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import TextIO
+from pathlib import Path
+from typing import Any, TextIO
 
 from rich import box
 from rich.cells import cell_len
@@ -99,6 +101,28 @@ class Page:
       show(table, console)
     for line in [*footnotes.lines(), *self.facts]:
       console.print(line, markup=False)
+
+
+def read_page(path: Path, parts: Sequence[str], verb: str) -> dict[str, Any]:
+  """What a report wrote as JSON.
+
+  Args:
+    parts: keys that it must have.
+    verb: what writes it.
+
+  Raises:
+    FileNotFoundError, ValueError: there is none, or it is something else.
+  """
+  if not path.is_file():
+    raise FileNotFoundError(f'{path}: no such report; python -m crosstrainer_jax.{verb} writes one into its workdir')
+  try:
+    content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+    missing = [part for part in parts if part not in content]
+  except (json.JSONDecodeError, TypeError) as error:
+    raise ValueError(f'{path}: no report of {verb} ({error})') from error
+  if missing:
+    raise ValueError(f'{path}: no report of {verb} (it has no {missing[0]!r})')
+  return content
 
 
 def spread(values: Sequence[float | None]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from crosstrainer_jax.evaluation.bootstrap import Interval
 from crosstrainer_jax.evaluation.report import cell, without_nan
-from crosstrainer_jax.evaluation.table import Footnotes, Page, Table, spread
+from crosstrainer_jax.evaluation.table import Footnotes, Page, Table, read_page, spread
 
 
 @dataclasses.dataclass
@@ -60,19 +60,8 @@ def _plain(found: Mapping[str, Interval]) -> dict[str, dict[str, object]]:
 
 
 def read(path: Path) -> dict[str, Any]:
-  """What `Report.to_json` wrote.
-
-  Raises:
-    FileNotFoundError, ValueError: there is none, or it is something else.
-  """
-  if not path.is_file():
-    raise FileNotFoundError(f'{path}: no such report; python -m crosstrainer_jax.retrieve writes one into its workdir')
-  try:
-    content: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
-    content['rows'], content['differences'], content['by lot']  # noqa: B018  (must be there)
-  except (json.JSONDecodeError, KeyError, TypeError) as error:
-    raise ValueError(f'{path}: no report of a retrieval ({error})') from error
-  return content
+  """What `Report.to_json` wrote. Raises FileNotFoundError, ValueError."""
+  return read_page(path, ('rows', 'differences', 'by lot'), 'retrieve')
 
 
 def summary(reports: Sequence[Mapping[str, Any]]) -> list[Table]:

@@ -133,14 +133,8 @@ class Reranker:
     )  # fmt: skip
 
   def load(self) -> None:
-    """Reads what `fit` has left.
-
-    Raises:
-      FileNotFoundError: it is not there.
-    """
-    if not (self._folder / 'done.json').is_file():
-      raise FileNotFoundError(f'{self._folder}: {self._name} is not trained; start its launch command again')
-    self._params = stages.load_params(self._folder, self._blueprint, self._initial)
+    """Reads what `fit` has left. Raises FileNotFoundError where it has not."""
+    self._params = stages.load_finished(self._folder, self._name, self._blueprint, self._initial)
 
   def learner(self, clip: int) -> Learner:
     """A clip of the setting as a learner's."""

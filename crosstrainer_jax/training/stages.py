@@ -270,6 +270,17 @@ def finished(directory: str | Path, name: str, blueprint: Blueprint, params: nnx
   return load_params(directory, blueprint, params)
 
 
+def load_finished(directory: str | Path, name: str, blueprint: Blueprint, params: nnx.State) -> nnx.State:
+  """`params` as a stage left them.
+
+  Raises:
+    FileNotFoundError: it is not done.
+  """
+  if not (as_path(directory) / 'done.json').is_file():
+    raise FileNotFoundError(f'{directory}: {name} is not trained; start its launch command again')
+  return load_params(directory, blueprint, params)
+
+
 def train_updates(
   directory: str | Path,
   name: str,

@@ -1,6 +1,8 @@
 """Footnotes, Markdown escapes, and blocks."""
 
-from crosstrainer_jax.evaluation.table import Footnotes, Table, blocks, markdown
+import pytest
+
+from crosstrainer_jax.evaluation.table import Footnotes, Table, blocks, markdown, read_page, spread
 
 
 def test_the_same_note_keeps_its_number():
@@ -22,3 +24,18 @@ def test_blocks_hold_every_column_once_and_at_least_one():
   assert blocks(table, 30) == [[0, 1], [2]]
   assert blocks(table, 1) == [[0], [1], [2]]
   assert blocks(Table('t', [], []), 120) == []
+
+
+def test_runs_are_summed_up():
+  assert spread([1.0, 2.0, 6.0]) == '3.0 (1.0–6.0)'
+  assert spread([1.0, None]) == spread([]) == '–'
+
+
+def test_a_page_of_another_verb_is_told(tmp_path):
+  file = tmp_path / 'r.json'
+  with pytest.raises(FileNotFoundError, match='crosstrainer_jax.retrieve writes one'):
+    read_page(file, ('rows',), 'retrieve')
+  for content in ('{"rows": 1}', '{', '[]'):
+    file.write_text(content)
+    with pytest.raises(ValueError, match='no report of retrieve'):
+      read_page(file, ('rows', 'facts'), 'retrieve')

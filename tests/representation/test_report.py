@@ -60,5 +60,5 @@ def test_what_is_no_report_is_told(tmp_path):
   with pytest.raises(FileNotFoundError, match='represent writes one'):
     read(tmp_path / 'r.json')
   (tmp_path / 'r.json').write_text('{"rows": {}}')
-  with pytest.raises(ValueError, match='no report of a representation'):
+  with pytest.raises(ValueError, match='no report of represent'):
     read(tmp_path / 'r.json')
