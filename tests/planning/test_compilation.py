@@ -103,3 +103,20 @@ def test_the_compiler_of_gpus_does_not_look_at_memory():
 def test_other_refusals_are_messages():
   with pytest.raises(ValueError, match='the compiler refuses the train step for v5e:2x4: INTERNAL: bad layout'):
     compilation.compile_program(refused('INTERNAL: bad layout\nstack'), V5E)
+
+
+def test_a_compiler_without_a_quick_way_takes_the_full_one(tiny_program, tiny_compiled, capsys):
+  given = []
+
+  class Lowered:
+    def compile(self, compiler_options=None):
+      given.append(compiler_options)
+      if compiler_options and set(compilation.QUICK) & set(compiler_options):
+        raise jax.errors.JaxRuntimeError("INVALID_ARGUMENT: No such compile option: 'exec_time_optimization_effort'")
+      return tiny_compiled
+
+  program = dataclasses.replace(tiny_program, lower=Lowered)
+  compiled = compilation.compile_program(program, V5E, {'an': 'option'}, quick=True)
+  assert not compiled.quick
+  assert given[-1] == {'an': 'option'}
+  assert 'no quick way' in capsys.readouterr().err
