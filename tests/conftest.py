@@ -151,6 +151,25 @@ SMALL = (
 )
 
 
+def _shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str, name: str) -> pathlib.Path:
+  """A folder that all processes of the tests know."""
+  base = tmp_path_factory.getbasetemp()
+  return (base if worker_id == 'master' else base.parent) / name
+
+
+@pytest.fixture(scope='session')
+def retrieved(
+  tmp_path_factory: pytest.TempPathFactory, worker_id: str, write_dataset: Callable[..., pathlib.Path]
+) -> pathlib.Path:
+  """The folder of a small finished run of `retrieve`, as `tests.retrieved` makes it. Tests must not change it."""
+  from tests import retrieved
+
+  home = _shared(tmp_path_factory, worker_id, 'retrieved')
+  with filelock.FileLock(f'{home}.lock'):
+    retrieved.make(home, write_dataset)
+  return home
+
+
 @pytest.fixture(scope='session')
 def small_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> pathlib.Path:
   """The workdir of the main job on a handful of clips; `../datasets` holds its data. Tests must not change it.
@@ -160,8 +179,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> pathl
   """
   from crosstrainer_jax import settings, train
 
-  base = tmp_path_factory.getbasetemp()
-  home = (base if worker_id == 'master' else base.parent) / 'main_job'
+  home = _shared(tmp_path_factory, worker_id, 'main_job')
   home = pathlib.Path(os.environ.get('CROSSTRAINER_TESTS_MAIN_JOB', home))
   with filelock.FileLock(f'{home}.lock'):
     config = settings.load_config('configs/cross_sport.py:smoke', SMALL)

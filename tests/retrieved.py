@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Callable
 
-import filelock
 import ml_collections
 import numpy as np
-import pytest
 
 from crosstrainer_jax import retrieve, settings
 from crosstrainer_jax.input.record import Clip
@@ -48,21 +47,14 @@ def small_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
   )
 
 
-@pytest.fixture(scope='session')
-def retrieved(tmp_path_factory: pytest.TempPathFactory, worker_id: str, write_dataset) -> pathlib.Path:  # type: ignore[no-untyped-def]
-  """A folder with the datasets, `ratings.jsonl` and the workdir `run`. Tests must not change it.
-
-  Where tests run in several processes the first that needs it makes it.
-  """
-  base = tmp_path_factory.getbasetemp()
-  home = (base if worker_id == 'master' else base.parent) / 'retrieved'
-  with filelock.FileLock(f'{home}.lock'):
-    if not (home / 'run' / 'retrieval.json').is_file():
-      for name in SAID:
-        made = write_dataset(home / 'made', {pool: [clip(name, n) for n in numbers] for pool, numbers in POOLS.items()})
-        made.parent.rename(home / name)
-      pairs = [('learners9', 'lessons10', 3), ('learners9', 'lessons12', 0), ('learners12', 'lessons13', 2)]
-      lines = [{'clip_id': a, 'candidate': b, 'rating': r, 'rater': 'ann'} for a, b, r in pairs]
-      (home / 'ratings.jsonl').write_text('\n'.join(map(json.dumps, lines)))
-      retrieve.run(small_config(home), home / 'run', home)
-  return home
+def make(home: pathlib.Path, write_dataset: Callable[..., pathlib.Path]) -> None:
+  """Writes the datasets, `ratings.jsonl` and the workdir `run` into a folder, where they are not there yet."""
+  if (home / 'run' / 'retrieval.json').is_file():
+    return
+  for name in SAID:
+    pools = {pool: [clip(name, n) for n in numbers] for pool, numbers in POOLS.items()}
+    write_dataset(home / 'made', pools).parent.rename(home / name)
+  pairs = [('learners9', 'lessons10', 3), ('learners9', 'lessons12', 0), ('learners12', 'lessons13', 2)]
+  lines = [{'clip_id': a, 'candidate': b, 'rating': r, 'rater': 'ann'} for a, b, r in pairs]
+  (home / 'ratings.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  retrieve.run(small_config(home), home / 'run', home)

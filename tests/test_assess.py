@@ -10,9 +10,6 @@ from tests.discovery.chat_server import Reply, serving, text_of
 from tests.input import hub_tokenizers
 from tests.models import hub_directories
 from tests.overlapping_clips import write_video
-from tests.retrieved import retrieved  # noqa: F401  (a fixture)
-
-# ruff: noqa: F811
 
 
 def test_help_needs_no_model(capsys):

@@ -7,9 +7,7 @@ from absl import flags
 
 from crosstrainer_jax import retrieve, settings
 from crosstrainer_jax.retrieval import rows
-from tests.retrieved import retrieved, small_config  # noqa: F401  (a fixture)
-
-# ruff: noqa: F811
+from tests.retrieved import small_config
 
 
 def test_learners_and_a_library_become_a_report(retrieved, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import json
 import sys
@@ -81,13 +82,13 @@ def show(table: Table, console: Console) -> None:
     console.print()
 
 
-class Page:
+class Page(abc.ABC):
   """A report of tables and of facts that stand behind them, as Markdown and on a terminal; a subclass has both."""
 
   facts: Sequence[str]
 
-  def tables(self) -> tuple[list[Table], Footnotes]:
-    raise NotImplementedError
+  @abc.abstractmethod
+  def tables(self) -> tuple[list[Table], Footnotes]: ...
 
   def to_markdown(self) -> str:
     tables, footnotes = self.tables()
